@@ -1,0 +1,289 @@
+//! The flags of `executor`: kaniko's names, types and defaults.
+
+use std::path::PathBuf;
+
+use clap::builder::BoolishValueParser;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, ValueEnum};
+
+/// Builds a container image from a Dockerfile, inside a container and without a daemon.
+///
+/// Inside the executor's own container the build takes place on the container's root filesystem;
+/// anywhere else it takes place in a private root, and `/` is never touched.
+#[derive(Debug, Parser)]
+#[command(name = "executor", version, max_term_width = 100, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    /// The Dockerfile: a path as given, or below the context
+    #[arg(short = 'f', long, value_name = "PATH", default_value = "Dockerfile")]
+    pub(crate) dockerfile: PathBuf,
+
+    /// The build context: a directory, or dir://DIRECTORY
+    #[arg(short = 'c', long, value_name = "CONTEXT", default_value = "/workspace/")]
+    pub(crate) context: String,
+
+    /// Push the image as REGISTRY/REPOSITORY[:TAG] (repeatable)
+    #[arg(short = 'd', long = "destination", value_name = "IMAGE")]
+    pub(crate) destinations: Vec<String>,
+
+    /// Set a build argument; without a value it is taken from the environment (repeatable)
+    #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
+    pub(crate) build_args: Vec<String>,
+
+    /// Build this stage instead of the last one
+    #[arg(long = "target", value_name = "STAGE", value_delimiter = ',')]
+    pub(crate) targets: Vec<String>,
+
+    /// Add a label to the image (repeatable)
+    #[arg(long = "label", value_name = "KEY=VALUE")]
+    pub(crate) labels: Vec<String>,
+
+    /// Do not push the image [environment: KANIKO_NO_PUSH, which wins over the flag]
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+          default_value = "false", default_missing_value = "true",
+          hide_default_value = true, value_name = "BOOL", value_parser = BoolishValueParser::new())]
+    pub(crate) no_push: bool,
+
+    /// Also write the image as a tar that `docker load` reads
+    #[arg(long, alias = "tarPath", value_name = "FILE")]
+    pub(crate) tar_path: Option<PathBuf>,
+
+    /// Also write the image as an OCI image layout
+    #[arg(long, value_name = "DIRECTORY")]
+    pub(crate) oci_layout_path: Option<PathBuf>,
+
+    /// Write the image's digest to this file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) digest_file: Option<PathBuf>,
+
+    /// Write a line REGISTRY/REPOSITORY@DIGEST for each destination to this file
+    #[arg(long, value_name = "FILE", requires = "destinations")]
+    pub(crate) image_name_with_digest_file: Option<PathBuf>,
+
+    /// Write a line REGISTRY/REPOSITORY:TAG@DIGEST for each destination to this file
+    #[arg(long, value_name = "FILE", requires = "destinations")]
+    pub(crate) image_name_tag_with_digest_file: Option<PathBuf>,
+
+    /// Push with plain HTTP
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+          default_value = "false", default_missing_value = "true",
+          hide_default_value = true, value_name = "BOOL", value_parser = BoolishValueParser::new())]
+    pub(crate) insecure: bool,
+
+    /// Pull with plain HTTP
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+          default_value = "false", default_missing_value = "true",
+          hide_default_value = true, value_name = "BOOL", value_parser = BoolishValueParser::new())]
+    pub(crate) insecure_pull: bool,
+
+    /// Use plain HTTP with this registry (repeatable)
+    #[arg(long = "insecure-registry", value_name = "HOST[:PORT]")]
+    pub(crate) insecure_registries: Vec<String>,
+
+    /// Pull from NEW instead of OLD, and from OLD where NEW fails (repeatable) [environment:
+    /// KANIKO_REGISTRY_MAP]
+    #[arg(long = "registry-map", value_name = "OLD=NEW[;OLD=NEW…]")]
+    pub(crate) registry_maps: Vec<String>,
+
+    /// Pull from this registry instead of Docker Hub (repeatable) [environment:
+    /// KANIKO_REGISTRY_MIRROR]
+    #[arg(long = "registry-mirror", value_name = "HOST[:PORT][/PREFIX]")]
+    pub(crate) registry_mirrors: Vec<String>,
+
+    /// How a change of a file is found: by metadata and content, by metadata, or by time
+    #[arg(long, alias = "snapshotMode", value_name = "MODE", default_value = "full")]
+    pub(crate) snapshot_mode: SnapshotMode,
+
+    /// Make one layer of the whole stage
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+          default_value = "false", default_missing_value = "true",
+          hide_default_value = true, value_name = "BOOL", value_parser = BoolishValueParser::new())]
+    pub(crate) single_snapshot: bool,
+
+    /// Keep this path out of the image; may be a glob pattern (repeatable)
+    #[arg(long = "ignore-path", value_name = "PATH")]
+    pub(crate) ignore_paths: Vec<String>,
+
+    /// Build for this platform instead of the machine's own
+    #[arg(long, alias = "customPlatform", value_name = "OS/ARCH[/VARIANT]")]
+    pub(crate) custom_platform: Option<String>,
+
+    /// Clear the filesystem after the build and bring back what was there [environment:
+    /// KANIKO_CLEANUP]
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", value_name = "BOOL",
+          value_parser = BoolishValueParser::new())]
+    pub(crate) cleanup: Option<bool>,
+
+    /// Which messages to print
+    #[arg(short = 'v', long, value_name = "LEVEL", default_value = "info")]
+    pub(crate) verbosity: Verbosity,
+
+    /// How messages look; color is plain text where standard error is no terminal or NO_COLOR is
+    /// set [default: color]
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) log_format: Option<LogFormat>,
+
+    /// Build on the container's own root filesystem although this does not look like a container
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+          default_value = "false", default_missing_value = "true",
+          hide_default_value = true, value_name = "BOOL", value_parser = BoolishValueParser::new())]
+    pub(crate) force: bool,
+}
+
+/// `--snapshot-mode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SnapshotMode {
+    /// Metadata, extended attributes and content decide
+    Full,
+    /// Mode, owner, size and modification time decide
+    Redo,
+    /// Modification time decides
+    Time,
+}
+
+/// `--verbosity`, with logrus' names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+#[expect(missing_docs, reason = "the names say it, and clap would print the docs in every error")]
+pub(crate) enum Verbosity {
+    Panic,
+    Fatal,
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+/// `--log-format`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// Plain lines
+    Text,
+    /// Lines with colours
+    Color,
+    /// One JSON object for each message
+    Json,
+}
+
+/// Flags that kaniko has and this program does not have yet. A build that relies on one of them
+/// must not go on without it, so they are refused by name and not with "unknown".
+const NOT_YET: &[&str] = &[
+    "--annotation",
+    "--bucket",
+    "--cache",
+    "--cache-copy-layers",
+    "--cache-dir",
+    "--cache-repo",
+    "--cache-run-layers",
+    "--cache-ttl",
+    "--compressed-caching",
+    "--compression",
+    "--compression-level",
+    "--context-sub-path",
+    "--credential-helpers",
+    "--dryrun",
+    "--force-build-metadata",
+    "--git",
+    "--ignore-var-run",
+    "--image-download-retry",
+    "--image-format",
+    "--image-fs-extract-retry",
+    "--kaniko-dir",
+    "--log-timestamp",
+    "--materialize",
+    "--no-push-cache",
+    "--pre-cleanup",
+    "--preserve-context",
+    "--push-ignore-immutable-tag-errors",
+    "--push-retry",
+    "--registry-certificate",
+    "--registry-client-cert",
+    "--reproducible",
+    "--secret",
+    "--skip-default-registry-fallback",
+    "--skip-push-permission-check",
+    "--skip-tls-verify",
+    "--skip-tls-verify-pull",
+    "--skip-tls-verify-registry",
+    "--skip-unused-stages",
+    "--use-new-run",
+    "--whitelist-var-run",
+];
+
+impl Cli {
+    /// Reads the command line. `--help` and `--version` come back as errors that are no failures.
+    pub(crate) fn read(arguments: impl Iterator<Item = std::ffi::OsString>) -> Result<Self, clap::Error> {
+        Self::command().try_get_matches_from(arguments).and_then(|mut matches| Self::from_arg_matches_mut(&mut matches)).map_err(not_yet)
+    }
+}
+
+/// Says of a known flag that it is missing rather than that it is unknown.
+fn not_yet(error: clap::Error) -> clap::Error {
+    if error.kind() != ErrorKind::UnknownArgument {
+        return error;
+    }
+    let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else { return error };
+    let name = flag.split('=').next().unwrap_or(flag);
+    if !NOT_YET.contains(&name) {
+        return error;
+    }
+    Cli::command().error(
+        ErrorKind::UnknownArgument,
+        format!("`{name}` is not supported yet; the build was not started, so that it cannot go on without it"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(arguments: &[&str]) -> Result<Cli, String> {
+        let arguments = std::iter::once("executor").chain(arguments.iter().copied());
+        Cli::read(arguments.map(Into::into)).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_flags_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_flag_of_kaniko_that_is_missing_is_refused_by_name() {
+        for flag in NOT_YET {
+            for argument in [(*flag).to_owned(), format!("{flag}=x")] {
+                let error = read(&[&argument]).unwrap_err();
+                assert!(error.contains(&format!("`{flag}` is not supported yet")), "{argument}: {error}");
+            }
+        }
+        let error = read(&["--no-such-flag"]).unwrap_err();
+        assert!(error.contains("unexpected argument '--no-such-flag'"), "{error}");
+    }
+
+    #[test]
+    fn a_flag_is_either_there_or_named_as_missing() {
+        for argument in Cli::command().get_arguments() {
+            let Some(long) = argument.get_long() else { continue };
+            assert!(!NOT_YET.contains(&format!("--{long}").as_str()), "--{long} is both");
+        }
+    }
+
+    #[test]
+    fn booleans_take_a_value_only_after_an_equals_sign() {
+        assert!(read(&["--no-push"]).unwrap().no_push);
+        assert!(!read(&["--no-push=false"]).unwrap().no_push);
+        assert!(read(&["--no-push", "true"]).is_err(), "a stray word is not silently dropped");
+        assert_eq!(read(&["--cleanup=0"]).unwrap().cleanup, Some(false));
+    }
+
+    #[test]
+    fn a_destination_is_never_split_at_commas() {
+        let cli = read(&["-d", "a,b", "--destination=c"]).unwrap();
+        assert_eq!(cli.destinations, ["a,b", "c"]);
+    }
+
+    #[test]
+    fn a_name_file_needs_a_destination() {
+        assert!(read(&["--image-name-with-digest-file=x"]).is_err());
+        assert!(read(&["--image-name-with-digest-file=x", "-d=a"]).is_ok());
+    }
+}

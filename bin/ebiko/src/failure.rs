@@ -1,0 +1,113 @@
+//! How an error looks when it has reached the top.
+
+use std::error::Error;
+use std::fmt::Write;
+
+use ebiko_build::BuildError;
+
+/// Why the program ends, and with which status.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    /// What is printed: the error, its causes, its hints.
+    pub(crate) text: String,
+    /// The exit status: that of a failed RUN, otherwise 1.
+    pub(crate) status: u8,
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        let hints: Vec<String> = error.chain().filter_map(hint).collect();
+        Self { text: render(error.as_ref(), None, &hints), status: 1 }
+    }
+}
+
+/// The advice of an error from one of the adapters.
+fn hint(error: &(dyn Error + 'static)) -> Option<String> {
+    if let Some(error) = error.downcast_ref::<ebiko_registry::PushError>() {
+        return error.hint();
+    }
+    if let Some(error) = error.downcast_ref::<ebiko_registry::CredentialsError>() {
+        return error.hint();
+    }
+    if let Some(error) = error.downcast_ref::<ebiko_remote::RemoteError>() {
+        return error.hint().map(str::to_owned);
+    }
+    error.downcast_ref::<ebiko_layout::WriteError>()?.hint().map(str::to_owned)
+}
+
+impl From<BuildError> for Failure {
+    fn from(error: BuildError) -> Self {
+        let status = error.exit_status();
+        let text = match &error {
+            // Diagnostics are rendered where the source text is; they have their own carets and hints.
+            BuildError::Dockerfile(diagnostics) => diagnostics.to_string().trim_end().to_owned(),
+            other => {
+                let mut hints: Vec<String> = other.hint().into_iter().collect();
+                if let BuildError::Resolve { source, .. } = other
+                    && let Some(pull) = source.downcast_ref::<ebiko_registry::PullError>()
+                {
+                    hints.extend(pull.hint());
+                }
+                render(other, other.location(), &hints)
+            }
+        };
+        Self { text, status }
+    }
+}
+
+impl Failure {
+    /// A failure outside a build, with advice.
+    pub(crate) fn with_hint(error: &dyn Error, hint: &str) -> Self {
+        Self { text: render(error, None, &[hint.to_owned()]), status: 1 }
+    }
+}
+
+/// Each level of the error once, where it happened, hints last.
+fn render(error: &dyn Error, location: Option<&str>, hints: &[String]) -> String {
+    let mut text = format!("error: {error}");
+    if let Some(location) = location {
+        for line in location.lines() {
+            write_line(&mut text, "  ", line);
+        }
+    }
+    let mut last = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let message = error.to_string();
+        // A transparent level repeats the one above it.
+        if message != last {
+            write_line(&mut text, "  caused by: ", &message);
+            last = message;
+        }
+        cause = error.source();
+    }
+    for hint in hints {
+        write_line(&mut text, "hint: ", hint);
+    }
+    text
+}
+
+fn write_line(text: &mut String, prefix: &str, line: &str) {
+    // Writing to a string cannot fail.
+    drop(write!(text, "\n{prefix}{line}"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_level_is_printed_once() {
+        let error = anyhow::anyhow!("no space left").context("cannot write `x`").context("cannot build");
+        assert_eq!(
+            Failure::from(error).text,
+            "error: cannot build\n  caused by: cannot write `x`\n  caused by: no space left"
+        );
+    }
+
+    #[test]
+    fn a_hint_comes_last() {
+        let error = std::io::Error::other("no");
+        assert_eq!(Failure::with_hint(&error, "try again").text, "error: no\nhint: try again");
+    }
+}

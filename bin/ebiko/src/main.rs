@@ -1,0 +1,97 @@
+//! `executor`: flags to a request, adapters to ports, events to lines, errors to an exit code.
+//!
+//! The order of the steps matters: the process must have one thread until it has entered its namespaces, and
+//! must have read every file of its own (credentials, roots of trust, `resolv.conf`) before the first layer replaces
+//! what is in `/`.
+
+mod cli;
+mod environment;
+
+mod network;
+mod outputs;
+mod request;
+
+mod failure;
+mod report;
+mod signals;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use ebiko_build::{BuildError, Ports, Roots};
+use ebiko_rootless::{Choice, Entered, Place, enter_private, protect_self, survey};
+
+use crate::cli::Cli;
+use crate::environment::Environment;
+use crate::failure::Failure;
+use crate::outputs::Outputs;
+use crate::report::Reporter;
+use crate::request::{Home, Workplace};
+
+fn main() -> ExitCode {
+    let cli = match Cli::read(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // `--help` and `--version` come this way too; they are printed to standard output and are no failures.
+            error.print().ok();
+            return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+        }
+    };
+    let (environment, unreadable) = match Environment::read() {
+        Ok(environment) => (environment, None),
+        Err(error) => (Environment::default(), Some(Failure::from(error))),
+    };
+    let reporter = Arc::new(Reporter::new(cli.log_format, cli.verbosity, &environment));
+    let result = match unreadable {
+        None => run(&cli, &environment, &reporter),
+        Some(failure) => Err(failure),
+    };
+    match result {
+        Ok(status) => ExitCode::from(status),
+        Err(failure) => {
+            reporter.failure(&failure.text);
+            ExitCode::from(failure.status)
+        }
+    }
+}
+
+/// Builds and publishes. The answer is the exit status.
+fn run(cli: &Cli, environment: &Environment, reporter: &Arc<Reporter>) -> Result<u8, Failure> {
+    let outputs = Outputs::plan(cli, environment)?;
+    let home = Home::find(environment);
+    let choice = survey(environment.all())
+        .decide(&home.executable_dir, home.expected(), cli.force)
+        .map_err(|refused| Failure::with_hint(&refused, refused.hint()))?;
+    let place = match choice {
+        Choice::InPlace => Place::InPlace,
+        Choice::Private => match enter_private(environment.search_path()) {
+            Ok(Entered::Inside(place)) => place,
+            Ok(Entered::Ended(ending)) => return Ok(u8::try_from(ending.exit_status()).unwrap_or(1)),
+            Err(refused) => return Err(Failure::with_hint(&refused, refused.hint())),
+        },
+    };
+    let interrupt = signals::watch().context("cannot prepare for signals")?;
+    let transport = network::transport(environment, reporter)?;
+    let registry = network::registry(cli, environment, transport.clone(), reporter)?;
+    protect_self().context("cannot hide this process from the steps of the build")?;
+
+    let workplace = Workplace::prepare(place, home, environment)?;
+    let request = request::read(cli, environment, &outputs, &workplace, &transport)?;
+    let ground = request::ground(cli, environment, &request, &outputs, &workplace)?;
+    let ports = Ports {
+        images: &registry,
+        observer: &**reporter,
+        clock: &environment::coarse_clock,
+        interrupt: &interrupt,
+    };
+    let roots = Roots::prepare(&ground).map_err(BuildError::from)?;
+    let result = ebiko_build::build(&request, &ports, &roots)
+        .map_err(Failure::from)
+        .and_then(|image| Ok(outputs.write(&image, &registry, reporter)?));
+    let cleaned = roots.finish().map_err(BuildError::from);
+    // The first failure is the one to tell; what is left behind then is told by the next build.
+    result?;
+    cleaned?;
+    Ok(0)
+}

@@ -1,0 +1,21 @@
+//! The program from outside: real pods, real registries, other people's tools as judges.
+//!
+//! Few tests for many lines of code: they prove the wiring. What a single instruction or layer does in detail is
+//! tested in its crate.
+
+#![expect(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "tests arrange files and processes around the program, and what fails there fails the test"
+)]
+
+mod bench;
+
+mod command_line;
+mod failure;
+mod language;
+mod layers;
+mod own_image;
+mod pods;
+mod registries;
+mod workstation;

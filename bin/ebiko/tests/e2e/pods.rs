@@ -1,0 +1,238 @@
+//! A build in a pod, on the container's own `/`.
+
+use serde_json::json;
+use testkit::base::{busybox, debian};
+use testkit::oracle::{umoci_unpack, unpack};
+use testkit::{ImageFacts, Profile, assert_same_image, listing};
+
+use crate::bench::Bench;
+
+/// The build by which the first version is measured.
+const WHOLE: &str = r#"FROM debian:bookworm AS a
+RUN useradd -m joe && mkdir /srv/d && touch /srv/d/x && ln /srv/d/x /srv/d/y && ln -s x /srv/d/l && chown joe /srv/d/x && chmod 4755 /srv/d/x
+FROM debian:bookworm
+ENV A=b
+COPY --from=a --chown=33:33 /srv/d /d
+RUN rm -rf /usr/share/doc && echo hi > /srv/hi && : > /etc/motd
+USER www-data
+WORKDIR /var/www/app
+CMD ["cat","/srv/hi"]
+"#;
+
+/// What a builder may hold beside page cache while it builds a Debian image.
+const ANONYMOUS_MEMORY: u64 = 64 << 20;
+
+#[test]
+fn privileged_a_debian_build_is_one_image_in_registry_archive_and_layout() {
+    let bench = Bench::with(&[debian().unwrap()]);
+    let destination = format!("--destination={}", bench.registry.reference("team/app:1"));
+    let pod = bench.pod().memory(500 << 20);
+    let output = bench
+        .build_in(
+            &pod,
+            WHOLE,
+            &[
+                &destination,
+                "--tar-path=/out/image.tar",
+                "--oci-layout-path=/out/layout",
+                "--digest-file=/out/digest",
+            ],
+        )
+        .assert_success();
+    assert!(output.usage.peak_anonymous < ANONYMOUS_MEMORY, "{output}");
+
+    let pushed = bench.registry.image("team/app:1").unwrap();
+    let archive = ImageFacts::from_docker_archive(&bench.out("image.tar")).unwrap();
+    let layout = ImageFacts::from_oci_layout(&bench.out("layout")).unwrap();
+    assert_same_image(&[("registry", &pushed), ("archive", &archive), ("layout", &layout)]);
+    assert_eq!(pushed.manifest, layout.manifest);
+    assert_eq!(
+        Some(bench.read("digest")),
+        pushed.manifest_digest,
+        "the digest file has no newline"
+    );
+
+    let config = pushed.config_json();
+    assert_eq!(config["config"]["User"], "www-data");
+    assert_eq!(config["config"]["WorkingDir"], "/var/www/app");
+    assert_eq!(config["config"]["Cmd"], json!(["cat", "/srv/hi"]));
+    assert!(config["config"]["Env"].as_array().unwrap().contains(&json!("A=b")));
+    // The base's one layer, COPY, RUN, WORKDIR.
+    assert_eq!(pushed.layers.len(), 4);
+
+    bench.registry.pull("team/app:1", &bench.out("pulled"), "1").unwrap();
+    let root = umoci_unpack(&bench.out("pulled"), "1", &bench.out("bundle")).unwrap();
+    assert_eq!(
+        listing(&root.join("d")).unwrap(),
+        "lrwxrwxrwx l -> x owner 33:33\n-rwsr-xr-x x 0 owner 33:33\n-rwsr-xr-x y 0 owner 33:33\n"
+    );
+    assert!(!root.join("usr/share/doc").exists(), "a removed directory stays removed");
+    assert_eq!(std::fs::read_to_string(root.join("srv/hi")).unwrap(), "hi\n");
+    assert_eq!(std::fs::metadata(root.join("etc/motd")).unwrap().len(), 0);
+    assert!(!root.join("home/joe").exists(), "what another stage did stays there");
+    assert_eq!(listing(&root.join("var/www")).unwrap(), "drwxr-xr-x app owner 33:33\n");
+    for leak in ["kaniko", "workspace", "out", "var/run/secrets"] {
+        assert!(!root.join(leak).exists(), "`{leak}` belongs to the pod, not to the image");
+    }
+
+    let (pod, command) =
+        unpack(&format!("oci:{}:1", bench.out("pulled").display())).unwrap().pod().unwrap();
+    assert_eq!(pod.run(command).unwrap().assert_success().stdout, "hi\n");
+}
+
+#[test]
+fn privileged_a_base_image_is_pulled_once_and_its_layers_are_not_pushed_again() {
+    let bench = Bench::new();
+    let destination = format!("--destination={}", bench.registry.reference("library/mine:1"));
+    let dockerfile = "FROM busybox AS a\nRUN echo 1 > /1\nFROM busybox\nCOPY --from=a /1 /1\n";
+    bench.build(dockerfile, &[&destination]).assert_success();
+    let base = bench.registry.image(&busybox().unwrap().repository()).unwrap();
+    let requests = bench.registry.requests();
+    let pulls = requests
+        .iter()
+        .filter(|line| line.starts_with("GET ") && line.contains(&base.layers[0]))
+        .count();
+    assert_eq!(pulls, 1, "{requests:#?}");
+    let image = bench.registry.image("library/mine:1").unwrap();
+    assert_eq!(image.layers[0], base.layers[0]);
+    let uploads = requests
+        .iter()
+        .filter(|line| line.starts_with("PUT ") && line.contains("/blobs/uploads/"))
+        .count();
+    assert_eq!(uploads, 2, "one new layer and one config: {requests:#?}");
+}
+
+#[test]
+fn privileged_a_pod_in_a_user_namespace_builds_the_same_layers() {
+    let bench = Bench::new();
+    let dockerfile = "FROM busybox\nCOPY --chown=5:6 Dockerfile /d/f\nCOPY Dockerfile /g\n";
+    let flags = ["--no-push", "--tar-path=/out/image.tar"];
+    let in_pod = |profile| {
+        // Directories that the build makes are as old as the build; only their times may differ.
+        let pod = bench.pod().profile(profile);
+        std::fs::set_permissions(
+            bench.out(""),
+            std::os::unix::fs::PermissionsExt::from_mode(0o777),
+        )
+        .unwrap();
+        bench.build_in(&pod, dockerfile, &flags).assert_success();
+        testkit::oracle::docker_archive_layers(&bench.out("image.tar")).unwrap()
+    };
+    assert_eq!(in_pod(Profile::UserNamespace), in_pod(Profile::Root));
+}
+
+#[test]
+fn privileged_mounts_of_the_pod_are_neither_recorded_nor_removed() {
+    let bench = Bench::new();
+    // A base that wants a link where Kubernetes mounts a file below.
+    let dockerfile = "FROM busybox AS a\nRUN rm -rf /run && mkdir /run; [ ! -e /var/run ] || rm -rf /var/run 2>/dev/null; echo x > /etc/x\n\
+                      FROM busybox\nRUN test ! -e /etc/x && echo y > /etc/y\n";
+    let archive = bench.archive(dockerfile, &[]);
+    let layer = archive.last_layer();
+    assert!(layer.contains(" etc/y\n"), "{layer}");
+    for mounted in
+        ["etc/hosts", "etc/hostname", "etc/resolv.conf", "secrets", "dev/", "proc/", "sys/"]
+    {
+        assert!(!layer.contains(mounted), "`{mounted}` is in the layer:\n{layer}");
+    }
+}
+
+#[test]
+fn privileged_a_single_snapshot_is_one_layer_and_equals_the_sum_of_many() {
+    let bench = Bench::new();
+    let dockerfile = "FROM busybox\nRUN echo a > /a && echo b > /b\nRUN rm /a && echo c > /c\nCOPY Dockerfile /d\nENV E=1\n";
+    let many = bench.archive(dockerfile, &[]);
+    assert_eq!(many.layers().len(), 4);
+    let one = bench.archive(dockerfile, &["--single-snapshot"]);
+    let layers = one.layers();
+    assert_eq!(layers.len(), 2);
+    for present in [" b\n", " c\n", " d\n"] {
+        assert!(layers[1].contains(present), "{}", layers[1]);
+    }
+    assert!(!layers[1].contains(" a\n"), "{}", layers[1]);
+}
+
+#[test]
+fn privileged_an_ignored_path_stays_out_of_the_image() {
+    let bench = Bench::new();
+    let dockerfile = "FROM busybox\nRUN mkdir -p /cache/deep /keep && echo 1 > /cache/deep/f && echo 2 > /keep/f\n";
+    let layer = bench.archive(dockerfile, &["--ignore-path=/cache"]).last_layer();
+    assert!(layer.contains(" keep/f\n") && !layer.contains("cache"), "{layer}");
+}
+
+#[test]
+fn privileged_cleanup_brings_back_the_executor_image() {
+    let bench = Bench::new();
+    bench.write("Dockerfile", "FROM busybox\nRUN echo 1 > /left\n");
+    let command =
+        [vec!["/kaniko/executor".to_owned()], bench.flags(&["--no-push", "--cleanup"])].concat();
+    let (output, left) = bench
+        .pod()
+        .spawn(command)
+        .unwrap()
+        .wait_and_inspect(|root| listing(&root.join("kaniko")).unwrap() + &listing(root).unwrap())
+        .unwrap();
+    output.assert_success();
+    assert!(!left.contains("busybox") && !left.contains(" left"), "{left}");
+    assert!(left.contains("kaniko/executor"), "{left}");
+    assert!(!left.contains("stages"), "{left}");
+}
+
+#[test]
+fn privileged_the_program_resolves_names_in_an_empty_root() {
+    let bench = Bench::new();
+    let server =
+        testkit::NameServer::start([("registry.test", std::net::Ipv4Addr::LOCALHOST)]).unwrap();
+    let port = bench.registry.host().split(':').next_back().unwrap().to_owned();
+    let host = format!("registry.test:{port}");
+    let dockerfile = format!(
+        "FROM {host}/library/busybox\nRUN grep -q joe /etc/passwd\nUSER joe\nRUN test $(id -u) = 1000\n"
+    );
+    // A hostile base could bring its own name service; a static program must not load it. An empty root has none.
+    let pod = bench.pod().resolv_conf(&server.resolv_conf());
+    let insecure = format!("--insecure-registry={host}");
+    let destination = format!("--destination={host}/x:1");
+    bench.build_in(&pod, &dockerfile, &[&insecure, &destination]).assert_success();
+    assert!(server.questions().contains(&"registry.test".to_owned()));
+    bench.registry.image("x:1").unwrap();
+}
+
+#[test]
+fn privileged_a_program_of_the_image_never_becomes_the_builders() {
+    // libnss_evil.so.2 would say so if a C library of the builder loaded it.
+    let bench = Bench::new();
+    let dockerfile = "FROM busybox\n\
+        RUN printf 'passwd: evil\\ngroup: evil\\nhosts: evil\\n' > /etc/nsswitch.conf && mkdir -p /lib /lib64 /usr/lib && \
+        for d in /lib /lib64 /usr/lib; do echo not a library > $d/libnss_evil.so.2; done\n\
+        USER joe\nRUN id -un\nCOPY --chown=joe:adm Dockerfile /home/joe/\n";
+    let output = bench.archive(dockerfile, &[]);
+    assert_eq!(output.output.stdout, "joe\n");
+    assert!(output.last_layer().contains(" 1000/4 "), "{}", output.last_layer());
+}
+
+#[test]
+fn privileged_the_run_sees_nothing_of_the_builder() {
+    let bench = Bench::new();
+    let dockerfile = "FROM busybox\nARG GIVEN\nENV IMAGE=1\nRUN env | sort; ls /proc/self/fd | wc -l; \
+                      cat /proc/1/environ >/dev/null 2>&1 && echo environment; cat /kaniko/.docker/config.json 2>/dev/null; true\n";
+    let pod = bench.pod().env("SECRET", "of the pod").env("GIVEN", "from outside");
+    let output =
+        bench.build_in(&pod, dockerfile, &["--no-push", "--build-arg=GIVEN"]).assert_success();
+    let lines: Vec<&str> = output.stdout.lines().collect();
+    assert!(lines.contains(&"GIVEN=from outside") && lines.contains(&"IMAGE=1"), "{output}");
+    for hidden in ["SECRET", "KUBERNETES", "DOCKER_CONFIG", "environment"] {
+        assert!(!output.stdout.contains(hidden), "{hidden} shows: {output}");
+    }
+    // 0, 1, 2 and the directory that `ls` reads.
+    assert_eq!(lines.last().map(|line| line.trim()), Some("4"), "{output}");
+}
+
+#[test]
+fn privileged_pods_without_the_rights_for_a_build_are_told_what_is_missing() {
+    let bench = Bench::new();
+    let pod = bench.pod().profile(Profile::Restricted).owned_root();
+    let output = bench.build_in(&pod, "FROM busybox\nRUN id\n", &["--no-push"]);
+    assert_ne!(output.code, 0, "{output}");
+    assert_eq!(output.stdout, "", "nothing ran");
+    assert!(output.stderr.contains("hint:"), "{output}");
+}

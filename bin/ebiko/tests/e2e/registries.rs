@@ -1,0 +1,128 @@
+//! Pulling from and pushing to a real registry.
+
+use testkit::base::busybox;
+use testkit::oracle::two_platforms;
+use testkit::{Auth, Registry};
+
+use crate::bench::Bench;
+
+const AUTHS: [Auth; 2] = [
+    Auth::Basic { user: "joe", password: "pass:word" },
+    Auth::Token { user: "joe", password: "pass:word" },
+];
+
+fn protected(auth: Auth) -> Bench {
+    Bench::with_registry(Registry::builder().auth(auth).image(busybox().unwrap()).start().unwrap())
+}
+
+#[test]
+fn privileged_basic_and_token_registries_are_read_and_written_with_the_configured_user() {
+    for auth in AUTHS {
+        let bench = protected(auth);
+        std::fs::write(bench.out("config.json"), bench.registry.docker_config()).unwrap();
+        let pod =
+            bench.pod().bind_read_only(bench.out("config.json"), "/kaniko/.docker/config.json");
+        let destination = format!("--destination={}", bench.registry.reference("team/app:1"));
+        bench.build_in(&pod, "FROM busybox\nRUN echo 1 > /1\n", &[&destination]).assert_success();
+        assert_eq!(bench.registry.image("team/app:1").unwrap().layers.len(), 2, "{auth:?}");
+    }
+}
+
+#[test]
+fn privileged_a_push_without_credentials_fails_before_anything_runs_or_is_half_there() {
+    for auth in AUTHS {
+        let bench = protected(auth);
+        let destination = format!("--destination={}", bench.registry.reference("team/app:1"));
+        let output = bench.build("FROM scratch\nCOPY Dockerfile /\n", &[&destination]);
+        assert_eq!(output.code, 1, "{auth:?}\n{output}");
+        assert!(output.stderr.contains(&bench.registry.host()), "the registry is named: {output}");
+        assert!(bench.registry.image("team/app:1").is_err(), "{auth:?}");
+    }
+}
+
+#[test]
+fn privileged_the_platform_is_chosen_out_of_an_index() {
+    let bench = Bench::new();
+    two_platforms(&busybox().unwrap().layout(), &bench.out("both")).unwrap();
+    bench
+        .registry
+        .push(&format!("oci:{}:image", bench.out("both").display()), "library/both:1", "oci")
+        .unwrap();
+    let arm = bench
+        .archive("FROM both:1\nLABEL a=1\n", &["--custom-platform=linux/arm64"])
+        .facts()
+        .config_json();
+    assert_eq!(
+        (arm["architecture"].as_str(), arm["config"]["Env"][0].as_str()),
+        (Some("arm64"), Some("ARM=1"))
+    );
+    let native = bench.archive("FROM both:1\nLABEL a=1\n", &[]).facts().config_json();
+    assert_ne!(native["architecture"], arm["architecture"]);
+    let none = bench.build("FROM both:1\n", &["--no-push", "--custom-platform=linux/s390x"]);
+    assert_eq!(none.code, 1);
+    assert!(none.stderr.contains("linux/s390x"), "{none}");
+}
+
+#[test]
+fn privileged_an_image_is_pulled_by_digest_in_docker_and_oci_format() {
+    let bench = Bench::new();
+    bench.registry.push(&busybox().unwrap().source(), "library/as-oci:1", "oci").unwrap();
+    for name in [busybox().unwrap().repository(), "library/as-oci:1".to_owned()] {
+        let digest = bench.registry.image(&name).unwrap().manifest_digest.unwrap();
+        let repository = name.split(':').next().unwrap();
+        let reference = bench.registry.reference(&format!("{repository}@{digest}"));
+        let destination = format!("--destination={}", bench.registry.reference("out:1"));
+        bench
+            .build(&format!("FROM {reference}\nCOPY Dockerfile /\n"), &[&destination])
+            .assert_success();
+        assert_eq!(bench.registry.image("out:1").unwrap().layers.len(), 2);
+    }
+}
+
+#[test]
+fn privileged_a_blob_with_other_content_is_refused() {
+    let bench = Bench::new();
+    let layer = bench.registry.image(&busybox().unwrap().repository()).unwrap().layers[0].clone();
+    let hex = layer.trim_start_matches("sha256:");
+    let blob = bench
+        .registry
+        .storage()
+        .join(format!("docker/registry/v2/blobs/sha256/{}/{hex}/data", &hex[..2]));
+    let mut bytes = std::fs::read(&blob).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    // A new file: the old one is shared with the cache of base images.
+    std::fs::remove_file(&blob).unwrap();
+    std::fs::write(&blob, bytes).unwrap();
+    let output = bench.build(
+        "FROM busybox\nRUN echo must not run\n",
+        &["--no-push", "--tar-path=/out/image.tar"],
+    );
+    assert_eq!((output.code, output.stdout.as_str()), (1, ""), "{output}");
+    assert!(output.stderr.contains(&layer), "{output}");
+    assert!(!bench.out("image.tar").exists());
+}
+
+#[test]
+fn privileged_a_registry_map_and_a_mirror_that_fails_fall_back_in_order() {
+    let bench = Bench::new();
+    let own = bench.registry.host();
+    let map = format!("--registry-map=example.invalid=localhost:1;example.invalid={own}");
+    let output =
+        bench.build("FROM example.invalid/library/busybox\nENV A=1\n", &["--no-push", &map]);
+    assert_eq!(output.code, 0, "{output}");
+}
+
+#[test]
+fn privileged_plain_http_needs_a_flag() {
+    let bench = Bench::new();
+    bench.write("Dockerfile", &format!("FROM {}\n", bench.registry.reference("library/busybox")));
+    let pod = bench.pod().hosts_line("127.0.0.1 registry.test");
+    let port = bench.registry.host().split(':').next_back().unwrap().to_owned();
+    bench.write("Dockerfile", &format!("FROM registry.test:{port}/library/busybox\nENV A=1\n"));
+    let command = ["/kaniko/executor", "--context=dir:///workspace", "--no-push"];
+    let refused = pod.run(command).unwrap();
+    assert_eq!(refused.code, 1, "{refused}");
+    let insecure = [&command[..], &["--insecure-pull"]].concat();
+    let output = pod.run(insecure).unwrap();
+    assert_eq!(output.code, 0, "{output}");
+}

@@ -1,0 +1,114 @@
+//! Why there is no image.
+
+use std::io;
+use std::path::PathBuf;
+
+use dockerfile_parser::Diagnostics;
+use ebiko_context::OpenContextError;
+use ebiko_exec::ExecError;
+use ebiko_layer::{PackError, UnpackError};
+use ebiko_oci::{PortError, Position};
+use ebiko_plan::{BaseReference, StageId};
+use ebiko_rootfs::RootError;
+use ebiko_snapshot::{IgnoreSetError, SnapshotError};
+
+use crate::roots::RootsError;
+
+/// A build ended without an image.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages are the documentation")]
+pub enum BuildError {
+    #[error("the Dockerfile has errors")]
+    Dockerfile(#[from] Diagnostics),
+    #[error("cannot find the image `{}`", base.reference)]
+    Resolve { base: BaseReference, source: PortError },
+    #[error("the image `{base}` was not resolved before it was used")]
+    NotResolved { base: BaseReference },
+    #[error("{stage} was not built before it was used")]
+    NotBuilt { stage: StageId },
+    #[error("cannot use the build context")]
+    Context(#[from] OpenContextError),
+    #[error(transparent)]
+    IgnorePath(#[from] IgnoreSetError),
+    #[error(transparent)]
+    Roots(#[from] RootsError),
+    #[error(transparent)]
+    Unpack(#[from] UnpackError),
+    #[error("cannot find out what a step changed")]
+    Look(#[from] SnapshotError),
+    #[error(transparent)]
+    Pack(#[from] PackError),
+    #[error("cannot create the file `{}` for a layer", path.display())]
+    LayerFile { path: PathBuf, source: io::Error },
+    #[error("step {} of {} failed: `{text}`", step.number, step.total)]
+    Step {
+        step: Position,
+        /// `Dockerfile:12`, and the line itself below it.
+        location: String,
+        text: String,
+        source: Box<StepFailure>,
+    },
+    #[error("stopped by signal {signal}")]
+    Interrupted { signal: i32 },
+}
+
+/// Why a step failed.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages are the documentation")]
+pub enum StepFailure {
+    #[error(transparent)]
+    Exec(#[from] ExecError),
+    #[error(transparent)]
+    Roots(#[from] RootsError),
+    #[error("cannot bring together what the image has and what the container has at one path")]
+    Settle { source: RootError },
+    #[error("cannot make the files of the image ready")]
+    Image { source: Box<BuildError> },
+}
+
+impl BuildError {
+    /// The exit status of the program: that of the command that failed, 128 plus the signal where one ended the
+    /// build, otherwise 1.
+    pub fn exit_status(&self) -> u8 {
+        let status = match self {
+            Self::Step { source, .. } => match &**source {
+                StepFailure::Exec(error) => error.exit_status(),
+                StepFailure::Image { source } => Some(i32::from(source.exit_status())),
+                StepFailure::Roots(_) | StepFailure::Settle { .. } => None,
+            },
+            Self::Interrupted { signal } => Some(128 + signal),
+            _ => None,
+        };
+        // A status of 0 would call the failure a success.
+        status.and_then(|status| u8::try_from(status).ok()).filter(|status| *status != 0).unwrap_or(1)
+    }
+
+    /// Where in the Dockerfile it happened, with the line itself.
+    pub fn location(&self) -> Option<&str> {
+        match self {
+            Self::Step { location, .. } => Some(location),
+            _ => None,
+        }
+    }
+
+    /// What the user can do about it, if there is something they can do.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Unpack(error) => error.hint().map(Into::into),
+            Self::Look(error) => error.hint().map(Into::into),
+            Self::Pack(error) => error.hint().map(Into::into),
+            Self::Step { source, .. } => match &**source {
+                StepFailure::Exec(error) => error.hint(),
+                StepFailure::Image { source } => source.hint(),
+                StepFailure::Roots(_) | StepFailure::Settle { .. } => None,
+            },
+            _ => None,
+        }
+    }
+}
+
+impl StepFailure {
+    pub(crate) fn nested(source: BuildError) -> Self {
+        Self::Image { source: Box::new(source) }
+    }
+}

@@ -1,0 +1,94 @@
+//! What a caller says about one build.
+
+use std::path::PathBuf;
+
+use ebiko_layer::Compression;
+use ebiko_oci::{ImageSource, Observer, Timestamp};
+use ebiko_plan::BuildOptions;
+use ebiko_rootfs::Time;
+use ebiko_rootless::{Interrupt, Place};
+use ebiko_snapshot::Mode;
+
+/// One build, with every default filled in.
+#[derive(Debug, Clone)]
+pub struct BuildRequest {
+    /// The Dockerfile's name, for messages.
+    pub dockerfile_name: String,
+    /// The Dockerfile's text.
+    pub dockerfile: Vec<u8>,
+    /// The directory of the build context. It is only read.
+    pub context: PathBuf,
+    /// The text of the `.dockerignore` that applies, if there is one.
+    pub ignore_file: Option<Vec<u8>>,
+    /// Build arguments, target, labels and platforms.
+    pub options: BuildOptions,
+    /// How a change of a file is found.
+    pub snapshot_mode: Mode,
+    /// Whether the layers of a stage become one.
+    pub layering: Layering,
+    /// Paths or patterns that stay out of every layer.
+    pub ignore_paths: Vec<String>,
+    /// How new layers are stored.
+    pub compression: Compression,
+    /// The time that is written into config and history.
+    pub created: Timestamp,
+    /// How many threads look at files and compress.
+    pub threads: usize,
+    /// Whether each base layer is read once or more often; see [`BaseLayers`].
+    pub base_layers: BaseLayers,
+}
+
+/// Into how many layers a stage goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layering {
+    /// One for each instruction that changes files.
+    PerStep,
+    /// One for the whole stage.
+    PerStage,
+}
+
+/// What happens to the blobs of a base image after they were unpacked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BaseLayers {
+    /// They are kept until the build ends, because an export or another stage reads them again.
+    Keep,
+    /// They are streamed and gone; whoever reads them again fetches them again.
+    Stream,
+}
+
+/// What a build needs from outside.
+#[derive(Clone, Copy)]
+#[expect(missing_debug_implementations, reason = "ports have no state of interest")]
+pub struct Ports<'p> {
+    /// Finds base images.
+    pub images: &'p dyn ImageSource,
+    /// Is told what happens.
+    pub observer: &'p dyn Observer,
+    /// The file system clock: `CLOCK_REALTIME_COARSE`, by which the kernel stamps `ctime`.
+    pub clock: &'p dyn Fn() -> Time,
+    /// Ends the build early.
+    pub interrupt: &'p Interrupt,
+}
+
+/// Where a build takes place.
+#[derive(Debug)]
+pub struct Ground<'w> {
+    /// How a RUN gets its root.
+    pub place: &'w Place,
+    /// The builder's own directory. Everything a build leaves beneath it is removed when it ends.
+    pub builder_dir: PathBuf,
+    /// Absolute paths that must neither be seen by a snapshot nor removed: the context, and files that
+    /// are written when the build is over.
+    pub protected: Vec<PathBuf>,
+    /// What happens to `/` after a build in place.
+    pub after: Afterwards,
+}
+
+/// What happens to `/` after a build in place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Afterwards {
+    /// The files of the last stage stay, as after kaniko.
+    Leave,
+    /// They are removed, and what was there before the build comes back.
+    Restore,
+}

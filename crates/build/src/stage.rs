@@ -1,0 +1,329 @@
+//! One stage: its root, its steps, its image.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::sync::Arc;
+
+use ebiko_context::Context;
+use ebiko_exec::{Archives, Site, Touched};
+use ebiko_layer::{FileBlob, Limits, PackOptions, Packed, UnpackOptions};
+use ebiko_oci::{
+    Event, Image, ImageBuilder, ImageFormat, Layer, PortError, Position, StepOutcome,
+};
+use ebiko_plan::{
+    Action, BaseReference, BuildPlan, CopyAction, CopyFrom, StageBase, StageId, StagePlan, Step,
+};
+use ebiko_rootfs::{Root, RootPath};
+use ebiko_snapshot::{AdvanceOptions, Changeset, IgnoreSet, Snapshot};
+
+use crate::bases::ResolvedBases;
+use crate::failure::{BuildError, StepFailure};
+use crate::request::{BuildRequest, Layering, Ports};
+use crate::roots::Roots;
+
+/// What stages have in common: the context, the roots of earlier stages, their images.
+pub(crate) struct Workshop<'a> {
+    request: &'a BuildRequest,
+    ports: &'a Ports<'a>,
+    roots: &'a Roots<'a>,
+    bases: &'a ResolvedBases,
+    plan: &'a BuildPlan,
+    context: Context,
+    ignore: IgnoreSet,
+    /// Files of stages that are read later.
+    stages: BTreeMap<StageId, Root>,
+    /// Files of images that `COPY --from` reads.
+    images: BTreeMap<BaseReference, Root>,
+    /// Images of stages that others start from, and at last the target's.
+    built: BTreeMap<StageId, Image>,
+    /// The root of the stage before, where the next one goes on in it.
+    carried: Option<(StageId, Root, Snapshot)>,
+    /// How many layers were written; their files are numbered.
+    layers: usize,
+}
+
+impl<'a> Workshop<'a> {
+    /// Opens the context. The builder's directory is ready: [`Roots::prepare`] was called.
+    pub(crate) fn open(
+        request: &'a BuildRequest,
+        ports: &'a Ports<'a>,
+        roots: &'a Roots<'a>,
+        bases: &'a ResolvedBases,
+        plan: &'a BuildPlan,
+    ) -> Result<Self, BuildError> {
+        for note in &plan.notes {
+            ports.observer.event(Event::Warning { text: note });
+        }
+        Ok(Self {
+            request,
+            ports,
+            roots,
+            bases,
+            plan,
+            context: Context::open(&request.context, request.ignore_file.as_deref())?,
+            ignore: IgnoreSet::new(request.ignore_paths.iter().map(String::as_str))?,
+            stages: BTreeMap::new(),
+            images: BTreeMap::new(),
+            built: BTreeMap::new(),
+            carried: None,
+            layers: 0,
+        })
+    }
+
+    /// Builds one stage; those that it uses have been built.
+    pub(crate) fn build_stage(&mut self, stage: &StagePlan) -> Result<(), BuildError> {
+        let position = self.position(stage);
+        self.ports.observer.event(Event::StageStarted {
+            stage: position,
+            name: stage.name.as_deref(),
+            base: &stage.base_text,
+        });
+        let (mut image, root, mut seen) = self.begin(stage)?;
+        for edit in &stage.base_edits {
+            image = image.edit(edit);
+        }
+        for (index, step) in stage.steps.iter().enumerate() {
+            self.check_interrupt()?;
+            let number = Position { number: index + 1, total: stage.steps.len() };
+            self.ports.observer.event(Event::StepStarted {
+                stage: position,
+                step: number,
+                line: step.line,
+                text: &step.text,
+            });
+            let touched = self.perform(step, &root).map_err(|source| BuildError::Step {
+                step: number,
+                text: step.text.clone(),
+                location: self.location(step),
+                source: Box::new(source),
+            })?;
+            if let Some(edit) = &step.edit {
+                image = image.edit(edit);
+            }
+            let outcome;
+            (image, outcome) = self.record(stage, index, touched, &root, &mut seen, image)?;
+            self.ports.observer.event(Event::StepFinished { outcome });
+        }
+        for edit in &stage.final_edits {
+            image = image.edit(edit);
+        }
+        if stage.recorded {
+            self.built.insert(stage.id, image.finish(self.request.created));
+        }
+        self.leave(stage, root, seen)
+    }
+
+    /// The image of the target.
+    pub(crate) fn close(mut self) -> Result<Image, BuildError> {
+        let target = self.plan.target;
+        self.built.remove(&target).ok_or(BuildError::NotBuilt { stage: target })
+    }
+
+    fn position(&self, stage: &StagePlan) -> Position {
+        let index = self.plan.stages.iter().position(|other| other.id == stage.id);
+        Position { number: index.map_or(0, |index| index + 1), total: self.plan.stages.len() }
+    }
+
+    fn check_interrupt(&self) -> Result<(), BuildError> {
+        match self.ports.interrupt.signal() {
+            Some(signal) => Err(BuildError::Interrupted { signal }),
+            None => Ok(()),
+        }
+    }
+
+    /// What a stage starts with: config, files, and the index of those files.
+    fn begin(&mut self, stage: &StagePlan) -> Result<(ImageBuilder, Root, Snapshot), BuildError> {
+        let base = match &stage.base {
+            StageBase::Scratch => {
+                // BuildKit and every registry of today take OCI; Docker's format only comes from bases.
+                let image = ImageBuilder::from_scratch(stage.platform.clone(), ImageFormat::Oci);
+                return Ok((image, self.roots.begin(stage.id)?, Snapshot::empty()));
+            }
+            StageBase::Image(base) => self.bases.image(base)?,
+            StageBase::Stage(earlier) => {
+                let image =
+                    self.built.get(earlier).ok_or(BuildError::NotBuilt { stage: *earlier })?;
+                if let Some((_, root, seen)) = self.carried.take_if(|(from, ..)| from == earlier) {
+                    return Ok((ImageBuilder::from_base(image), root, seen));
+                }
+                image
+            }
+        };
+        let root = self.roots.begin(stage.id)?;
+        let mut seen = Snapshot::empty();
+        self.unpack(base, &root, &mut seen)?;
+        Ok((ImageBuilder::from_base(base), root, seen))
+    }
+
+    fn unpack(&self, image: &Image, root: &Root, seen: &mut Snapshot) -> Result<(), BuildError> {
+        for layer in image.layers() {
+            self.check_interrupt()?;
+            let unpacked = ebiko_layer::unpack(layer, root, seen, &UnpackOptions::default())?;
+            self.ports.observer.event(Event::Unpacked {
+                digest: layer.descriptor.digest,
+                entries: unpacked.entries,
+                size: unpacked.bytes,
+            });
+        }
+        Ok(())
+    }
+
+    /// Changes the files. `None` if the step changes none.
+    fn perform(&mut self, step: &Step, root: &Root) -> Result<Option<Touched>, StepFailure> {
+        let Some(action) = &step.action else { return Ok(None) };
+        if let Action::Copy(CopyAction { from: CopyFrom::Image(base), .. }) = action
+            && !self.images.contains_key(base)
+        {
+            let files = self.roots.beside(self.images.len())?;
+            let image = self.bases.image(base).map_err(StepFailure::nested)?;
+            self.unpack(image, &files, &mut Snapshot::empty()).map_err(StepFailure::nested)?;
+            self.images.insert(base.clone(), files);
+        }
+        let site = Site {
+            root,
+            context: &self.context,
+            stages: &self.stages,
+            images: &self.images,
+            place: self.roots.place(),
+            observer: self.ports.observer,
+            archives: &LayerArchives,
+            interrupt: self.ports.interrupt,
+        };
+        if !matches!(action, Action::Run(_)) {
+            return Ok(Some(ebiko_exec::perform(action, &site)?));
+        }
+        // A command sees what is on disk, so what the image has in the place of a mount point's parents must be there
+        // before it, and what it wrote there must find its way to the image after it.
+        root.settle().map_err(|source| StepFailure::Settle { source })?;
+        let touched = ebiko_exec::perform(action, &site)?;
+        root.settle().map_err(|source| StepFailure::Settle { source })?;
+        Ok(Some(touched))
+    }
+
+    /// Puts the step into the image: a layer if it changed files and somebody wants the image.
+    fn record(
+        &mut self,
+        stage: &StagePlan,
+        index: usize,
+        touched: Option<Touched>,
+        root: &Root,
+        seen: &mut Snapshot,
+        image: ImageBuilder,
+    ) -> Result<(ImageBuilder, StepOutcome), BuildError> {
+        let step = &stage.steps[index];
+        let created_by = step.created_by.as_deref();
+        let empty = |image: ImageBuilder| match created_by {
+            Some(created_by) => image.empty_layer(created_by),
+            None => image,
+        };
+        if step.empty_layer {
+            return Ok((empty(image), StepOutcome::ConfigOnly));
+        }
+        let touched = match self.request.layering {
+            Layering::PerStep => touched.unwrap_or_else(|| Touched::Paths(BTreeSet::new())),
+            Layering::PerStage => Touched::Everything,
+        };
+        let makes_layer = match self.request.layering {
+            Layering::PerStep => true,
+            Layering::PerStage => stage.steps[index + 1..].iter().all(|later| later.empty_layer),
+        };
+        if !stage.recorded || !makes_layer {
+            return Ok((empty(image), StepOutcome::NotRecorded));
+        }
+        let changes = self.look(&touched, root, seen)?;
+        let (packed, layer) = self.pack(&changes, root, seen, image.format())?;
+        let outcome = StepOutcome::Layer {
+            entries: packed.tar.entries,
+            size: packed.tar.size,
+            compressed: packed.blob.size,
+        };
+        Ok((image.layer(layer, created_by.unwrap_or_default()), outcome))
+    }
+
+    fn look(
+        &self,
+        touched: &Touched,
+        root: &Root,
+        seen: &mut Snapshot,
+    ) -> Result<Changeset, BuildError> {
+        let options = AdvanceOptions {
+            mode: self.request.snapshot_mode,
+            ignore: &self.ignore,
+            threads: self.request.threads,
+            now: (self.ports.clock)(),
+        };
+        let changes = match touched {
+            Touched::Everything => seen.advance(root, &options),
+            Touched::Paths(paths) => seen.advance_paths(root, paths, &options),
+        };
+        Ok(changes?)
+    }
+
+    /// Writes a layer to a file of the builder's directory.
+    #[expect(clippy::disallowed_methods, reason = "the builder's own directory is on the host")]
+    fn pack(
+        &mut self,
+        changes: &Changeset,
+        root: &Root,
+        seen: &mut Snapshot,
+        format: ImageFormat,
+    ) -> Result<(Packed, Layer), BuildError> {
+        self.layers += 1;
+        let path = self.roots.directory("layers").join(self.layers.to_string());
+        let options =
+            PackOptions { compression: self.request.compression, threads: self.request.threads };
+        let mut file = File::create(&path)
+            .map_err(|source| BuildError::LayerFile { path: path.clone(), source })?;
+        let packed = ebiko_layer::pack(changes, root, seen, &mut file, &options)?;
+        for warning in &packed.tar.warnings {
+            self.ports.observer.event(Event::Warning { text: &warning.to_string() });
+        }
+        let layer = packed.layer(format, Arc::new(FileBlob::new(path)));
+        Ok((packed, layer))
+    }
+
+    /// Leaves the stage: its root goes on, is kept, stays where it is, or is given up.
+    fn leave(&mut self, stage: &StagePlan, root: Root, seen: Snapshot) -> Result<(), BuildError> {
+        let is_target = stage.id == self.plan.target;
+        if self.is_continued(stage) {
+            self.carried = Some((stage.id, root, seen));
+        } else if stage.files_read_later {
+            self.stages.insert(stage.id, self.roots.keep(stage.id, root)?);
+        } else if !is_target {
+            self.roots.discard(stage.id, &root)?;
+        }
+        Ok(())
+    }
+
+    /// Where a step stands, and the line as it is written.
+    fn location(&self, step: &Step) -> String {
+        let name = &self.request.dockerfile_name;
+        let text = String::from_utf8_lossy(&self.request.dockerfile);
+        let index = usize::try_from(step.line).unwrap_or(usize::MAX).saturating_sub(1);
+        let line = text.lines().nth(index).unwrap_or_default().trim_end();
+        format!("at {name}:{}\n{:>4} | {line}", step.line, step.line)
+    }
+
+    /// Whether the next stage, and nobody else, wants the files of this one.
+    fn is_continued(&self, stage: &StagePlan) -> bool {
+        let starts_here = |other: &&StagePlan| other.base == StageBase::Stage(stage.id);
+        let mut later = self.plan.stages.iter().skip_while(|other| other.id != stage.id).skip(1);
+        let is_next = later.next().as_ref().is_some_and(starts_here);
+        is_next && !later.any(|other| starts_here(&other)) && !stage.files_read_later
+    }
+}
+
+/// What `ADD` knows of archives.
+struct LayerArchives;
+
+impl Archives for LayerArchives {
+    fn unpack(
+        &self,
+        file: &mut File,
+        root: &Root,
+        destination: &RootPath,
+        owner: Option<(u32, u32)>,
+    ) -> Result<Option<BTreeSet<RootPath>>, PortError> {
+        Ok(ebiko_layer::unpack_archive(file, root, destination, owner, &Limits::default())?)
+    }
+}

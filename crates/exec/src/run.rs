@@ -1,0 +1,126 @@
+//! `RUN`.
+
+mod diagnosis;
+
+use std::fmt;
+
+use ebiko_oci::Event;
+use ebiko_plan::RunAction;
+use ebiko_rootfs::{Root, RootPath, RootPathError};
+use ebiko_rootless::{Guest, Outcome, RunError};
+use nix::sys::signal::Signal;
+
+use crate::account::{self, AccountError, Owner};
+use crate::directories::{self, MakeDirError};
+use crate::{ExecError, Site, Touched};
+
+/// A command could not be run, or did not end well.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages are the documentation")]
+pub enum CommandError {
+    #[error("the command exited with status {status}")]
+    Exited { status: i32 },
+    #[error("the command was ended by signal {signal} ({})", signal_name(*signal))]
+    Signalled { signal: i32 },
+    #[error(transparent)]
+    Account(#[from] AccountError),
+    #[error("the working directory `{path}` cannot be used")]
+    WorkDir { path: String, source: CommandDirError },
+    #[error(transparent)]
+    Guest(#[from] GuestError),
+}
+
+/// A process could not be run, and what the root tells about why.
+#[derive(Debug)]
+pub struct GuestError {
+    error: RunError,
+    hint: Option<String>,
+}
+
+impl fmt::Display for GuestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl std::error::Error for GuestError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.error.source()
+    }
+}
+
+/// Why a command's working directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages are those of the causes")]
+pub enum CommandDirError {
+    #[error(transparent)]
+    Path(#[from] RootPathError),
+    #[error(transparent)]
+    MakeDir(#[from] MakeDirError),
+}
+
+impl CommandError {
+    /// What the user can do about it, if there is something they can do.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            // A shell passes the signal of what it ran on as 128 plus its number.
+            Self::Exited { status: 137 } | Self::Signalled { signal: SIGKILL } => Some(
+                "signal 9 is how the kernel ends a process when memory runs out: give the container, or the command, more memory"
+                    .to_owned(),
+            ),
+            Self::Exited { .. } | Self::Signalled { .. } => None,
+            Self::Account(error) => error.hint().map(str::to_owned),
+            Self::WorkDir { source, .. } => match source {
+                CommandDirError::Path(_) => None,
+                CommandDirError::MakeDir(error) => error.hint().map(str::to_owned),
+            },
+            Self::Guest(error) => error.hint.clone(),
+        }
+    }
+}
+
+const SIGKILL: i32 = Signal::SIGKILL as i32;
+
+fn signal_name(signal: i32) -> &'static str {
+    Signal::try_from(signal).map_or("a real-time signal", Signal::as_str)
+}
+
+pub(crate) fn perform(action: &RunAction, site: &Site<'_>) -> Result<Touched, ExecError> {
+    let account = account::account(site.root, &action.user).map_err(CommandError::Account)?;
+    let owner = Owner { uid: account.credentials.uid, gid: account.credentials.gid };
+    let work_dir = work_dir(site.root, &action.work_dir, owner)
+        .map_err(|source| CommandError::WorkDir { path: action.work_dir.clone(), source })?;
+    let mut env = action.env.clone();
+    if !env.iter().any(|(name, _)| name == "HOME") {
+        env.push(("HOME".to_owned(), account.home));
+    }
+    let guest = Guest {
+        root: site.root,
+        argv: &action.argv,
+        env: &env,
+        work_dir: &work_dir,
+        credentials: &account.credentials,
+    };
+    let outcome = ebiko_rootless::run(site.place, &guest, site.interrupt, &mut |_stream, bytes| {
+        site.observer.event(Event::Output { bytes });
+    });
+    match outcome {
+        Ok(Outcome::Exited(0)) => Ok(Touched::Everything),
+        Ok(Outcome::Exited(status)) => Err(CommandError::Exited { status }.into()),
+        Ok(Outcome::Signalled(signal)) => Err(CommandError::Signalled { signal }.into()),
+        Ok(Outcome::Interrupted(signal)) => Err(ExecError::Interrupted { signal }),
+        Err(source) => {
+            let known = source.hint(site.place).map(str::to_owned);
+            let hint = known.or_else(|| diagnosis::hint(&source, site.root, action));
+            Err(CommandError::Guest(GuestError { error: source, hint }).into())
+        }
+    }
+}
+
+/// The directory that a command starts in; made, with its parents, for whom it runs as, where it is missing.
+fn work_dir(root: &Root, path: &str, owner: Owner) -> Result<RootPath, CommandDirError> {
+    let path = RootPath::resolve(&RootPath::root(), path.as_bytes())?;
+    let path = directories::resolve(root, &path)?;
+    directories::make(root, &path, owner)?;
+    Ok(path)
+}

@@ -1,0 +1,56 @@
+//! `WORKDIR`.
+
+use ebiko_plan::WorkDirAction;
+use ebiko_rootfs::{RootPath, RootPathError};
+
+use crate::account::{self, Owner, OwnerError};
+use crate::directories::{self, MakeDirError};
+use crate::{ExecError, Site, Touched};
+
+/// A working directory could not be made.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot make the working directory `{path}`")]
+#[expect(missing_docs, reason = "the message names every field")]
+pub struct WorkDirError {
+    pub path: String,
+    pub source: WorkDirErrorKind,
+}
+
+/// Why a [`WorkDirError`] happened.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages are those of the causes")]
+pub enum WorkDirErrorKind {
+    #[error(transparent)]
+    Path(#[from] RootPathError),
+    #[error(transparent)]
+    Owner(#[from] OwnerError),
+    #[error(transparent)]
+    MakeDir(#[from] MakeDirError),
+}
+
+impl WorkDirError {
+    /// What the user can do about it, if there is something they can do.
+    pub fn hint(&self) -> Option<String> {
+        match &self.source {
+            WorkDirErrorKind::Path(_) => None,
+            WorkDirErrorKind::Owner(error) => error.hint().map(str::to_owned),
+            WorkDirErrorKind::MakeDir(error) => error.hint().map(str::to_owned),
+        }
+    }
+}
+
+pub(crate) fn perform(action: &WorkDirAction, site: &Site<'_>) -> Result<Touched, ExecError> {
+    let made =
+        make(action, site).map_err(|source| WorkDirError { path: action.path.clone(), source })?;
+    Ok(Touched::Paths(made.into_iter().collect()))
+}
+
+fn make(action: &WorkDirAction, site: &Site<'_>) -> Result<Vec<RootPath>, WorkDirErrorKind> {
+    let path = RootPath::resolve(&RootPath::root(), action.path.as_bytes())?;
+    let owner = match action.user.as_str() {
+        "" => Owner::ROOT,
+        user => account::owner(site.root, user)?,
+    };
+    let path = directories::resolve(site.root, &path)?;
+    Ok(directories::make(site.root, &path, owner)?)
+}

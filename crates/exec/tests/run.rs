@@ -1,0 +1,180 @@
+//! Runs `examples/perform.rs`, because namespaces can only be entered by a program that has no other thread yet.
+//!
+//! The tests need root and a static busybox at `/bin/busybox`.
+
+#![expect(clippy::disallowed_methods, reason = "tests make files and start programs")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test ends where its surroundings are not as it needs them"
+)]
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::PathBuf;
+use std::process::Command;
+
+use tempfile::TempDir;
+
+/// A busybox root, with the user `ann` who is also of the group `staff`.
+fn busybox_root() -> TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    let bin = directory.path().join("bin");
+    fs::create_dir_all(&bin).unwrap();
+    fs::create_dir_all(directory.path().join("etc")).unwrap();
+    fs::copy("/bin/busybox", bin.join("busybox")).unwrap();
+    for applet in ["cat", "echo", "env", "id", "kill", "ls", "pwd", "sh", "stat"] {
+        symlink("busybox", bin.join(applet)).unwrap();
+    }
+    let write = |path: &str, text: &str| fs::write(directory.path().join(path), text).unwrap();
+    write("etc/passwd", "root:x:0:0:root:/root:/bin/sh\nann:x:1000:1001::/home/ann:/bin/sh\n");
+    write("etc/group", "root:x:0:\nstaff:x:50:ann\n");
+    directory
+}
+
+/// Runs a command in `root`; its output, the failure, and the exit status.
+fn run(root: &TempDir, arguments: &[&str], command: &[&str]) -> String {
+    let test = std::env::current_exe().unwrap();
+    let example: PathBuf = test.ancestors().nth(2).unwrap().join("examples/perform");
+    let output = Command::new(example)
+        .env("CANARY", "of the builder")
+        .args(["--env", "PATH=/usr/bin:/bin"])
+        .args(arguments)
+        .arg(root.path())
+        .args(command)
+        .output()
+        .unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    format!("{}{}", String::from_utf8_lossy(&text), output.status.code().unwrap())
+}
+
+#[track_caller]
+fn check(arguments: &[&str], command: &[&str], expected: &str) {
+    assert_eq!(run(&busybox_root(), arguments, command), expected, "{command:?}");
+}
+
+#[test]
+fn privileged_a_command_gets_its_environment_and_home_and_nothing_else() {
+    check(&[], &["env"], "PATH=/usr/bin:/bin\nHOME=/root\n0");
+    check(
+        &["--user", "ann", "--env", "A=b=c"],
+        &["env"],
+        "PATH=/usr/bin:/bin\nA=b=c\nHOME=/home/ann\n0",
+    );
+    check(&["--user", "77", "--env", "HOME=/own"], &["env"], "PATH=/usr/bin:/bin\nHOME=/own\n0");
+    check(&["--user", "77"], &["env"], "PATH=/usr/bin:/bin\nHOME=/\n0");
+}
+
+#[test]
+fn privileged_a_command_runs_as_its_user() {
+    check(&[], &["id"], "uid=0(root) gid=0(root) groups=0(root)\n0");
+    check(&["--user", "ann"], &["id"], "uid=1000(ann) gid=1001 groups=50(staff),1001\n0");
+    check(&["--user", "ann:staff"], &["id"], "uid=1000(ann) gid=50(staff) groups=50(staff)\n0");
+    check(
+        &["--user", "bob"],
+        &["id"],
+        "error: unable to find user bob: no matching entries in passwd file\n\
+         hint: add the user in an earlier step, or give `USER` a number\n1",
+    );
+}
+
+#[test]
+fn privileged_a_working_directory_is_made_for_the_user() {
+    let root = busybox_root();
+    let output = run(&root, &["--user", "ann", "--cwd", "/srv/./a//b/../c"], &["pwd"]);
+    assert_eq!(output, "/srv/a/c\n0");
+    for made in ["srv", "srv/a", "srv/a/c"] {
+        let metadata = fs::metadata(root.path().join(made)).unwrap();
+        assert_eq!(
+            (metadata.uid(), metadata.gid(), metadata.mode()),
+            (1000, 1001, 0o40755),
+            "{made}"
+        );
+    }
+    check(
+        &["--cwd", "/etc/passwd/x"],
+        &["pwd"],
+        "error: the working directory `/etc/passwd/x` cannot be used\n\
+         caused by: mkdir /etc/passwd: not a directory\n\
+         hint: something else is in the place of the directory\n1",
+    );
+}
+
+#[test]
+fn privileged_the_status_of_the_command_is_the_status_of_the_step() {
+    check(&[], &["sh", "-c", "exit 42"], "error: the command exited with status 42\n42");
+    check(
+        &[],
+        &["sh", "-c", "kill -TERM $$"],
+        "error: the command was ended by signal 15 (SIGTERM)\n143",
+    );
+    check(
+        &[],
+        &["sh", "-c", "kill -KILL $$"],
+        "error: the command was ended by signal 9 (SIGKILL)\n\
+         hint: signal 9 is how the kernel ends a process when memory runs out: \
+         give the container, or the command, more memory\n137",
+    );
+}
+
+#[test]
+fn privileged_a_command_that_cannot_start_says_why() {
+    let cannot = |program: &str, cause: &str, hint: &str| {
+        format!(
+            "error: cannot start the command: exec: `{program}`\ncaused by: {cause}\nhint: {hint}\n1"
+        )
+    };
+    let missing = "No such file or directory (os error 2)";
+    check(&[], &["gcc"], &cannot("gcc", missing, "`gcc` is in no directory of the image's PATH"));
+    check(&[], &["/opt/x"], &cannot("/opt/x", missing, "the image has no `/opt/x`"));
+    check(&[], &[], "error: there is no command\n1");
+
+    let root = busybox_root();
+    let write = |path: &str, content: &[u8], mode: u32| {
+        let path = root.path().join(path);
+        fs::write(&path, content).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    write("script", b"#!/bin/bash -e\n", 0o755);
+    assert_eq!(
+        run(&root, &[], &["/script"]),
+        cannot(
+            "/script",
+            missing,
+            "`/script` is there, but `/bin/bash`, which its first line names, is not"
+        )
+    );
+    write("data", b"data", 0o644);
+    assert_eq!(
+        run(&root, &[], &["/data"]),
+        cannot(
+            "/data",
+            "Permission denied (os error 13)",
+            "`/data` may not be executed by this user; check its mode and those of the directories above it"
+        )
+    );
+    let mut program = fs::read("/bin/busybox").unwrap();
+    program[18] = 22;
+    program[19] = 0;
+    write("foreign", &program, 0o755);
+    assert_eq!(
+        run(&root, &[], &["/foreign"]),
+        cannot(
+            "/foreign",
+            "Exec format error (os error 8)",
+            &format!(
+                "`/foreign` is a program for s390x, and this machine is {}: choose an image for this machine's platform",
+                std::env::consts::ARCH
+            )
+        )
+    );
+    fs::remove_file(root.path().join("bin/sh")).unwrap();
+    assert_eq!(
+        run(&root, &[], &["/bin/sh", "-c", "true"]),
+        cannot(
+            "/bin/sh",
+            missing,
+            "the image has no shell at `/bin/sh`: use the exec form, `RUN [\"program\", \"argument\"]`, \
+             or a base image with a shell"
+        )
+    );
+}

@@ -1,0 +1,136 @@
+//! Archives that `ADD` unpacks.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, Seek as _};
+
+use ebiko_rootfs::{Metadata, Root, RootError, RootPath, Xattrs};
+use ebiko_snapshot::ContentHash;
+
+use crate::apply::{Applier, Journal};
+use crate::decompress::decoder;
+use crate::tar::TarReader;
+use crate::unpack::{Failure, apply_all};
+use crate::{Limits, TarError, UnpackErrorKind};
+
+/// An archive could not be unpacked. What came before is on the root.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages are the documentation")]
+pub enum ArchiveError {
+    #[error("cannot unpack `{path}` from the archive")]
+    Entry { path: String, source: UnpackErrorKind },
+    #[error("cannot unpack the archive")]
+    Archive { source: TarError },
+    #[error("cannot read the file")]
+    Read { source: io::Error },
+}
+
+impl ArchiveError {
+    /// What the user can do about it, if there is something they can do.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Entry { source, .. } => source.hint(),
+            Self::Archive { .. } | Self::Read { .. } => None,
+        }
+    }
+}
+
+/// Unpacks `file` into the directory `destination`, if it is a tar archive: plain or in gzip, bzip2, xz or zstd.
+///
+/// `None` means that it is something else, to be copied as it is; `file` is then at its start again. Otherwise the
+/// result is every path that was written or removed, as it is beneath the root. Links on the way to `destination` are
+/// followed; `destination` itself is made if it is missing and a member needs it, and otherwise stays as it is, also if
+/// the archive has a member for it (`./`). With `owner`, everything in the archive belongs to it, and so do directories
+/// that are made without being mentioned. Whiteouts remove, because a layer with them in it would.
+///
+/// # Errors
+///
+/// Everything before the failure has been unpacked. Nothing outside the root was touched.
+pub fn unpack_archive(
+    file: &mut File,
+    root: &Root,
+    destination: &RootPath,
+    owner: Option<(u32, u32)>,
+    limits: &Limits,
+) -> Result<Option<BTreeSet<RootPath>>, ArchiveError> {
+    let read = |source| ArchiveError::Read { source };
+    file.rewind().map_err(read)?;
+    if !is_archive(file) {
+        file.rewind().map_err(read)?;
+        return Ok(None);
+    }
+    file.rewind().map_err(read)?;
+    let mut tar = TarReader::new(decoder(file).map_err(read)?, limits.extended_header);
+    let mut touched = Touched::default();
+    let applier = Applier::new(root, &mut touched, limits, destination.clone(), owner);
+    apply_all(&mut tar, applier).map_err(|failure| match failure {
+        Failure::Entry(path, source) => {
+            ArchiveError::Entry { path: String::from_utf8_lossy(&path).into_owned(), source }
+        }
+        Failure::Archive(source) => ArchiveError::Archive { source },
+    })?;
+    let Touched { mut written, removed } = touched;
+    written.extend(removed);
+    Ok(Some(written))
+}
+
+/// Whether the file begins with a member; what is merely compressed, or an archive without members, is not unpacked.
+fn is_archive(file: &mut File) -> bool {
+    // Generous, because what is refused here is not an error but copied.
+    const EXTENDED_HEADER: u64 = 16 << 20;
+    decoder(file).is_ok_and(|stream| matches!(TarReader::new(stream, EXTENDED_HEADER).next(), Ok(Some(_))))
+}
+
+#[derive(Default)]
+struct Touched {
+    written: BTreeSet<RootPath>,
+    removed: BTreeSet<RootPath>,
+}
+
+impl Journal for Touched {
+    fn wrote(&mut self, path: &RootPath, _: &Metadata, _: Option<ContentHash>, _: &Xattrs) {
+        self.written.insert(path.clone());
+    }
+
+    fn linked(&mut self, path: &RootPath, first: &RootPath, _: &Metadata) {
+        self.written.insert(path.clone());
+        // A link to a file of another layer changes that file: it has to be in this layer, too.
+        self.written.insert(first.clone());
+    }
+
+    fn refreshed(&mut self, _: &RootPath, _: &Metadata) {}
+
+    fn removed(&mut self, path: &RootPath) {
+        forget(&mut self.written, path);
+        self.removed.insert(path.clone());
+    }
+
+    fn older_beneath(&self, root: &Root, directory: &RootPath) -> Result<Vec<RootPath>, RootError> {
+        let mut older = Vec::new();
+        let mut pending = vec![directory.clone()];
+        while let Some(directory) = pending.pop() {
+            if !root.find(&directory)?.is_some_and(|metadata| metadata.is_dir()) {
+                continue;
+            }
+            for entry in root.list(&directory)? {
+                let Ok(path) = directory.child(&entry.name) else { continue };
+                let first_beneath = self.written.range(&path..).next();
+                if first_beneath.is_some_and(|first| first.starts_with(&path)) {
+                    pending.push(path);
+                } else {
+                    older.push(path);
+                }
+            }
+        }
+        older.sort();
+        Ok(older)
+    }
+}
+
+/// Forgets `path` and everything beneath it.
+fn forget(paths: &mut BTreeSet<RootPath>, path: &RootPath) {
+    let beneath: Vec<RootPath> = paths.range(path..).take_while(|other| other.starts_with(path)).cloned().collect();
+    for path in beneath {
+        paths.remove(&path);
+    }
+}

@@ -1,0 +1,144 @@
+//! What `ADD` does with a local archive.
+
+#![allow(clippy::disallowed_methods, reason = "archives to add are files of the host")]
+
+mod support;
+
+use std::fs::File;
+use std::io::Write as _;
+
+use ebiko_layer::{Limits, unpack_archive};
+use ebiko_rootfs::Time;
+use support::{FIXED, Place, Tar, chain, outline, output, path};
+
+fn file_of(bytes: &[u8]) -> File {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(bytes).unwrap();
+    file
+}
+
+fn add(place: &Place, bytes: &[u8], destination: &str, owner: Option<(u32, u32)>) -> Option<Vec<String>> {
+    let touched = unpack_archive(&mut file_of(bytes), &place.root, &path(destination), owner, &Limits::default())
+        .unwrap_or_else(|error| panic!("{}", chain(&error)))?;
+    Some(touched.iter().map(ToString::to_string).collect())
+}
+
+#[test]
+fn archives_are_recognised_in_every_compression() {
+    let source = Place::new();
+    source.directory("d").file("d/f", "content").set("d", 0o755, FIXED);
+    output("tar", &["-cf", "../a.tar", "d"], &source.host(""));
+    let programs: [(&str, &[&str]); 4] =
+        [("gzip", &["-9"]), ("bzip2", &[]), ("xz", &["--check=crc64"]), ("zstd", &["--quiet"])];
+    let mut files = vec![("tar", std::fs::read(source.dir.path().join("a.tar")).unwrap())];
+    for (program, args) in programs {
+        let args = [args, &["--keep", "--stdout", "a.tar"]].concat();
+        let compressed = std::process::Command::new(program).args(&args).current_dir(source.dir.path()).output().unwrap();
+        assert!(compressed.status.success(), "{program}");
+        files.push((program, compressed.stdout));
+    }
+    for (program, bytes) in files {
+        let place = Place::new();
+        assert_eq!(add(&place, &bytes, "", None).unwrap(), ["d", "d/f"], "{program}");
+        assert_eq!(outline(&place.root), "d/ d/f=content", "{program}");
+    }
+}
+
+#[test]
+fn what_is_no_archive_is_left_alone() {
+    let gzip = |bytes: &[u8]| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    };
+    for (name, bytes) in [
+        ("nothing", Vec::new()),
+        ("text", b"hello".to_vec()),
+        ("a compressed text", gzip(b"hello")),
+        ("a broken gzip", b"\x1f\x8b\x08garbage".to_vec()),
+        ("a broken xz", b"\xfd7zXZ\0garbage".to_vec()),
+        ("a broken bzip2", b"BZh9garbage".to_vec()),
+        ("a broken zstd", b"\x28\xb5\x2f\xfdgarbage".to_vec()),
+        ("an archive without members", Tar::new().end()),
+        ("zeros", vec![0; 4096]),
+    ] {
+        let place = Place::new();
+        let mut file = file_of(&bytes);
+        let result = unpack_archive(&mut file, &place.root, &path(""), None, &Limits::default()).unwrap();
+        assert_eq!(result, None, "{name}");
+        let mut again = Vec::new();
+        std::io::Read::read_to_end(&mut file, &mut again).unwrap();
+        assert_eq!(again, bytes, "{name}: the file is at its start");
+    }
+}
+
+#[test]
+fn the_destination_itself_is_not_touched() {
+    let place = Place::new();
+    place.directory("out").own("out", 7, 8, 0o700).set("out", 0o700, Time { secs: 5, nanos: 0 });
+    place.own("out", 7, 8, 0o700);
+    let tar = Tar::new().member(b'5', "./", "", 0o777, b"").file("./f", "x").end();
+    assert_eq!(add(&place, &tar, "out", None).unwrap(), ["out/f"]);
+    let metadata = place.root.metadata(&path("out")).unwrap();
+    assert_eq!((metadata.mode, metadata.uid, metadata.gid, metadata.mtime.secs), (0o700, 7, 8, 5));
+}
+
+#[test]
+fn an_owner_is_everybodys() {
+    let place = Place::new();
+    let tar = Tar::new().file("f", "x").symlink("l", "f").directory("d").file("made/by/need", "x").end();
+    let touched = add(&place, &tar, "out/deep", Some((100, 200))).unwrap();
+    assert_eq!(
+        touched,
+        ["out", "out/deep", "out/deep/d", "out/deep/f", "out/deep/l", "out/deep/made", "out/deep/made/by", "out/deep/made/by/need"]
+    );
+    for name in touched {
+        let metadata = place.root.metadata(&path(&name)).unwrap();
+        assert_eq!((metadata.uid, metadata.gid), (100, 200), "{name}");
+    }
+}
+
+#[test]
+fn hard_links_are_relative_to_the_destination() {
+    let place = Place::new();
+    let tar = Tar::new().file("f", "x").hard_link("g", "f").hard_link("h", "/f").end();
+    assert_eq!(add(&place, &tar, "out", None).unwrap(), ["out", "out/f", "out/g", "out/h"]);
+    assert_eq!(place.root.metadata(&path("out/f")).unwrap().nlink, 3);
+    let outside = Tar::new().hard_link("stolen", "../etc/shadow").end();
+    let error = unpack_archive(&mut file_of(&outside), &place.root, &path("out"), None, &Limits::default()).unwrap_err();
+    assert_eq!(
+        chain(&error),
+        "cannot unpack `stolen` from the archive: the hard link's target is not a path inside the root: \
+         `../etc/shadow` leaves the root through `..`"
+    );
+}
+
+#[test]
+fn links_of_the_image_are_followed_inside_the_root() {
+    let place = Place::new();
+    place.directory("run").directory("var").symlink("var/run", "/run").symlink("dest", "/var");
+    let tar = Tar::new().directory("run/act").file("run/act/HEAD", "ref").hard_link("run/act/link", "run/act/HEAD").end();
+    let touched = add(&place, &tar, "dest", None).unwrap();
+    assert_eq!(touched, ["run/act", "run/act/HEAD", "run/act/link"]);
+    assert_eq!(outline(&place.root), "dest->/var run/ run/act/ run/act/HEAD=ref run/act/link=ref var/ var/run->/run");
+}
+
+#[test]
+fn whiteouts_remove_and_are_told() {
+    let place = Place::new();
+    place.directory("d").file("d/gone", "x").file("d/stays", "x").directory("o").file("o/old", "x").file("o/new", "old");
+    let tar = Tar::new().file("d/.wh.gone", "").file("o/new", "new").file("o/.wh..wh..opq", "").end();
+    assert_eq!(add(&place, &tar, "", None).unwrap(), ["d/gone", "o/new", "o/old"]);
+    assert_eq!(outline(&place.root), "d/ d/stays=x o/ o/new=new");
+}
+
+#[test]
+fn a_broken_archive_is_named_by_its_member() {
+    let place = Place::new();
+    let tar = Tar::new().file("good", "x").file("../evil", "x").end();
+    let error = unpack_archive(&mut file_of(&tar), &place.root, &path(""), None, &Limits::default()).unwrap_err();
+    assert_eq!(
+        chain(&error),
+        "cannot unpack `../evil` from the archive: the path is not one inside the root: `../evil` leaves the root through `..`"
+    );
+}

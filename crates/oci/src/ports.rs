@@ -1,0 +1,61 @@
+//! What the build asks of the outside.
+
+use std::fmt;
+use std::io::{self, Read};
+
+use crate::{Digest, Image, Platform, Reference};
+
+/// The error of a port: whoever implements it has its own type, and the caller adds what was
+/// attempted.
+pub type PortError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The bytes of one blob, wherever they are.
+///
+/// Reading is not verified here: the consumer knows the [`Descriptor`](crate::Descriptor) and
+/// checks digest and size while the bytes pass by.
+pub trait BlobSource: Send + Sync {
+    /// Starts reading from the first byte. Each call reads anew, over the network if need be.
+    fn open(&self) -> Result<Box<dyn Read + Send>, PortError>;
+}
+
+/// A blob that is small enough for memory.
+#[derive(Clone)]
+pub struct BytesBlob(std::sync::Arc<[u8]>);
+
+impl BytesBlob {
+    /// Wraps `bytes`.
+    pub fn new(bytes: impl Into<std::sync::Arc<[u8]>>) -> Self {
+        Self(bytes.into())
+    }
+}
+
+impl BlobSource for BytesBlob {
+    fn open(&self) -> Result<Box<dyn Read + Send>, PortError> {
+        Ok(Box::new(io::Cursor::new(self.0.clone())))
+    }
+}
+
+impl fmt::Debug for BytesBlob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "BytesBlob({} bytes)", self.0.len())
+    }
+}
+
+/// An image that a name stood for at one moment.
+#[derive(Debug, Clone)]
+pub struct ResolvedImage {
+    /// The image for the platform that was asked for.
+    pub image: Image,
+    /// The digest behind the name: of the index where there is one, of the manifest otherwise.
+    pub digest: Digest,
+}
+
+/// Finds images by name.
+pub trait ImageSource: Sync {
+    /// Looks up `reference` and picks the image for `platform`. Layers are not fetched yet.
+    fn resolve(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+    ) -> Result<ResolvedImage, PortError>;
+}

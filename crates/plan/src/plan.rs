@@ -1,0 +1,128 @@
+//! The plan: everything that a build will do, in order.
+
+use dockerfile_parser::Span;
+use ebiko_oci::{ConfigEdit, Platform};
+
+use crate::actions::{Action, BaseReference, StageId};
+
+/// How large a plan may be, in bytes of its texts, roughly.
+///
+/// A plan of some thousand steps has one megabyte. Variables double with every `ENV A=$A$A`, and each
+/// RUN has a copy of all of them, so that a small file could fill all memory.
+pub(crate) const MAX_PLAN: usize = 16 << 20;
+
+/// The error of a larger one.
+pub(crate) const TOO_LARGE: &str = "the variables of this build take more than 16 MiB";
+
+/// What a build does, decided before anything runs. Its [`Display`](std::fmt::Display) form is what
+/// `--dryrun` shows and what golden files compare.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BuildPlan {
+    /// The stages that the target needs, in an order in which each comes after what it uses. The
+    /// target is the last one.
+    pub stages: Vec<StagePlan>,
+    /// The stage that becomes the image.
+    pub target: StageId,
+    /// The stages of the file that are left out.
+    pub dropped: Vec<DroppedStage>,
+    /// What the user should know and what does not end the build, one sentence each.
+    pub notes: Vec<String>,
+}
+
+/// One stage.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StagePlan {
+    /// Which stage of the file.
+    pub id: StageId,
+    /// The name after `AS`, in lower case.
+    pub name: Option<String>,
+    /// What it starts from.
+    pub base: StageBase,
+    /// What follows `FROM`, variables expanded.
+    pub base_text: String,
+    /// The line of its `FROM`.
+    pub line: u32,
+    /// What its image is for.
+    pub platform: Platform,
+    /// Changes of the base's config before the first step, without history lines.
+    pub base_edits: Vec<ConfigEdit>,
+    /// The triggers of the base, then the instructions of the stage.
+    pub steps: Vec<Step>,
+    /// Changes of the config after the last step, without history lines: labels of the request.
+    pub final_edits: Vec<ConfigEdit>,
+    /// Whether its image is used: it is the target, or another stage starts from it. Otherwise
+    /// nobody will look at its layers, config and history.
+    pub recorded: bool,
+    /// Whether a later stage copies from it.
+    pub files_read_later: bool,
+}
+
+/// What a stage starts from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StageBase {
+    /// No files, and a config with `PATH` and the working directory `/`.
+    Scratch,
+    /// An image that was resolved before.
+    Image(BaseReference),
+    /// An earlier stage.
+    Stage(StageId),
+}
+
+/// One instruction of a stage.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step {
+    /// The line where it starts; for a trigger, the line of the `FROM` that set it off.
+    pub line: u32,
+    /// The bytes of the Dockerfile that an error is shown at.
+    pub span: Span,
+    /// Whether it comes from the ONBUILD of the base.
+    pub is_trigger: bool,
+    /// The instruction in one line, for people.
+    pub text: String,
+    /// The history line, as BuildKit words it; `None` where there is none, which is so for ONBUILD.
+    pub created_by: Option<String>,
+    /// Whether the history line stands for no layer. Otherwise there is a layer, even if it is empty.
+    pub empty_layer: bool,
+    /// What changes in the config.
+    pub edit: Option<ConfigEdit>,
+    /// What changes in the root.
+    pub action: Option<Action>,
+}
+
+/// A stage that is not built.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DroppedStage {
+    /// Which stage of the file.
+    pub id: StageId,
+    /// The name after `AS`, in lower case.
+    pub name: Option<String>,
+    /// Why.
+    pub reason: DropReason,
+}
+
+/// Why a stage is not built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DropReason {
+    /// Nothing that the target needs starts from it or copies from it.
+    NotReached,
+}
+
+impl Step {
+    /// About how much memory it takes. Lists of short words take several times the bytes of their text.
+    pub(crate) fn size(&self) -> usize {
+        let env = match &self.action {
+            Some(Action::Run(run)) => {
+                run.env.iter().map(|(name, value)| name.len() + value.len() + 48).sum()
+            }
+            _ => 0,
+        };
+        self.text.len() + 6 * self.created_by.as_ref().map_or(0, String::len) + env
+    }
+}
+
+impl BuildPlan {
+    /// The stage that becomes the image.
+    pub fn target_stage(&self) -> Option<&StagePlan> {
+        self.stages.iter().find(|stage| stage.id == self.target)
+    }
+}

@@ -1,0 +1,232 @@
+//! The bytes of a layer that is in a registry.
+
+use std::io::{self, Read};
+use std::sync::Arc;
+
+use ebiko_oci::{BlobSource, Descriptor, Digest, MediaType, PortError, Sha256Hasher};
+use ebiko_transport::header::{CONTENT_RANGE, HeaderValue, RANGE};
+use ebiko_transport::{Method, Response, StatusCode};
+
+use crate::registry::Client;
+use crate::routes::Endpoint;
+use crate::session::{ExchangeError, Session, one_line};
+
+/// So much progress makes a broken connection a new failure and not one more of the same.
+const PROGRESS: u64 = 1024 * 1024;
+
+/// A layer of a pulled image.
+pub(crate) struct RemoteBlob {
+    client: Arc<Client>,
+    /// The places to try, in this order.
+    endpoints: Vec<Endpoint>,
+    descriptor: Descriptor,
+}
+
+/// A layer cannot be fetched.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BlobError {
+    #[error("cannot fetch layer {digest} from `{repository}`")]
+    Exchange { digest: Digest, repository: String, source: ExchangeError },
+    #[error("cannot fetch layer {digest}: {}", failures.join("; "))]
+    Nowhere { digest: Digest, failures: Vec<String> },
+    #[error(
+        "cannot fetch layer {digest}: foreign layers, which no registry holds, are not supported yet"
+    )]
+    Foreign { digest: Digest },
+    #[error("layer {digest} from `{repository}` {problem}")]
+    Content { digest: Digest, repository: String, problem: String },
+}
+
+impl RemoteBlob {
+    pub(crate) fn new(
+        client: &Arc<Client>,
+        endpoints: &[Endpoint],
+        descriptor: &Descriptor,
+    ) -> Self {
+        Self {
+            client: Arc::clone(client),
+            endpoints: endpoints.to_vec(),
+            descriptor: descriptor.clone(),
+        }
+    }
+}
+
+impl BlobSource for RemoteBlob {
+    fn open(&self) -> Result<Box<dyn Read + Send>, PortError> {
+        let digest = self.descriptor.digest;
+        if matches!(self.descriptor.media_type, MediaType::ForeignLayer(_)) {
+            return Err(BlobError::Foreign { digest }.into());
+        }
+        let mut failures = Vec::new();
+        for endpoint in &self.endpoints {
+            match open_at(&self.client, endpoint, digest, 0) {
+                Ok(response) => {
+                    return Ok(Box::new(BlobReader {
+                        client: Arc::clone(&self.client),
+                        endpoint: endpoint.clone(),
+                        digest,
+                        size: self.descriptor.size,
+                        response: Some(response),
+                        hasher: Some(Sha256Hasher::new()),
+                        position: 0,
+                        failed_at: 0,
+                        failures: 0,
+                    }));
+                }
+                Err(source) if self.endpoints.len() == 1 => {
+                    let repository = endpoint.to_string();
+                    return Err(BlobError::Exchange { digest, repository, source }.into());
+                }
+                Err(error) => {
+                    failures.push(format!("{}: {}", endpoint.registry, one_line(&error)));
+                }
+            }
+        }
+        Err(BlobError::Nowhere { digest, failures }.into())
+    }
+}
+
+/// Starts to read a blob at `position`. The response may start earlier; see [`starts_at`].
+fn open_at(
+    client: &Client,
+    endpoint: &Endpoint,
+    digest: Digest,
+    position: u64,
+) -> Result<Response, ExchangeError> {
+    let session = Session::new(client, endpoint)?;
+    let mut request = session.request(Method::GET, &format!("blobs/{digest}"))?;
+    if position > 0 {
+        let range = HeaderValue::from_str(&format!("bytes={position}-"));
+        request =
+            request.with_header(RANGE, range.map_err(|_| session.protocol("a range is odd"))?);
+    }
+    let what = "the request for a layer";
+    let response = session.send(&request, what)?;
+    match starts_at(&response) {
+        Some(start) if start == 0 || start == position => Ok(response),
+        Some(_) => Err(session.protocol("it sent another part of the layer than was asked for")),
+        None => Err(session.status(response, what)),
+    }
+}
+
+/// Where in the blob a response starts, or `None` if it is no part of a blob.
+fn starts_at(response: &Response) -> Option<u64> {
+    match response.status() {
+        StatusCode::OK => Some(0),
+        StatusCode::PARTIAL_CONTENT => {
+            let range = response.header(CONTENT_RANGE)?.strip_prefix("bytes ")?;
+            range.split_once('-')?.0.parse().ok()
+        }
+        _ => None,
+    }
+}
+
+/// Reads a blob to its end, verified, over as many connections as it takes.
+struct BlobReader {
+    client: Arc<Client>,
+    endpoint: Endpoint,
+    digest: Digest,
+    size: u64,
+    /// `None` after the end or a final error.
+    response: Option<Response>,
+    /// `None` once the digest was found right.
+    hasher: Option<Sha256Hasher>,
+    position: u64,
+    /// Where the connection broke last, and how often it did without much progress.
+    failed_at: u64,
+    failures: u32,
+}
+
+impl BlobReader {
+    fn wrong(&mut self, problem: String) -> io::Error {
+        self.response = None;
+        let repository = self.endpoint.to_string();
+        let error = BlobError::Content { digest: self.digest, repository, problem };
+        io::Error::new(io::ErrorKind::InvalidData, error)
+    }
+
+    /// Goes on where the connection broke, unless it breaks too often.
+    fn resume(&mut self, reason: io::Error) -> io::Result<()> {
+        if self.position - self.failed_at >= PROGRESS {
+            self.failures = 0;
+        }
+        self.failed_at = self.position;
+        let mut reason = reason;
+        loop {
+            self.response = None;
+            self.failures += 1;
+            if self.failures >= self.client.transport.attempts() {
+                return Err(reason);
+            }
+            let session = Session::new(&self.client, &self.endpoint).map_err(io::Error::other)?;
+            let url = session.base().clone();
+            self.client.transport.pause(&url, self.failures, &reason.to_string(), None);
+            match open_at(&self.client, &self.endpoint, self.digest, self.position) {
+                Ok(response) => {
+                    let skip = match starts_at(&response) {
+                        Some(0) => self.position,
+                        _ => 0,
+                    };
+                    let mut response = response;
+                    match io::copy(&mut response.by_ref().take(skip), &mut io::sink()) {
+                        Ok(skipped) if skipped == skip => {
+                            self.response = Some(response);
+                            return Ok(());
+                        }
+                        Ok(_) => reason = io::ErrorKind::UnexpectedEof.into(),
+                        Err(error) => reason = error,
+                    }
+                }
+                Err(error) if error.is_transient() => reason = io::Error::other(error),
+                Err(error) => return Err(io::Error::other(error)),
+            }
+        }
+    }
+
+    fn finish(&mut self) -> io::Result<usize> {
+        self.response = None;
+        let Some(hasher) = self.hasher.take() else { return Ok(0) };
+        let actual = Digest::new(hasher.finish());
+        if actual == self.digest {
+            return Ok(0);
+        }
+        Err(self.wrong(format!("is not what it is called: its content is {actual}")))
+    }
+}
+
+impl Read for BlobReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if buffer.is_empty() {
+            return Ok(0);
+        }
+        loop {
+            let Some(response) = &mut self.response else {
+                if self.hasher.is_none() {
+                    return Ok(0);
+                }
+                return Err(self.wrong("could not be read to its end".into()));
+            };
+            match response.read(buffer) {
+                Ok(0) if self.position == self.size => return self.finish(),
+                // The transport has seen the announced end: nothing is missing, it was never there.
+                Ok(0) => {
+                    let (position, size) = (self.position, self.size);
+                    return Err(self.wrong(format!("ends after {position} of its {size} bytes")));
+                }
+                Ok(count) => {
+                    self.position += count as u64;
+                    if self.position > self.size {
+                        let size = self.size;
+                        return Err(self.wrong(format!("is longer than its {size} bytes")));
+                    }
+                    if let Some(hasher) = &mut self.hasher {
+                        hasher.update(&buffer[..count]);
+                    }
+                    return Ok(count);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => self.resume(error)?,
+            }
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! The distribution protocol: credentials, pull and push.
+//!
+//! A [`Registry`] finds images by name ([`ImageSource`](ebiko_oci::ImageSource)) and sends images
+//! to names ([`Registry::push`]). It knows the routes ([`Routes`]: mirrors, maps, insecure hosts)
+//! and the [`Credentials`]; sockets are `ebiko_transport`'s.
+//!
+//! # Guarantees
+//!
+//! - Nothing that is returned as content is unverified: a manifest matches the digest it was asked
+//!   by, a config and every layer match digest and size in their descriptors.
+//! - A secret goes to the registry whose config entry holds it and to the token service which that
+//!   registry names, over `https` unless the user allowed otherwise. It is in no error and no
+//!   debug print; errors name the entry instead.
+//! - A manifest is asked for once for each reference, however often it is resolved.
+//! - Nothing is buffered but manifests and configs, which are limited to 4 MiB.
+//!
+//! # Reading order
+//!
+//! [`Registry`], [`Routes`] and [`Credentials`]; then the modules `pull` and `push`; `session` is
+//! how one authorized request is made.
+
+mod registry;
+mod routes;
+
+mod credentials;
+mod secret;
+
+mod blob;
+mod pull;
+mod push;
+
+mod challenge;
+mod session;
+mod token;
+
+pub use credentials::{Credentials, CredentialsError};
+pub use pull::{PullError, PullErrorKind};
+pub use push::{PushError, PushErrorKind};
+pub use registry::Registry;
+pub use routes::{RouteError, Routes};
+pub use session::ExchangeError;

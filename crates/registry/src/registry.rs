@@ -1,0 +1,162 @@
+//! The registry client and what it remembers.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ebiko_oci::{Platform, Reference, ResolvedImage};
+use ebiko_transport::{Transport, Url};
+
+use crate::credentials::Credentials;
+use crate::pull::Fetched;
+use crate::routes::{Endpoint, Routes};
+use crate::secret::Secret;
+
+/// A client for all registries. Clones share what is remembered.
+#[derive(Clone)]
+pub struct Registry {
+    pub(crate) client: Arc<Client>,
+}
+
+type OnWarning = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// What clones, and the layers of pulled images, share.
+pub(crate) struct Client {
+    pub(crate) transport: Transport,
+    pub(crate) credentials: Credentials,
+    pub(crate) routes: Routes,
+    on_warning: Option<OnWarning>,
+    /// The `https` or `http` URL of hosts for which that had to be tried out.
+    bases: Slots<String, Url>,
+    /// The `Authorization` that was made last.
+    authorizations: Mutex<BTreeMap<Endpoint, Slot<Secret>>>,
+    manifests: Slots<Reference, Fetched>,
+    images: Slots<(Reference, Platform), ResolvedImage>,
+}
+
+impl Registry {
+    /// A client that has asked nothing yet.
+    pub fn new(transport: Transport, credentials: Credentials, routes: Routes) -> Self {
+        let client = Client {
+            transport,
+            credentials,
+            routes,
+            on_warning: None,
+            bases: Slots::default(),
+            authorizations: Mutex::default(),
+            manifests: Slots::default(),
+            images: Slots::default(),
+        };
+        Self { client: Arc::new(client) }
+    }
+
+    /// Calls `tell` with one line when something goes wrong that does not end the operation, such
+    /// as a mirror that fails. To be called before the client is used or cloned; it forgets.
+    #[must_use]
+    pub fn with_warnings(self, tell: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        let client = Client { on_warning: Some(Arc::new(tell)), ..self.client.without_memory() };
+        Self { client: Arc::new(client) }
+    }
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registry")
+            .field("credentials", &self.client.credentials)
+            .field("routes", &self.client.routes)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    fn without_memory(&self) -> Self {
+        Self {
+            transport: self.transport.clone(),
+            credentials: self.credentials.clone(),
+            routes: self.routes.clone(),
+            on_warning: self.on_warning.clone(),
+            bases: Slots::default(),
+            authorizations: Mutex::default(),
+            manifests: Slots::default(),
+            images: Slots::default(),
+        }
+    }
+
+    pub(crate) fn warn(&self, text: &str) {
+        if let Some(tell) = &self.on_warning {
+            tell(text);
+        }
+    }
+
+    pub(crate) fn bases(&self) -> &Slots<String, Url> {
+        &self.bases
+    }
+
+    pub(crate) fn manifests(&self) -> &Slots<Reference, Fetched> {
+        &self.manifests
+    }
+
+    pub(crate) fn images(&self) -> &Slots<(Reference, Platform), ResolvedImage> {
+        &self.images
+    }
+
+    /// The `Authorization` to try first.
+    pub(crate) fn authorization(&self, endpoint: &Endpoint) -> Option<Secret> {
+        lock(&self.authorization_slot(endpoint)).clone()
+    }
+
+    /// The `Authorization` to try after `refused`: one that another thread has got in the
+    /// meantime, or what `make` makes, while the other threads wait for it.
+    pub(crate) fn next_authorization<E>(
+        &self,
+        endpoint: &Endpoint,
+        refused: Option<&Secret>,
+        make: impl FnOnce() -> Result<Option<Secret>, E>,
+    ) -> Result<Option<Secret>, E> {
+        let slot = self.authorization_slot(endpoint);
+        let mut current = lock(&slot);
+        if current.is_none() || current.as_ref() == refused {
+            *current = make()?;
+        }
+        Ok(current.clone())
+    }
+
+    fn authorization_slot(&self, endpoint: &Endpoint) -> Slot<Secret> {
+        Arc::clone(lock(&self.authorizations).entry(endpoint.clone()).or_default())
+    }
+}
+
+/// Values that are found once, however many threads ask for them at the same time.
+pub(crate) struct Slots<K, V>(Mutex<BTreeMap<K, Slot<V>>>);
+
+type Slot<V> = Arc<Mutex<Option<V>>>;
+
+impl<K, V> Default for Slots<K, V> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<K: Ord + Clone, V: Clone> Slots<K, V> {
+    /// The value for `key`; `find` runs at most once at a time for one key, and not again after it
+    /// has succeeded.
+    pub(crate) fn get_or_find<E>(
+        &self,
+        key: &K,
+        find: impl FnOnce() -> Result<V, E>,
+    ) -> Result<V, E> {
+        let slot = Arc::clone(lock(&self.0).entry(key.clone()).or_default());
+        let mut value = lock(&slot);
+        if let Some(value) = &*value {
+            return Ok(value.clone());
+        }
+        let found = find()?;
+        *value = Some(found.clone());
+        Ok(found)
+    }
+}
+
+/// A panic elsewhere leaves these maps as they were, so poison means nothing here.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,440 @@
+//! One authorized request to one registry.
+
+use std::error::Error;
+use std::fmt;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use ebiko_transport::header::WWW_AUTHENTICATE;
+use ebiko_transport::{
+    Method, Request, Response, StatusCode, TransportError, TransportErrorKind, Trust, Url,
+};
+use serde::Deserialize;
+
+use crate::challenge::{self, Challenge};
+use crate::credentials::{Credential, CredentialsError, Found};
+use crate::registry::Client;
+use crate::routes::{Access, Endpoint};
+use crate::secret::Secret;
+
+/// How long the other side may take to show whether it speaks TLS.
+const PROBE: Duration = Duration::from_secs(10);
+
+/// How much of an error's text is read.
+const ERROR_LIMIT: usize = 16 * 1024;
+
+/// A registry did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages are the documentation")]
+pub enum ExchangeError {
+    #[error("`{registry}` cannot be reached")]
+    Transport { registry: String, source: Box<TransportError> },
+    #[error("`{registry}` speaks neither https ({https}) nor http")]
+    NoProtocol { registry: String, https: String, source: Box<TransportError> },
+    #[error("cannot log in to `{registry}`")]
+    Credentials { registry: String, source: CredentialsError },
+    #[error("`{registry}` denies {access} `{repository}` {who}: {answer}")]
+    Denied {
+        registry: String,
+        repository: String,
+        access: &'static str,
+        who: Identity,
+        answer: String,
+    },
+    #[error("`{registry}` wants to see credentials of an unknown kind")]
+    Challenge { registry: String },
+    #[error("the token service of `{registry}` {problem}")]
+    Token { registry: String, problem: String, source: Option<Box<TransportError>> },
+    #[error("`{registry}` answers {status} to {what}{}", Colon(answer))]
+    Status {
+        registry: String,
+        what: &'static str,
+        status: StatusCode,
+        answer: String,
+        /// How long the registry asks to be left alone.
+        wish: Option<Duration>,
+    },
+    #[error("`{registry}` breaks the protocol: {problem}")]
+    Protocol { registry: String, problem: String },
+}
+
+/// With which credentials something was tried. Never prints a secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Identity {
+    /// Without any; perhaps there is a credential store that was not asked.
+    Anonymous {
+        /// The value of `credsStore`.
+        unasked: Option<String>,
+    },
+    /// With those of an entry of the docker config.
+    Entry {
+        /// The key of the entry.
+        key: String,
+    },
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Entry { key } => write!(f, "with the credentials of the entry `{key}`"),
+            Self::Anonymous { unasked: None } => f.write_str("without credentials"),
+            Self::Anonymous { unasked: Some(store) } => write!(
+                f,
+                "without credentials (`credsStore` names `docker-credential-{store}`, but \
+                 credential helpers are not supported yet)"
+            ),
+        }
+    }
+}
+
+/// Text after a colon, or nothing.
+struct Colon<'t>(&'t str);
+
+impl fmt::Display for Colon<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() { Ok(()) } else { write!(f, ": {}", self.0) }
+    }
+}
+
+impl ExchangeError {
+    /// Whether the same may succeed a little later.
+    pub(crate) fn is_transient(&self) -> bool {
+        match self {
+            Self::Transport { source, .. } | Self::NoProtocol { source, .. } => {
+                source.is_transient()
+            }
+            Self::Status { status, .. } => ebiko_transport::is_transient_status(*status),
+            _ => false,
+        }
+    }
+
+    /// How long the registry asks to be left alone.
+    pub(crate) fn wish(&self) -> Option<Duration> {
+        match self {
+            Self::Status { wish, .. } => *wish,
+            _ => None,
+        }
+    }
+
+    /// What the user can do about it, if there is something they can do.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Transport { registry, source } if source.is_not_tls() => Some(format!(
+                "`{registry}` may speak plain http; allow it with --insecure-registry={registry}"
+            )),
+            Self::Transport { source, .. } => source.hint().map(Into::into),
+            Self::Credentials { source, .. } => source.hint(),
+            Self::Denied { registry, who: Identity::Anonymous { .. }, .. } => Some(format!(
+                "put credentials for `{registry}` into the docker config, under `auths`"
+            )),
+            _ => None,
+        }
+    }
+}
+
+/// A repository at one endpoint, ready for requests.
+pub(crate) struct Session<'c> {
+    pub(crate) client: &'c Client,
+    pub(crate) endpoint: &'c Endpoint,
+    /// `https://host:port/`.
+    base: Url,
+    found: Found,
+}
+
+impl<'c> Session<'c> {
+    pub(crate) fn new(client: &'c Client, endpoint: &'c Endpoint) -> Result<Self, ExchangeError> {
+        let found = client.credentials.find(&endpoint.registry, &endpoint.repository).map_err(
+            |source| ExchangeError::Credentials { registry: endpoint.registry.clone(), source },
+        )?;
+        let base = base_url(client, endpoint)?;
+        Ok(Self { client, endpoint, base, found })
+    }
+
+    /// A request for `path` below `/v2/<repository>/`.
+    pub(crate) fn request(&self, method: Method, path: &str) -> Result<Request, ExchangeError> {
+        let path = format!("/v2/{}/{path}", self.endpoint.repository);
+        let url = self.base.join(&path).map_err(|_| self.protocol("its name makes no URL"))?;
+        Ok(Request::new(method, url))
+    }
+
+    /// Makes a request go where a response says.
+    ///
+    /// The location is relative to the URL that responded, and is the server's choice.
+    pub(crate) fn request_at(
+        &self,
+        method: Method,
+        response: &Response,
+        location: &str,
+    ) -> Result<Request, ExchangeError> {
+        let url = response
+            .url()
+            .join(location)
+            .map_err(|_| self.protocol("its `Location` is not a URL"))?;
+        Ok(Request::new(method, url).with_trust(Trust::Server { chosen: self.base.clone() }))
+    }
+
+    /// Sends `request`, proving who we are where that is asked for.
+    ///
+    /// Credentials go to the registry's own origin only: an upload location or a redirect
+    /// elsewhere carries its own proof in its URL. `what` is for the error.
+    pub(crate) fn send(&self, request: &Request, what: &str) -> Result<Response, ExchangeError> {
+        let is_own = request.url.origin() == self.base.origin();
+        let known = match (&self.found, self.client.authorization(self.endpoint)) {
+            (_, Some(known)) => Some(known),
+            (Found::Entry { credential: Credential::Bearer { token }, .. }, None) => {
+                Some(Secret::new(format!("Bearer {}", token.reveal())))
+            }
+            _ => None,
+        };
+        let known = known.filter(|_| is_own);
+        let first = self.send_as(request, known.as_ref())?;
+        if first.status() != StatusCode::UNAUTHORIZED || !is_own {
+            return self.allowed(first, what);
+        }
+        let next = self
+            .client
+            .next_authorization(self.endpoint, known.as_ref(), || self.answer_challenge(&first))?;
+        if next.is_none() || next == known {
+            return self.allowed(first, what);
+        }
+        let second = self.send_as(request, next.as_ref())?;
+        self.allowed(second, what)
+    }
+
+    fn send_as(
+        &self,
+        request: &Request,
+        authorization: Option<&Secret>,
+    ) -> Result<Response, ExchangeError> {
+        let mut request = request.clone();
+        if let Some(authorization) = authorization {
+            request = request.with_authorization(authorization.reveal()).map_err(|_| {
+                self.protocol("the credentials hold a byte that no header may hold")
+            })?;
+        }
+        self.client.transport.send(&request).map_err(|source| self.unreachable(source))
+    }
+
+    /// Turns a refusal into an error that says who was refused.
+    fn allowed(&self, response: Response, what: &str) -> Result<Response, ExchangeError> {
+        match response.status() {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(self.denied(response, what)),
+            _ => Ok(response),
+        }
+    }
+
+    /// The `Authorization` that the registry asked for, or `None` where there is nothing to show.
+    fn answer_challenge(&self, response: &Response) -> Result<Option<Secret>, ExchangeError> {
+        let values = response.headers().get_all(WWW_AUTHENTICATE);
+        let values: Vec<&str> = values.iter().filter_map(|value| value.to_str().ok()).collect();
+        if values.is_empty() {
+            return Ok(None);
+        }
+        match (challenge::choose(values.into_iter()), &self.found) {
+            (
+                Some(Challenge::Basic),
+                Found::Entry { credential: Credential::Basic { user, password }, .. },
+            ) => Ok(Some(basic(user, password))),
+            (Some(Challenge::Basic), _) => Ok(None),
+            (Some(Challenge::Bearer { realm, service, scope }), _) => {
+                let token = self.fetch_token(&realm, service.as_deref(), scope.as_deref())?;
+                Ok(Some(Secret::new(format!("Bearer {}", token.reveal()))))
+            }
+            (None, _) => Err(ExchangeError::Challenge { registry: self.endpoint.registry.clone() }),
+        }
+    }
+
+    pub(crate) fn credential(&self) -> Option<&Credential> {
+        match &self.found {
+            Found::Entry { credential, .. } => Some(credential),
+            Found::Nothing { .. } => None,
+        }
+    }
+
+    pub(crate) fn base(&self) -> &Url {
+        &self.base
+    }
+
+    /// The error for a response that is not one of those that were expected.
+    pub(crate) fn status(&self, response: Response, what: &'static str) -> ExchangeError {
+        ExchangeError::Status {
+            registry: self.endpoint.registry.clone(),
+            what,
+            status: response.status(),
+            wish: ebiko_transport::retry_after(response.headers()),
+            answer: error_text(response),
+        }
+    }
+
+    pub(crate) fn denied(&self, response: Response, what: &str) -> ExchangeError {
+        let who = match &self.found {
+            Found::Entry { key, .. } => Identity::Entry { key: key.clone() },
+            Found::Nothing { unasked } => Identity::Anonymous { unasked: unasked.clone() },
+        };
+        let status = response.status();
+        let answer = match error_text(response) {
+            text if text.is_empty() => format!("{status} to {what}"),
+            text => text,
+        };
+        ExchangeError::Denied {
+            registry: self.endpoint.registry.clone(),
+            repository: self.endpoint.repository.clone(),
+            access: match self.endpoint.access {
+                Access::Pull => "pulling",
+                Access::Push => "pushing to",
+            },
+            who,
+            answer,
+        }
+    }
+
+    pub(crate) fn protocol(&self, problem: impl Into<String>) -> ExchangeError {
+        ExchangeError::Protocol {
+            registry: self.endpoint.registry.clone(),
+            problem: problem.into(),
+        }
+    }
+
+    pub(crate) fn unreachable(&self, source: TransportError) -> ExchangeError {
+        let source = Box::new(source);
+        ExchangeError::Transport { registry: self.endpoint.registry.clone(), source }
+    }
+}
+
+/// `Basic` with user and password.
+pub(crate) fn basic(user: &str, password: &Secret) -> Secret {
+    Secret::new(format!("Basic {}", STANDARD.encode(format!("{user}:{}", password.reveal()))))
+}
+
+/// Where the registry's API is.
+///
+/// That is `https`, unless the user allowed plain `http` for it, or it is on loopback, where
+/// there is nobody to listen in. Then `https` is tried first, without credentials, and `http` is
+/// taken only if nothing there speaks TLS.
+fn base_url(client: &Client, endpoint: &Endpoint) -> Result<Url, ExchangeError> {
+    let host = endpoint.api_host();
+    let url = |scheme: &str| {
+        Url::parse(&format!("{scheme}://{host}/")).map_err(|_| ExchangeError::Protocol {
+            registry: endpoint.registry.clone(),
+            problem: "its name makes no URL".into(),
+        })
+    };
+    let https = url("https")?;
+    if !endpoint.is_insecure && !is_loopback(&https) {
+        return Ok(https);
+    }
+    client.bases().get_or_find(&host.to_owned(), || {
+        let mut attempt = 1;
+        loop {
+            match probe(client, endpoint, &https, &url("http")?) {
+                Err(error) if error.is_transient() && attempt < client.transport.attempts() => {
+                    client.transport.pause(&https, attempt, &one_line(&error), None);
+                    attempt += 1;
+                }
+                outcome => return outcome,
+            }
+        }
+    })
+}
+
+/// The first of the two that answers.
+fn probe(
+    client: &Client,
+    endpoint: &Endpoint,
+    https: &Url,
+    http: &Url,
+) -> Result<Url, ExchangeError> {
+    let registry = || endpoint.registry.clone();
+    let ask = |base: &Url| {
+        let mut request = Request::get(base.join("/v2/").unwrap_or_else(|_| base.clone()));
+        request.deadline = Some(PROBE);
+        request.is_repeatable = false;
+        request.follows_redirects = false;
+        client.transport.send(&request)
+    };
+    let Err(error) = ask(https) else { return Ok(https.clone()) };
+    let is_bad_certificate =
+        matches!(error.source, TransportErrorKind::Tls { .. }) && !error.is_not_tls();
+    // A server that speaks TLS and shows a wrong certificate is not a plain one, and a name that
+    // is not there will not be there for the other protocol.
+    if is_bad_certificate || matches!(error.source, TransportErrorKind::NoName { .. }) {
+        return Err(ExchangeError::Transport { registry: registry(), source: Box::new(error) });
+    }
+    match ask(http) {
+        Ok(_) => Ok(http.clone()),
+        Err(source) => Err(ExchangeError::NoProtocol {
+            registry: registry(),
+            https: error.source.to_string(),
+            source: Box::new(source),
+        }),
+    }
+}
+
+fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default().trim_end_matches('.');
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
+    host == "localhost"
+        || host.ends_with(".localhost")
+        || address.is_ok_and(|address| address.is_loopback())
+}
+
+/// What a registry says about an error: `CODE: message` for each, or the beginning of a text.
+pub(crate) fn error_text(response: Response) -> String {
+    #[derive(Deserialize)]
+    struct Body {
+        #[serde(default)]
+        errors: Vec<Item>,
+        // Token services.
+        #[serde(default, alias = "error_description", alias = "message")]
+        details: Option<String>,
+    }
+    #[derive(Deserialize)]
+    struct Item {
+        #[serde(default)]
+        code: String,
+        #[serde(default)]
+        message: String,
+    }
+    let body = response.into_excerpt(ERROR_LIMIT);
+    let text = match serde_json::from_slice::<Body>(&body) {
+        Ok(Body { errors, .. }) if !errors.is_empty() => {
+            let items = errors.into_iter().map(|Item { code, message }| {
+                if message.is_empty() { code } else { format!("{code}: {message}") }
+            });
+            items.collect::<Vec<_>>().join("; ")
+        }
+        Ok(Body { details: Some(details), .. }) => details,
+        Ok(_) => String::new(),
+        Err(_) => plain_text(&String::from_utf8_lossy(&body)),
+    };
+    let is_shown = |character: char| !character.is_control();
+    text.chars()
+        .map(|c| if is_shown(c) { c } else { ' ' })
+        .take(500)
+        .collect::<String>()
+        .trim()
+        .into()
+}
+
+/// The text of a page from a proxy in between is of no use to anybody.
+fn plain_text(text: &str) -> String {
+    let text = text.trim();
+    if text.starts_with('<') {
+        String::new()
+    } else {
+        text.lines().next().unwrap_or_default().into()
+    }
+}
+
+/// The error with its causes, on one line, for where several are listed.
+pub(crate) fn one_line(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,431 @@
+//! What happens between fork and exec.
+//!
+//! The builder has many threads, and a fork copies one of them: a lock that another thread held stays locked for ever.
+//! Everything here therefore calls nothing but the kernel. It allocates nothing, and all that it needs was made before
+//! the fork ([`Prepared`]).
+//!
+//! There are two processes. The *init* makes the guest's surroundings, starts the *command*, reaps every orphan, tells how the
+//! command ended, and ends itself when nothing is left to reap. So a daemon that dies during a step does not stay
+//! a zombie, and the end of the init proves that the step left nothing behind.
+
+use std::ffi::{CStr, CString};
+use std::os::fd::RawFd;
+
+use crate::capabilities;
+use crate::message::{Failed, Message};
+use crate::mounts::Step;
+
+/// All that the two processes need.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    /// Namespaces to start the init in.
+    pub(crate) namespaces: libc::c_int,
+    /// The private root; `None` in place.
+    pub(crate) entry: Option<RootEntry>,
+    /// Where the program may be, tried in order.
+    pub(crate) programs: Vec<CString>,
+    /// `argv` and `envp` as execve wants them.
+    pub(crate) arguments: PointerList,
+    pub(crate) environment: PointerList,
+    /// Relative to the root; `.` for the root itself.
+    pub(crate) work_dir: CString,
+    pub(crate) identity: Identity,
+    /// Where the builder's own command line is in memory: start and length.
+    pub(crate) command_line: Option<(usize, usize)>,
+    pub(crate) stdout: RawFd,
+    pub(crate) stderr: RawFd,
+    pub(crate) status: RawFd,
+}
+
+/// Into which root, and how.
+#[derive(Debug)]
+pub(crate) struct RootEntry {
+    /// Absolute, on the host.
+    pub(crate) path: CString,
+    /// Which directory this must be.
+    pub(crate) device_and_inode: (u64, u64),
+    pub(crate) steps: Vec<Step>,
+}
+
+/// Whom the command runs as.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    /// Whether the process is somebody else already; nothing is to be done where it is not.
+    pub(crate) switch: bool,
+    pub(crate) uid: libc::uid_t,
+    pub(crate) gid: libc::gid_t,
+    /// `None` where the namespace forbids to set them.
+    pub(crate) groups: Option<Vec<libc::gid_t>>,
+}
+
+/// C strings and the null-terminated list of pointers to them.
+#[derive(Debug)]
+pub(crate) struct PointerList {
+    pointers: Vec<*const libc::c_char>,
+    /// Owns what the pointers point to; never changed.
+    _strings: Vec<CString>,
+}
+
+impl PointerList {
+    pub(crate) fn new(strings: Vec<CString>) -> Self {
+        let pointers = strings.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect();
+        Self { pointers, _strings: strings }
+    }
+}
+
+/// The last error of this thread.
+pub(crate) fn errno() -> i32 {
+    nix::errno::Errno::last_raw()
+}
+
+fn check(result: impl Into<i64>) -> Result<i64, i32> {
+    match result.into() {
+        -1 => Err(errno()),
+        value => Ok(value),
+    }
+}
+
+/// Starts the init and returns its process id.
+///
+/// The system call itself, because a library's `fork` takes locks and runs handlers that are of no use to a process that executes
+/// something else at once.
+#[expect(unsafe_code, reason = "starts a process from a program that may have threads")]
+pub(crate) fn start(prepared: &Prepared) -> Result<libc::pid_t, i32> {
+    // SAFETY: in the child nothing but `init` runs, which keeps to what this module promises and does not return.
+    unsafe {
+        match fork(prepared.namespaces)? {
+            0 => init(prepared),
+            pid => Ok(pid),
+        }
+    }
+}
+
+/// A fork that may make namespaces.
+///
+/// # Safety
+///
+/// In the child only async-signal-safe functions may be called.
+#[expect(unsafe_code, reason = "see the module")]
+unsafe fn fork(namespaces: libc::c_int) -> Result<libc::pid_t, i32> {
+    let flags = libc::c_long::from(namespaces | libc::SIGCHLD);
+    // SAFETY: without a stack and without CLONE_VM this is a fork.
+    #[cfg(not(target_arch = "s390x"))]
+    let result = unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) };
+    // SAFETY: as above; this architecture has the stack first.
+    #[cfg(target_arch = "s390x")]
+    let result = unsafe { libc::syscall(libc::SYS_clone, 0, flags, 0, 0, 0) };
+    #[expect(clippy::cast_possible_truncation, reason = "a process id")]
+    check(result).map(|pid| pid as libc::pid_t)
+}
+
+/// Process 1 of a private root's process namespace; in place, the reaper of the step's orphans.
+#[expect(unsafe_code, reason = "see the module")]
+fn init(prepared: &Prepared) -> ! {
+    // SAFETY: these take no memory of this program.
+    unsafe {
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0);
+        // It holds a copy of the builder's memory.
+        libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0);
+        libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+        // Ctrl-C is for the builder, which then ends this in order.
+        libc::setsid();
+    }
+    if let Some((start, length)) = prepared.command_line {
+        // The init is listed to the guest, and what the builder was asked to do is not the guest's business.
+        // SAFETY: this is the memory that the kernel gave the arguments of the program. It is writable, this process has its own copy, and
+        // nothing in this process reads it.
+        unsafe {
+            std::ptr::write_bytes(std::ptr::with_exposed_provenance_mut::<u8>(start), 0, length);
+        }
+    }
+    default_signals();
+    if let Some(entry) = &prepared.entry {
+        if let Err((what, error)) = enter(entry) {
+            fail(prepared, what, error);
+        }
+        if let Err(error) =
+            capabilities::limit_bounding_set().and_then(|()| capabilities::limit_current())
+        {
+            fail(prepared, Failed::Capabilities, error);
+        }
+    }
+    // SAFETY: in the child nothing but `command` runs, which keeps to what this module promises and does not return.
+    let command_pid = match unsafe { fork(0) } {
+        Ok(0) => command(prepared),
+        Ok(pid) => pid,
+        Err(error) => fail(prepared, Failed::Fork, error),
+    };
+    close_all_but(prepared.status);
+    loop {
+        let mut status = 0;
+        // SAFETY: the kernel writes the status to a variable that outlives the call.
+        let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::__WALL) };
+        if pid == command_pid {
+            if libc::WIFEXITED(status) {
+                send(prepared.status, Message::Exited(libc::WEXITSTATUS(status)));
+            } else {
+                send(prepared.status, Message::Signalled(libc::WTERMSIG(status)));
+            }
+        } else if pid == -1 && errno() != libc::EINTR {
+            // No child is left.
+            exit(0);
+        }
+    }
+}
+
+/// Makes the private root and goes into it.
+#[expect(unsafe_code, reason = "see the module")]
+fn enter(entry: &RootEntry) -> Result<(), (Failed, i32)> {
+    use crate::mounts::mount;
+    let root = entry.path.as_c_str();
+    // SAFETY: takes no memory of this program.
+    unsafe { libc::umask(0) };
+    mount(None, c"/", None, libc::MS_REC | libc::MS_PRIVATE, None)
+        .and_then(|()| mount(Some(root), root, None, libc::MS_BIND | libc::MS_REC, None))
+        .map_err(|error| (Failed::EnterRoot, error))?;
+    // SAFETY: the pointers are C strings and a struct that the kernel fills.
+    let found = unsafe {
+        let mut stat: libc::stat = std::mem::zeroed();
+        check(libc::chdir(root.as_ptr()))
+            .and_then(|_| check(libc::stat(c".".as_ptr(), &raw mut stat)))
+            .map(|_| (stat.st_dev, stat.st_ino))
+    };
+    match found {
+        #[expect(clippy::useless_conversion, reason = "the widths differ between architectures")]
+        Ok((device, inode)) if (u64::from(device), u64::from(inode)) == entry.device_and_inode => {}
+        Ok(_) => return Err((Failed::FindRoot, libc::ESTALE)),
+        Err(error) => return Err((Failed::FindRoot, error)),
+    }
+    for (number, step) in entry.steps.iter().enumerate() {
+        let number = u32::try_from(number).unwrap_or(u32::MAX);
+        step.perform().map_err(|error| (Failed::Mount(number), error))?;
+    }
+    // The old root goes on top of the new one and is then taken off, which needs no directory to put it.
+    // SAFETY: the pointers are C strings.
+    unsafe {
+        check(libc::syscall(libc::SYS_pivot_root, c".".as_ptr(), c".".as_ptr()))
+            .and_then(|_| check(libc::umount2(c".".as_ptr(), libc::MNT_DETACH)))
+            .and_then(|_| check(libc::chdir(c"/".as_ptr())))
+            .map(drop)
+            .map_err(|error| (Failed::EnterRoot, error))
+    }
+}
+
+/// Becomes the guest's program.
+#[expect(unsafe_code, reason = "see the module")]
+fn command(prepared: &Prepared) -> ! {
+    let identity = &prepared.identity;
+    // SAFETY: these take C strings, or no memory of this program.
+    let streams = unsafe {
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0);
+        libc::setsid();
+        // Keys of the person who builds are not the guest's. Refused in most containers, which have none.
+        libc::syscall(
+            libc::SYS_keyctl,
+            libc::KEYCTL_JOIN_SESSION_KEYRING,
+            std::ptr::null::<libc::c_char>(),
+        );
+        libc::umask(0o022);
+        // Programs that open `/dev/stdout` open these anew, with their own rights.
+        libc::fchown(prepared.stdout, identity.uid, libc::gid_t::MAX);
+        libc::fchown(prepared.stderr, identity.uid, libc::gid_t::MAX);
+        let null = libc::open(c"/dev/null".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC);
+        check(null)
+            .and_then(|_| check(libc::dup2(null, 0)))
+            .and_then(|_| check(libc::dup2(prepared.stdout, 1)))
+            .and_then(|_| check(libc::dup2(prepared.stderr, 2)))
+    };
+    if let Err(error) = streams {
+        fail(prepared, Failed::Streams, error);
+    }
+    // As root, because the directory may be one that root may enter and the user may not; as the user, because it
+    // may be the other way round on a network file system.
+    let entered = change_directory(&prepared.work_dir);
+    if identity.switch
+        && let Err((what, error)) = become_user(identity)
+    {
+        fail(prepared, what, error);
+    }
+    let entered =
+        if entered == Err(libc::EACCES) { change_directory(&prepared.work_dir) } else { entered };
+    if let Err(error) = entered {
+        fail(prepared, Failed::WorkDir, error);
+    }
+    // SAFETY: takes no memory of this program. The kernel forgets the wish when the user changes.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) };
+    close_on_exec();
+    let error = execute(prepared);
+    fail(prepared, Failed::Execute, error)
+}
+
+#[expect(unsafe_code, reason = "see the module")]
+fn become_user(identity: &Identity) -> Result<(), (Failed, i32)> {
+    let Identity { uid, gid, .. } = *identity;
+    // The system calls themselves: a library's functions of these names try to tell all threads.
+    // SAFETY: the list is as long as the kernel is told.
+    unsafe {
+        if let Some(groups) = &identity.groups {
+            check(libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()))
+                .map_err(|error| (Failed::Groups, error))?;
+        }
+        check(libc::syscall(libc::SYS_setresgid, gid, gid, gid))
+            .map_err(|error| (Failed::Group, error))?;
+        check(libc::syscall(libc::SYS_setresuid, uid, uid, uid))
+            .map_err(|error| (Failed::User, error))?;
+    }
+    Ok(())
+}
+
+/// `struct open_how` of `openat2(2)`.
+#[repr(C)]
+struct OpenHow {
+    flags: u64,
+    mode: u64,
+    resolve: u64,
+}
+
+/// Goes to a directory of the root, and not through a descriptor that this process happens to have open:
+/// `WORKDIR /proc/self/fd/7` would otherwise lead to wherever the builder has a directory open.
+#[expect(unsafe_code, reason = "see the module")]
+fn change_directory(path: &CStr) -> Result<(), i32> {
+    const RESOLVE_NO_MAGICLINKS: u64 = 0x02;
+    const RESOLVE_IN_ROOT: u64 = 0x10;
+    let how = OpenHow {
+        flags: u64::from((libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC).cast_unsigned()),
+        mode: 0,
+        resolve: RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS,
+    };
+    // SAFETY: the pointers are C strings and a struct of the size that the kernel is told.
+    unsafe {
+        check(libc::chdir(c"/".as_ptr()))?;
+        let opened = libc::syscall(
+            libc::SYS_openat2,
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            &raw const how,
+            size_of::<OpenHow>(),
+        );
+        match check(opened) {
+            #[expect(clippy::cast_possible_truncation, reason = "a descriptor")]
+            Ok(directory) => check(libc::fchdir(directory as RawFd)).map(drop),
+            // Kernels before 5.6, and filters that do not know the call.
+            Err(libc::ENOSYS | libc::EPERM) => {
+                check(libc::chdir(path.as_ptr()))?;
+                let mut buffer = [0_u8; 4096];
+                check(libc::syscall(libc::SYS_getcwd, buffer.as_mut_ptr(), buffer.len()))?;
+                // `(unreachable)` stands where the directory is not beneath the root.
+                if buffer[0] == b'/' { Ok(()) } else { Err(libc::ENOENT) }
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Tries the places where the program may be; returns why none did it.
+#[expect(unsafe_code, reason = "see the module")]
+fn execute(prepared: &Prepared) -> i32 {
+    let mut last = libc::ENOENT;
+    for program in &prepared.programs {
+        // SAFETY: the pointers are a C string and null-terminated lists of C strings.
+        unsafe {
+            libc::execve(
+                program.as_ptr(),
+                prepared.arguments.pointers.as_ptr(),
+                prepared.environment.pointers.as_ptr(),
+            )
+        };
+        match errno() {
+            libc::ENOENT | libc::ENOTDIR => {}
+            libc::EACCES => last = libc::EACCES,
+            error => return error,
+        }
+    }
+    last
+}
+
+/// Puts every signal back to what a new process expects.
+///
+/// The system call itself, because the library keeps two signals for itself and leaves them ignored if they were.
+#[expect(unsafe_code, reason = "see the module")]
+fn default_signals() {
+    // The kernel's `struct sigaction` with the default action, no flag and an empty mask is all zeros, whatever its
+    // layout, and no larger than this.
+    let default = [0_u64; 8];
+    let set_size = size_of::<u64>();
+    // SAFETY: the buffers are at least as large as what the kernel reads.
+    unsafe {
+        for signal in 1..=64 {
+            // Two cannot be changed.
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                std::ptr::null_mut::<u64>(),
+                set_size,
+            );
+        }
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            libc::SIG_SETMASK,
+            default.as_ptr(),
+            std::ptr::null_mut::<u64>(),
+            set_size,
+        );
+    }
+}
+
+const CLOSE_RANGE_CLOEXEC: libc::c_uint = 4;
+
+/// Kernels without `close_range` get a loop over this many descriptors.
+const MOST_DESCRIPTORS: RawFd = 65536;
+
+/// Everything but the three streams ends at exec.
+#[expect(unsafe_code, reason = "see the module")]
+fn close_on_exec() {
+    // SAFETY: takes no memory of this program.
+    unsafe {
+        if libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, CLOSE_RANGE_CLOEXEC) == 0 {
+            return;
+        }
+        for descriptor in 3..MOST_DESCRIPTORS {
+            libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC);
+        }
+    }
+}
+
+/// Lets go of everything that the builder had open: pipes would not end, and connections would not close.
+#[expect(unsafe_code, reason = "see the module")]
+fn close_all_but(kept: RawFd) {
+    let before = libc::c_uint::try_from(kept - 1).unwrap_or(0);
+    let after = libc::c_uint::try_from(kept + 1).unwrap_or(libc::c_uint::MAX);
+    // SAFETY: nothing after this uses another descriptor.
+    unsafe {
+        if libc::syscall(libc::SYS_close_range, 0, before, 0) == 0
+            && libc::syscall(libc::SYS_close_range, after, libc::c_uint::MAX, 0) == 0
+        {
+            return;
+        }
+        for descriptor in (0..MOST_DESCRIPTORS).filter(|&descriptor| descriptor != kept) {
+            libc::close(descriptor);
+        }
+    }
+}
+
+/// Tells the builder why the command does not run, and ends.
+fn fail(prepared: &Prepared, what: Failed, error: i32) -> ! {
+    send(prepared.status, Message::Failed(what, error));
+    exit(127)
+}
+
+#[expect(unsafe_code, reason = "see the module")]
+fn send(status: RawFd, message: Message) {
+    let bytes = message.encode();
+    // SAFETY: the buffer is as long as the kernel is told. A builder that is gone needs no message.
+    unsafe { libc::write(status, bytes.as_ptr().cast(), bytes.len()) };
+}
+
+#[expect(unsafe_code, reason = "see the module")]
+fn exit(status: i32) -> ! {
+    // SAFETY: takes no memory of this program and does not return.
+    unsafe { libc::_exit(status) }
+}

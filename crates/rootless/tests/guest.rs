@@ -1,0 +1,367 @@
+//! Runs `examples/guest.rs`, because namespaces can only be entered by a program that has no other thread yet.
+//!
+//! The tests need root (they also become a normal user), and a static busybox at `/bin/busybox`.
+
+#![expect(clippy::disallowed_methods, reason = "tests make files and start programs")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test ends where its surroundings are not as it needs them"
+)]
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+const APPLETS: [&str; 14] = [
+    "cat", "echo", "grep", "head", "id", "kill", "ls", "mount", "ps", "setsid", "sh", "sleep",
+    "touch", "yes",
+];
+
+/// A directory with a busybox root and the program that enters it.
+struct Machine {
+    directory: TempDir,
+}
+
+impl Machine {
+    /// The root belongs to `owner`.
+    fn new(owner: u32) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let machine = Self { directory };
+        let bin = machine.path("root/bin");
+        fs::create_dir_all(&bin).unwrap();
+        fs::copy("/bin/busybox", bin.join("busybox")).unwrap();
+        for applet in APPLETS {
+            symlink("busybox", bin.join(applet)).unwrap();
+        }
+        for path in ["root", "root/bin"] {
+            chown(machine.path(path), Some(owner), Some(owner)).unwrap();
+        }
+        fs::copy(example(), machine.path("guest")).unwrap();
+        machine
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        self.directory.path().join(path)
+    }
+
+    /// Starts the program by way of `before`, with `options`, and a shell for `script` in the root.
+    fn start(&self, before: &[&str], options: &[&str], script: &str) -> Child {
+        let (first, rest) = before.split_first().unwrap_or((&"env", &[]));
+        Command::new(first)
+            .args(rest)
+            .arg(self.path("guest"))
+            .args(["--env", "PATH=/bin"])
+            .args(options)
+            .arg(self.path("root"))
+            .args(["sh", "-c", script])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    }
+
+    fn run(&self, before: &[&str], options: &[&str], script: &str) -> String {
+        let output = self.start(before, options, script).wait_with_output().unwrap();
+        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+    }
+
+    /// Runs `script` in both places, where it must do the same.
+    #[track_caller]
+    fn check_both(&self, script: &str, expected: &str) {
+        assert_eq!(self.run(&[], &[], script), expected, "in a private root: {script}");
+        assert_eq!(self.run(&[], &["--in-place"], script), expected, "in place: {script}");
+    }
+}
+
+/// Cargo builds examples before it runs tests, beside them.
+fn example() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    test.ancestors().nth(2).unwrap().join("examples/guest")
+}
+
+/// How many processes of the machine sleep for a time that starts with these digits.
+fn sleepers(digits: &str) -> usize {
+    let start = format!("sleep\0{digits}");
+    let entries = fs::read_dir("/proc").unwrap().flatten();
+    let lines = entries.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
+    lines.filter(|line| line.starts_with(start.as_bytes())).count()
+}
+
+/// Ends with the test, however the test ends.
+struct Started(Option<Child>);
+
+impl Started {
+    fn child(&mut self) -> &mut Child {
+        self.0.as_mut().unwrap()
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            child.kill().ok();
+            child.wait().ok();
+        }
+    }
+}
+
+#[track_caller]
+fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < Duration::from_secs(20), "waiting for {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+const AS_USER: [&str; 6] = ["setpriv", "--reuid", "1000", "--regid", "1000", "--clear-groups"];
+
+#[test]
+fn privileged_a_command_ends_as_it_says() {
+    let machine = Machine::new(0);
+    machine.check_both("exit 3", "Exited(3)\n");
+    machine.check_both("echo out; echo err >&2", "out\nerr\nExited(0)\n");
+    machine.check_both("kill -TERM $$", "Signalled(15)\n");
+    machine.check_both("kill -9 $$", "Signalled(9)\n");
+}
+
+#[test]
+fn privileged_a_command_has_three_descriptors_and_its_own_environment() {
+    let machine = Machine::new(0);
+    // 3 is the directory that is being listed.
+    machine.check_both("ls /proc/self/fd", "0\n1\n2\n3\nExited(0)\n");
+    // The shell adds the two around `PATH`.
+    machine.check_both("cat; cat /proc/self/environ", "SHLVL=1\0PATH=/bin\0PWD=/\0Exited(0)\n");
+    machine.check_both("umask; ps -o pid,sid | grep -c \" $$ *$$\"", "0022\n1\nExited(0)\n");
+    machine.check_both(
+        "grep SigIgn /proc/self/status; yes | head -n 1",
+        "SigIgn:\t0000000000000000\ny\nExited(0)\n",
+    );
+}
+
+#[test]
+fn privileged_all_output_arrives() {
+    let machine = Machine::new(0);
+    let output = machine.run(&[], &[], "yes | head -c 3000000");
+    assert_eq!(output.len(), 3_000_000 + "Exited(0)\n".len());
+}
+
+#[test]
+fn privileged_nothing_outlives_the_command_or_holds_it_up() {
+    let machine = Machine::new(0);
+    let daemons = "(sleep 98761 &); setsid sleep 98762 & (setsid sh -c 'sleep 98763; echo late' &) ; echo early";
+    machine.check_both(daemons, "early\nExited(0)\n");
+    assert_eq!(sleepers("9876"), 0);
+}
+
+#[test]
+fn privileged_an_orphan_is_reaped_while_the_command_runs() {
+    let machine = Machine::new(0);
+    machine.check_both("(sleep 0 &); sleep 1; ps -o stat,args | grep -c '^Z'", "0\nExited(1)\n");
+}
+
+#[test]
+fn privileged_a_command_that_kills_its_init_takes_the_rest_along() {
+    let machine = Machine::new(0);
+    let output = machine.run(
+        &[],
+        &["--in-place"],
+        "setsid sleep 98771 & sleep 98772 & kill -9 $PPID; sleep 98773",
+    );
+    assert_eq!(output, "Signalled(9)\n");
+    assert_eq!(sleepers("9877"), 0);
+}
+
+#[test]
+fn privileged_a_signal_to_the_builder_ends_the_command_and_all_it_started() {
+    let machine = Machine::new(0);
+    for options in [&[][..], &["--in-place"]] {
+        let mut started =
+            Started(Some(machine.start(&[], options, "setsid sleep 98781 & sleep 98782")));
+        wait_for("the command", || sleepers("9878") == 2);
+        let pid = Pid::from_raw(i32::try_from(started.child().id()).unwrap());
+        kill(pid, Signal::SIGTERM).unwrap();
+        let output = started.0.take().unwrap().wait_with_output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "Interrupted(15)\n");
+        assert_eq!(sleepers("9878"), 0);
+    }
+}
+
+#[test]
+fn privileged_nothing_outlives_a_killed_builder() {
+    let machine = Machine::new(0);
+    for options in [&[][..], &["--in-place"]] {
+        let mut started =
+            Started(Some(machine.start(&[], options, "setsid sleep 98791 & sleep 98792")));
+        wait_for("the command", || sleepers("9879") == 2);
+        started.child().kill().unwrap();
+        wait_for("the end of everything", || sleepers("9879") == 0);
+    }
+}
+
+#[test]
+fn privileged_a_program_that_cannot_run_is_named() {
+    let machine = Machine::new(0);
+    for options in [&[][..], &["--in-place"]] {
+        let output =
+            machine.run(&[], &[options, &["--env", "PATH=relative:/nowhere"]].concat(), "");
+        assert_eq!(
+            output,
+            "error: cannot start the command: exec: `sh`: No such file or directory (os error 2)\nhint: none\n"
+        );
+    }
+}
+
+#[test]
+fn privileged_a_working_directory_cannot_be_a_descriptor_of_the_builder() {
+    let machine = Machine::new(0);
+    for options in [&["--cwd", "/proc/self/fd/3"][..], &["--in-place", "--cwd", "/proc/self/fd/3"]]
+    {
+        let output = machine.run(&[], options, "ls");
+        assert_eq!(
+            output,
+            "error: cannot start the command: the working directory `/proc/self/fd/3` could not be entered: \
+             Too many levels of symbolic links (os error 40)\nhint: none\n"
+        );
+    }
+    assert_eq!(machine.run(&[], &["--cwd", "/bin"], "ls busybox"), "busybox\nExited(0)\n");
+}
+
+#[test]
+fn privileged_a_private_root_has_dockers_capabilities_and_no_way_out() {
+    let machine = Machine::new(0);
+    let capabilities = "grep -E 'Cap(Prm|Eff|Bnd)' /proc/self/status";
+    assert_eq!(
+        machine.run(&[], &[], capabilities),
+        "CapPrm:\t00000000a80425fb\nCapEff:\t00000000a80425fb\nCapBnd:\t00000000a80425fb\nExited(0)\n"
+    );
+    assert_eq!(
+        machine.run(&[], &["--user", "33:34"], &format!("id; {capabilities}")),
+        "uid=33 gid=34 groups=34\nCapPrm:\t0000000000000000\nCapEff:\t0000000000000000\nCapBnd:\t00000000a80425fb\nExited(0)\n"
+    );
+    let attacks = "mount -t tmpfs x /bin; echo x > /proc/sys/kernel/core_pattern; echo x > /sys/kernel/uevent_helper; \
+                   cat /proc/1/environ; ls /proc/1/cwd/; kill -9 1; ls /root /home";
+    assert_eq!(
+        machine.run(&[], &[], attacks),
+        "mount: permission denied (are you root?)\n\
+         sh: can't create /proc/sys/kernel/core_pattern: Read-only file system\n\
+         sh: can't create /sys/kernel/uevent_helper: Read-only file system\n\
+         cat: can't open '/proc/1/environ': Permission denied\n\
+         ls: /proc/1/cwd/: Permission denied\n\
+         ls: /root: No such file or directory\n\
+         ls: /home: No such file or directory\n\
+         Exited(1)\n"
+    );
+}
+
+#[test]
+fn privileged_the_builders_command_line_is_not_shown() {
+    let machine = Machine::new(0);
+    let output =
+        machine.run(&[], &["--env", "TOKEN=canary"], "cat /proc/1/cmdline | grep -c canary");
+    assert_eq!(output, "0\nExited(1)\n");
+}
+
+#[test]
+fn privileged_a_private_root_is_left_as_it_was() {
+    let machine = Machine::new(0);
+    let state = |path: &str| {
+        let metadata = fs::metadata(machine.path(path)).unwrap();
+        (metadata.mode(), metadata.mtime(), metadata.mtime_nsec())
+    };
+    let before = state("root");
+    machine.run(&[], &[], "ls /proc /dev /sys /etc; cat /etc/hosts");
+    assert_eq!(fs::read_dir(machine.path("root")).unwrap().count(), 1, "only bin is left");
+    assert_eq!(state("root"), before);
+
+    machine.run(&[], &[], "touch /etc/issue /new");
+    assert!(machine.path("root/etc/issue").exists(), "what the command made stays");
+    assert_eq!(fs::read_dir(machine.path("root/etc")).unwrap().count(), 1);
+    assert_ne!(state("root"), before, "the command has changed the directory");
+}
+
+#[test]
+fn privileged_network_files_go_where_links_of_the_image_lead() {
+    let machine = Machine::new(0);
+    fs::create_dir_all(machine.path("root/etc")).unwrap();
+    symlink("../../../run/resolv.conf", machine.path("root/etc/resolv.conf")).unwrap();
+    let output = machine.run(&[], &[], "ls /run; head -n 1 /etc/hosts");
+    assert_eq!(output, "resolv.conf\n127.0.0.1\tlocalhost buildkitsandbox\nExited(0)\n");
+    assert!(!machine.path("root/run").exists());
+}
+
+#[test]
+fn privileged_a_user_without_further_ids_can_be_root_only() {
+    let machine = Machine::new(1000);
+    assert_eq!(
+        machine.run(&AS_USER, &[], "id; touch /x; ls -n /x | grep -c ' 0 *0 '"),
+        "uid=0 gid=0\n1\nExited(0)\n"
+    );
+    assert_eq!(fs::metadata(machine.path("root/x")).unwrap().uid(), 1000);
+    let output = machine.run(&AS_USER, &["--user", "33:33"], "id");
+    assert!(
+        output.starts_with("error: cannot start the command: the group 33 could not be set: "),
+        "{output}"
+    );
+    assert!(output.contains("hint: only one user id is available here: "), "{output}");
+}
+
+#[test]
+fn privileged_a_user_with_further_ids_can_be_anybody() {
+    let machine = Machine::new(1000);
+    fs::write(machine.path("ids"), "1000:100000:65536\n").unwrap();
+    let ids = machine.path("ids");
+    let script = format!(
+        "mount --bind {0} /etc/subuid; mount --bind {0} /etc/subgid; exec \"$@\"",
+        ids.display()
+    );
+    let before = [&["unshare", "--mount", "sh", "-c", &script, "sh"][..], &AS_USER].concat();
+    assert_eq!(
+        machine.run(&before, &["--user", "33:34"], "id"),
+        "uid=33 gid=34 groups=34\nExited(0)\n"
+    );
+}
+
+#[test]
+fn privileged_root_with_one_id_is_told_so() {
+    let machine = Machine::new(0);
+    let before = ["unshare", "--map-root-user"];
+    assert_eq!(machine.run(&before, &[], "id"), "uid=0 gid=0\nExited(0)\n");
+    let output = machine.run(&before, &["--user", "33:33"], "id");
+    assert!(
+        output.contains(
+            "hint: only one user id is available here, because the user namespace around"
+        ),
+        "{output}"
+    );
+}
+
+#[test]
+fn privileged_root_gets_along_without_user_namespaces() {
+    let machine = Machine::new(0);
+    // In a user namespace, so that the limit is not the machine's.
+    let script = "echo 0 > /proc/sys/user/max_user_namespaces; exec \"$@\"";
+    let before = ["unshare", "--map-root-user", "sh", "-c", script, "sh"];
+    assert_eq!(machine.run(&before, &[], "echo $$"), "2\nExited(0)\n");
+}
+
+#[test]
+fn privileged_a_machine_that_refuses_namespaces_is_told_what_is_missing() {
+    let machine = Machine::new(0);
+    let script = "echo 0 > /proc/sys/user/max_user_namespaces; exec setpriv --bounding-set=-sys_admin \"$@\"";
+    let before = ["unshare", "--map-root-user", "sh", "-c", script, "sh"];
+    assert_eq!(
+        machine.run(&before, &[], "id"),
+        "error: cannot make a private root to build in: \
+         new mount, process and IPC namespaces were refused, with and without a user namespace\n\
+         hint: user namespaces are switched off on this machine: set `sysctl user.max_user_namespaces=15000`, \
+         build as root, or build in a container with the executor image\n"
+    );
+}

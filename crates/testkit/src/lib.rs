@@ -1,0 +1,44 @@
+//! Pods, registries, tree literals and goldens for the tests.
+//!
+//! Nothing here is shipped, and nothing here uses a crate of this workspace: what judges a build must not share its
+//! code. The oracles are Debian's `runc`, `docker-registry`, `skopeo`, `umoci` and GNU tar, started as processes.
+//!
+//! # Guarantees
+//!
+//! - Every server listens on loopback, on a port of its own, and ends with the value that stands for it.
+//! - Every pod is unmounted and deleted when its value is dropped, also when the test panics.
+//! - A test that needs root starts with `privileged_`; everything else works for any user.
+//!
+//! # Reading order
+//!
+//! [`Tree`] and [`cases`] for tests of a library, [`Sandbox`] for the program on this machine, [`Pod`] for the program
+//! in a container, then [`Registry`], [`base`] and [`oracle`] for what surrounds it.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests arrange the world around the program: files, processes, environment and clock"
+)]
+
+pub mod base;
+pub mod command;
+pub mod oracle;
+
+mod executor;
+mod golden;
+mod image;
+mod name_server;
+mod place;
+mod pod;
+mod registry;
+mod sandbox;
+mod tree;
+
+pub use executor::{Executor, executor_binary};
+pub use golden::{Case, cases};
+pub use image::{ImageFacts, assert_same_image};
+pub use name_server::NameServer;
+pub use place::{cache_dir, is_root, scratch_dir, workspace_dir};
+pub use pod::{Pod, PodOutput, Profile, RunningPod, Usage};
+pub use registry::{Auth, Registry, RegistryBuilder};
+pub use sandbox::{Output, Sandbox};
+pub use tree::{FIXED_TIME, Tree, listing};

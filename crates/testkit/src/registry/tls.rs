@@ -1,0 +1,38 @@
+//! A certificate for a server on loopback, signed by an authority of its own.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::command::capture;
+
+/// The directory that is handed to clients: the authority's certificate and nothing else.
+pub(super) const DIRECTORY: &str = "authority";
+pub(super) const AUTHORITY: &str = "authority/ca.crt";
+pub(super) const SERVER: &str = "server.crt";
+pub(super) const SERVER_KEY: &str = "server.key";
+
+/// Issues both into `dir`. Two certificates, because rustls does not accept an authority as a server.
+pub(super) fn issue(dir: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(dir.join(DIRECTORY))?;
+    std::fs::write(
+        dir.join("server.ext"),
+        "subjectAltName=DNS:localhost,DNS:registry.test,IP:127.0.0.1\n",
+    )?;
+    let new_key = ["-newkey", "rsa:2048", "-nodes", "-keyout"];
+    let openssl = |args: &[&[&str]]| {
+        let mut command = Command::new("openssl");
+        capture(command.args(args.concat()).current_dir(dir)).map(drop)
+    };
+    let authority = ["-out", AUTHORITY, "-days", "2", "-subj", "/CN=testkit authority"];
+    openssl(&[&["req", "-x509"], &new_key, &["ca.key"], &authority])?;
+    openssl(&[
+        &["req", "-new"],
+        &new_key,
+        &[SERVER_KEY, "-out", "server.csr", "-subj", "/CN=localhost"],
+    ])?;
+    let signed_by = ["-CA", AUTHORITY, "-CAkey", "ca.key", "-CAcreateserial", "-days", "2"];
+    openssl(&[
+        &["x509", "-req", "-in", "server.csr", "-out", SERVER, "-extfile", "server.ext"],
+        &signed_by,
+    ])
+}
