@@ -143,7 +143,6 @@ pub(crate) enum SnapshotMode {
 
 /// `--verbosity`, with logrus' names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
-#[expect(missing_docs, reason = "the names say it, and clap would print the docs in every error")]
 pub(crate) enum Verbosity {
     Panic,
     Fatal,
@@ -212,8 +211,13 @@ const NOT_YET: &[&str] = &[
 
 impl Cli {
     /// Reads the command line. `--help` and `--version` come back as errors that are no failures.
-    pub(crate) fn read(arguments: impl Iterator<Item = std::ffi::OsString>) -> Result<Self, clap::Error> {
-        Self::command().try_get_matches_from(arguments).and_then(|mut matches| Self::from_arg_matches_mut(&mut matches)).map_err(not_yet)
+    pub(crate) fn read(
+        arguments: impl Iterator<Item = std::ffi::OsString>,
+    ) -> Result<Self, clap::Error> {
+        Self::command()
+            .try_get_matches_from(arguments)
+            .and_then(|mut matches| Self::from_arg_matches_mut(&mut matches))
+            .map_err(not_yet)
     }
 }
 
@@ -252,7 +256,10 @@ mod tests {
         for flag in NOT_YET {
             for argument in [(*flag).to_owned(), format!("{flag}=x")] {
                 let error = read(&[&argument]).unwrap_err();
-                assert!(error.contains(&format!("`{flag}` is not supported yet")), "{argument}: {error}");
+                assert!(
+                    error.contains(&format!("`{flag}` is not supported yet")),
+                    "{argument}: {error}"
+                );
             }
         }
         let error = read(&["--no-such-flag"]).unwrap_err();

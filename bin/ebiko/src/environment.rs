@@ -43,7 +43,9 @@ impl Environment {
 
     /// Where programs are looked for.
     pub(crate) fn search_path(&self) -> &OsStr {
-        self.variables.get(OsStr::new("PATH")).map_or(OsStr::new("/usr/bin:/bin"), OsString::as_os_str)
+        self.variables
+            .get(OsStr::new("PATH"))
+            .map_or(OsStr::new("/usr/bin:/bin"), OsString::as_os_str)
     }
 
     /// A variable that is set, to text; one that is no UTF-8 counts as not set.
@@ -62,7 +64,9 @@ impl Environment {
         match value {
             "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(Some(true)),
             "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(Some(false)),
-            _ => anyhow::bail!("the environment variable {name} is `{value}`; it must be true or false"),
+            _ => anyhow::bail!(
+                "the environment variable {name} is `{value}`; it must be true or false"
+            ),
         }
     }
 

@@ -1,7 +1,6 @@
 //! How an error looks when it has reached the top.
 
 use std::error::Error;
-use std::fmt::Write;
 
 use ebiko_build::BuildError;
 
@@ -88,8 +87,9 @@ fn render(error: &dyn Error, location: Option<&str>, hints: &[String]) -> String
 }
 
 fn write_line(text: &mut String, prefix: &str, line: &str) {
-    // Writing to a string cannot fail.
-    drop(write!(text, "\n{prefix}{line}"));
+    text.push('\n');
+    text.push_str(prefix);
+    text.push_str(line);
 }
 
 #[cfg(test)]
@@ -98,7 +98,8 @@ mod tests {
 
     #[test]
     fn each_level_is_printed_once() {
-        let error = anyhow::anyhow!("no space left").context("cannot write `x`").context("cannot build");
+        let error =
+            anyhow::anyhow!("no space left").context("cannot write `x`").context("cannot build");
         assert_eq!(
             Failure::from(error).text,
             "error: cannot build\n  caused by: cannot write `x`\n  caused by: no space left"

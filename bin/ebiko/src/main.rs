@@ -67,7 +67,9 @@ fn run(cli: &Cli, environment: &Environment, reporter: &Arc<Reporter>) -> Result
         Choice::InPlace => Place::InPlace,
         Choice::Private => match enter_private(environment.search_path()) {
             Ok(Entered::Inside(place)) => place,
-            Ok(Entered::Ended(ending)) => return Ok(u8::try_from(ending.exit_status()).unwrap_or(1)),
+            Ok(Entered::Ended(ending)) => {
+                return Ok(u8::try_from(ending.exit_status()).unwrap_or(1));
+            }
             Err(refused) => return Err(Failure::with_hint(&refused, refused.hint())),
         },
     };

@@ -1,6 +1,9 @@
 //! The registry client, set up from what the machine and the user say.
 
-#![expect(clippy::disallowed_methods, reason = "reads the machine's settings, before a root is touched")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "reads the machine's settings, before a root is touched"
+)]
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,7 +28,10 @@ const SYSTEM_BUNDLES: [&str; 4] = [
 const CERTIFICATE_LIMIT: u64 = 4 << 20;
 
 /// Sets up the network: reads roots of trust, `resolv.conf` and `hosts`; sends nothing.
-pub(crate) fn transport(environment: &Environment, reporter: &Arc<Reporter>) -> anyhow::Result<Transport> {
+pub(crate) fn transport(
+    environment: &Environment,
+    reporter: &Arc<Reporter>,
+) -> anyhow::Result<Transport> {
     let retry_reporter = Arc::clone(reporter);
     let options = Options {
         user_agent: user_agent(environment),
@@ -55,7 +61,10 @@ pub(crate) fn registry(
 
 fn describe(retrying: &Retrying) -> String {
     let Retrying { attempt, wait, url, reason, .. } = retrying;
-    format!("attempt {attempt} failed for {url}: {reason}; trying again in {:.1}s", wait.as_secs_f64())
+    format!(
+        "attempt {attempt} failed for {url}: {reason}; trying again in {:.1}s",
+        wait.as_secs_f64()
+    )
 }
 
 fn user_agent(environment: &Environment) -> String {
@@ -92,9 +101,13 @@ fn read_certificates(file: &Path) -> anyhow::Result<Vec<u8>> {
         .with_context(|| format!("cannot read the certificates in `{}`", file.display()))?
         .len();
     if size > CERTIFICATE_LIMIT {
-        anyhow::bail!("`{}` is too large to be a file of certificates ({size} bytes)", file.display());
+        anyhow::bail!(
+            "`{}` is too large to be a file of certificates ({size} bytes)",
+            file.display()
+        );
     }
-    std::fs::read(file).with_context(|| format!("cannot read the certificates in `{}`", file.display()))
+    std::fs::read(file)
+        .with_context(|| format!("cannot read the certificates in `{}`", file.display()))
 }
 
 /// The usual variables; of two spellings the lower-case one wins, as in curl.

@@ -33,15 +33,19 @@ impl Outputs {
             .iter()
             .map(|text| text.parse().context("`--destination` does not name an image"))
             .collect::<anyhow::Result<Vec<Reference>>>()?;
-        if let Some(pinned) = destinations.iter().find(|destination| destination.digest().is_some()) {
-            bail!("`--destination={pinned}` has a digest; an image gets its digest from its content");
+        if let Some(pinned) = destinations.iter().find(|destination| destination.digest().is_some())
+        {
+            bail!(
+                "`--destination={pinned}` has a digest; an image gets its digest from its content"
+            );
         }
         // kaniko lets the variable win in both directions.
         let no_push = environment.get_bool("KANIKO_NO_PUSH")?.unwrap_or(cli.no_push);
         if destinations.is_empty() && !no_push {
             bail!("the image would go nowhere: give a `--destination`, or `--no-push`");
         }
-        let absolute = |path: &Option<PathBuf>| path.as_ref().map(|path| environment.absolute(path));
+        let absolute =
+            |path: &Option<PathBuf>| path.as_ref().map(|path| environment.absolute(path));
         Ok(Self {
             destinations,
             push: !no_push,
@@ -84,13 +88,15 @@ impl Outputs {
         if let Some(path) = &self.archive {
             create_parent(path)?;
             let unnamed = [UNNAMED.parse()?];
-            let names = if self.destinations.is_empty() { &unnamed } else { &self.destinations[..] };
+            let names =
+                if self.destinations.is_empty() { &unnamed } else { &self.destinations[..] };
             ebiko_layout::write_archive(path, image, names)?;
             exported(path, reporter);
         }
         if !self.push {
             // Scripts look for this wording of kaniko.
-            reporter.say(Verbosity::Info, "Skipping push to container registry due to --no-push flag");
+            reporter
+                .say(Verbosity::Info, "Skipping push to container registry due to --no-push flag");
             reporter.say(Verbosity::Info, format!("built {}", image.digest()));
             return Ok(());
         }
@@ -105,7 +111,10 @@ impl Outputs {
             write_file(path, &digest.to_string(), reporter)?;
         }
         let lines = |name: &dyn Fn(&Reference) -> String| -> String {
-            self.destinations.iter().map(|destination| format!("{}@{digest}\n", name(destination))).collect()
+            self.destinations
+                .iter()
+                .map(|destination| format!("{}@{digest}\n", name(destination)))
+                .collect()
         };
         if let Some(path) = &self.name_file {
             write_file(path, &lines(&Reference::name), reporter)?;

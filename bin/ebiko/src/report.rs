@@ -61,7 +61,8 @@ impl Reporter {
             None if !no_color && io::stderr().is_terminal() => Format::Color,
             _ => Format::Text,
         };
-        let state = State { began: Instant::now(), began_at: environment.now, step: None, stage: None };
+        let state =
+            State { began: Instant::now(), began_at: environment.now, step: None, stage: None };
         Self { format, verbosity, state: Mutex::new(state) }
     }
 
@@ -164,13 +165,21 @@ impl Reporter {
                 let label = format!("[stage {stage}]");
                 let name = name.map(|name| format!(" AS {name}")).unwrap_or_default();
                 state.stage = Some(label.clone());
-                labelled(&label, &format!("FROM {base}{name}"), json!({ "stage": stage.to_string() }))
+                labelled(
+                    &label,
+                    &format!("FROM {base}{name}"),
+                    json!({ "stage": stage.to_string() }),
+                )
             }
             Event::Unpacked { digest, entries, size } => {
                 let label = state.stage.clone().unwrap_or_default();
-                let text =
-                    format!("unpacked {} ({entries} entries, {})", short(&digest.to_string()), bytes(size));
-                let fields = json!({ "digest": digest.to_string(), "entries": entries, "size": size });
+                let text = format!(
+                    "unpacked {} ({entries} entries, {})",
+                    short(&digest.to_string()),
+                    bytes(size)
+                );
+                let fields =
+                    json!({ "digest": digest.to_string(), "entries": entries, "size": size });
                 labelled(&label, &text, fields)
             }
             Event::StepStarted { stage, step, line, text } => {
@@ -181,7 +190,8 @@ impl Reporter {
                 labelled(&label, text, fields)
             }
             Event::StepFinished { outcome } => {
-                let (label, began) = state.step.take().unwrap_or_else(|| (String::new(), Instant::now()));
+                let (label, began) =
+                    state.step.take().unwrap_or_else(|| (String::new(), Instant::now()));
                 let took = began.elapsed();
                 let text = format!("done in {}: {}", seconds(took), describe(outcome));
                 let milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);

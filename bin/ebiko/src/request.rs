@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use ebiko_build::{
-    Afterwards, BaseLayers, BuildOptions, BuildRequest, Compression, Ground, Layering, Mode, Timestamp,
+    Afterwards, BaseLayers, BuildOptions, BuildRequest, Compression, Ground, Layering, Mode,
+    PlatformChoice, Timestamp,
 };
 use ebiko_oci::Platform;
 use ebiko_remote::Surroundings;
@@ -47,6 +48,10 @@ pub(crate) fn read(
         context,
         ignore_file: ignore_file.map(|found| found.text),
         options: options(cli, environment)?,
+        platform: match cli.custom_platform {
+            Some(_) => PlatformChoice::Explicit,
+            None => PlatformChoice::Machine,
+        },
         snapshot_mode: match cli.snapshot_mode {
             SnapshotMode::Full => Mode::Full,
             SnapshotMode::Redo => Mode::Redo,
@@ -63,7 +68,11 @@ pub(crate) fn read(
 }
 
 /// As given, below the context, and in lower case if the default name was meant.
-fn find_dockerfile(cli: &Cli, environment: &Environment, context: &Path) -> anyhow::Result<PathBuf> {
+fn find_dockerfile(
+    cli: &Cli,
+    environment: &Environment,
+    context: &Path,
+) -> anyhow::Result<PathBuf> {
     let given = &cli.dockerfile;
     if let Some(url) = given.to_str().filter(|text| text.contains("://")) {
         bail!("`--dockerfile={url}`: fetching a Dockerfile is not supported yet; give a path");
@@ -73,7 +82,8 @@ fn find_dockerfile(cli: &Cli, environment: &Environment, context: &Path) -> anyh
         candidates.push(context.join("dockerfile"));
     }
     let Some(found) = candidates.iter().find(|path| path.is_file()) else {
-        let tried: Vec<String> = candidates.iter().map(|path| format!("`{}`", path.display())).collect();
+        let tried: Vec<String> =
+            candidates.iter().map(|path| format!("`{}`", path.display())).collect();
         bail!("there is no Dockerfile; looked for {}", tried.join(" and "));
     };
     let size = std::fs::metadata(found).map_or(0, |metadata| metadata.len());
@@ -104,7 +114,13 @@ fn options(cli: &Cli, environment: &Environment) -> anyhow::Result<BuildOptions>
             Ok((key.to_owned(), value.to_owned()))
         })
         .collect::<anyhow::Result<_>>()?;
-    Ok(BuildOptions { build_args: build_args(cli, environment), target, labels, platform, build_platform })
+    Ok(BuildOptions {
+        build_args: build_args(cli, environment),
+        target,
+        labels,
+        platform,
+        build_platform,
+    })
 }
 
 /// A name without a value takes the environment's, and is not given at all if there is none, as in Docker.
@@ -127,7 +143,9 @@ fn created(cli: &Cli, environment: &Environment) -> anyhow::Result<Timestamp> {
             .parse()
             .ok()
             .and_then(|seconds| Timestamp::from_seconds(seconds).ok())
-            .with_context(|| format!("invalid {NAME}: `{epoch}` is not a number of seconds since 1970")),
+            .with_context(|| {
+                format!("invalid {NAME}: `{epoch}` is not a number of seconds since 1970")
+            }),
         _ => Ok(Timestamp::new(environment.now.0, environment.now.1)?),
     }
 }
@@ -168,10 +186,19 @@ pub(crate) struct Workplace {
 
 impl Workplace {
     /// Makes a temporary directory for a build in a private place; in place it is the home.
-    pub(crate) fn prepare(place: Place, home: Home, environment: &Environment) -> anyhow::Result<Self> {
+    pub(crate) fn prepare(
+        place: Place,
+        home: Home,
+        environment: &Environment,
+    ) -> anyhow::Result<Self> {
         let executable_dir = home.executable_dir;
         if let Place::InPlace = place {
-            return Ok(Self { place, builder_dir: home.directory, executable_dir, _temporary: None });
+            return Ok(Self {
+                place,
+                builder_dir: home.directory,
+                executable_dir,
+                _temporary: None,
+            });
         }
         let parent = environment.get_filled("TMPDIR").unwrap_or("/var/tmp");
         let temporary = tempfile::Builder::new()

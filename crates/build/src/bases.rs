@@ -31,10 +31,9 @@ impl ResolvedBases {
                     .images
                     .resolve(&base.reference, &base.platform)
                     .map_err(|source| BuildError::Resolve { base: base.clone(), source })?;
-                ports.observer.event(Event::Resolved {
-                    reference: &base.reference,
-                    digest: resolved.digest,
-                });
+                ports
+                    .observer
+                    .event(Event::Resolved { reference: &base.reference, digest: resolved.digest });
                 let config = resolved.image.config().clone();
                 let digest = resolved.image.digest();
                 bases.planned.insert(base.clone(), BaseImage { config, digest });
@@ -54,8 +53,10 @@ impl ResolvedBases {
     pub(crate) fn kept(self, plan: &BuildPlan, policy: BaseLayers, directory: &Path) -> Self {
         let keep = |(base, image): (BaseReference, Image)| {
             let is_base = |stage: &&StagePlan| stage.base == StageBase::Image(base.clone());
-            let is_kept = policy == BaseLayers::Keep || plan.stages.iter().filter(is_base).count() > 1;
-            let image = if is_kept { image.with_blobs(|layer| kept(layer, directory)) } else { image };
+            let is_kept =
+                policy == BaseLayers::Keep || plan.stages.iter().filter(is_base).count() > 1;
+            let image =
+                if is_kept { image.with_blobs(|layer| kept(layer, directory)) } else { image };
             (base, image)
         };
         Self { planned: self.planned, images: self.images.into_iter().map(keep).collect() }

@@ -82,7 +82,8 @@ impl KeptBlob {
             };
             size += read as u64;
             hasher.update(&buffer[..read]);
-            io::Write::write_all(&mut file, &buffer[..read]).map_err(|source| self.write_error(source))?;
+            io::Write::write_all(&mut file, &buffer[..read])
+                .map_err(|source| self.write_error(source))?;
         }
         let actual = ebiko_oci::Digest::new(hasher.finish());
         if actual != wanted || size != self.descriptor.size {

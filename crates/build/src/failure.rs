@@ -80,7 +80,10 @@ impl BuildError {
             _ => None,
         };
         // A status of 0 would call the failure a success.
-        status.and_then(|status| u8::try_from(status).ok()).filter(|status| *status != 0).unwrap_or(1)
+        status
+            .and_then(|status| u8::try_from(status).ok())
+            .filter(|status| *status != 0)
+            .unwrap_or(1)
     }
 
     /// Where in the Dockerfile it happened, with the line itself.

@@ -37,7 +37,7 @@ pub use ebiko_rootfs::Time;
 pub use ebiko_snapshot::Mode;
 
 pub use failure::{BuildError, StepFailure};
-pub use request::{Afterwards, BaseLayers, BuildRequest, Ground, Layering, Ports};
+pub use request::{Afterwards, BaseLayers, BuildRequest, Ground, Layering, PlatformChoice, Ports};
 pub use roots::{Roots, RootsError};
 
 use dockerfile_parser::Dockerfile;
@@ -47,7 +47,11 @@ use dockerfile_parser::Dockerfile;
 /// The body is the whole story, in order. Each line hands a finished value to the next; nothing
 /// further down reaches back. The layers of the image are files in the builder's directory: publish it before
 /// [`Roots::finish`].
-pub fn build(request: &BuildRequest, ports: &Ports<'_>, roots: &Roots<'_>) -> Result<Image, BuildError> {
+pub fn build(
+    request: &BuildRequest,
+    ports: &Ports<'_>,
+    roots: &Roots<'_>,
+) -> Result<Image, BuildError> {
     let dockerfile = Dockerfile::parse(&request.dockerfile_name, &request.dockerfile)?;
     let graph = StageGraph::select(&dockerfile, &request.options)?;
     let bases = ResolvedBases::resolve(&graph, ports)?;

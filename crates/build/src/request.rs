@@ -22,6 +22,8 @@ pub struct BuildRequest {
     pub ignore_file: Option<Vec<u8>>,
     /// Build arguments, target, labels and platforms.
     pub options: BuildOptions,
+    /// Who chose the platform in `options`.
+    pub platform: PlatformChoice,
     /// How a change of a file is found.
     pub snapshot_mode: Mode,
     /// Whether the layers of a stage become one.
@@ -45,6 +47,15 @@ pub enum Layering {
     PerStep,
     /// One for the whole stage.
     PerStage,
+}
+
+/// Who chose the platform of a build.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PlatformChoice {
+    /// Nobody: it is the machine's own, and an image has the platform of its base.
+    Machine,
+    /// The user: the image is for this platform, even if its base is a single image for another one.
+    Explicit,
 }
 
 /// What happens to the blobs of a base image after they were unpacked.

@@ -7,9 +7,7 @@ use std::sync::Arc;
 use ebiko_context::Context;
 use ebiko_exec::{Archives, Site, Touched};
 use ebiko_layer::{FileBlob, Limits, PackOptions, Packed, UnpackOptions};
-use ebiko_oci::{
-    Event, Image, ImageBuilder, ImageFormat, Layer, PortError, Position, StepOutcome,
-};
+use ebiko_oci::{Event, Image, ImageBuilder, ImageFormat, Layer, PortError, Position, StepOutcome};
 use ebiko_plan::{
     Action, BaseReference, BuildPlan, CopyAction, CopyFrom, StageBase, StageId, StagePlan, Step,
 };
@@ -18,7 +16,7 @@ use ebiko_snapshot::{AdvanceOptions, Changeset, IgnoreSet, Snapshot};
 
 use crate::bases::ResolvedBases;
 use crate::failure::{BuildError, StepFailure};
-use crate::request::{BuildRequest, Layering, Ports};
+use crate::request::{BuildRequest, Layering, PlatformChoice, Ports};
 use crate::roots::Roots;
 
 /// What stages have in common: the context, the roots of earlier stages, their images.
@@ -79,6 +77,9 @@ impl<'a> Workshop<'a> {
             base: &stage.base_text,
         });
         let (mut image, root, mut seen) = self.begin(stage)?;
+        if self.request.platform == PlatformChoice::Explicit {
+            image = image.platform(stage.platform.clone());
+        }
         for edit in &stage.base_edits {
             image = image.edit(edit);
         }

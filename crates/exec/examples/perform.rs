@@ -4,7 +4,8 @@
 //! perform [--user USER] [--cwd PATH] [--env NAME=VALUE]... ROOT COMMAND [ARGUMENT]...
 //! ```
 //!
-//! Prints the output of the command, then what failed and what can be done about it. Exits as the command did.
+//! Prints the output of the command, then what failed and what can be done about it. Exits as the
+//! command did.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "an example is a program")]
 #![expect(clippy::disallowed_methods, reason = "a program reads its environment")]

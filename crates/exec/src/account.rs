@@ -1,7 +1,7 @@
 //! Whom `USER` and `--chown` mean.
 //!
-//! The two have different rules, and both are BuildKit's. A command must run as somebody, so an unknown name is an
-//! error. A file that is given to an unknown name is given to root.
+//! The two have different rules, and both are BuildKit's. A command must run as somebody, so an
+//! unknown name is an error. A file that is given to an unknown name is given to root.
 
 use ebiko_rootfs::{Root, RootError, RootPath};
 use ebiko_rootless::Credentials;

@@ -139,7 +139,8 @@ impl Copier<'_> {
 
     /// Copies one file, or what is in one directory.
     ///
-    /// The destination is looked at anew for each, because what was copied before may have changed what it is.
+    /// The destination is looked at anew for each, because what was copied before may have changed
+    /// what it is.
     fn copy(&mut self, item: &Item) -> Result<(), Stop> {
         if self.destination.is_directory {
             let path = directories::resolve(self.root(), &self.destination.path)?;

@@ -39,8 +39,8 @@ pub(crate) fn resolve(root: &Root, path: &RootPath) -> Result<RootPath, MakeDirE
     })
 }
 
-/// Makes `path`, which is free of links, a directory with mode 0755, and the missing ones above it likewise. What exists
-/// stays as it is. Returns what was made, from the top down.
+/// Makes `path`, which is free of links, a directory with mode 0755, and the missing ones above it
+/// likewise. What exists stays as it is. Returns what was made, from the top down.
 pub(crate) fn make(
     root: &Root,
     path: &RootPath,

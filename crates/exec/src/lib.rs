@@ -1,20 +1,23 @@
 //! Performs one planned action on a root.
 //!
-//! [`perform`] takes an [`Action`] of a plan and a [`Site`], which is everything the action may need, and changes the site's
-//! root: it runs a process, copies files or makes a directory. It says what it [`Touched`], so that whoever
-//! records the change knows where to look. Everything that could be decided before was decided by the plan; what
-//! is decided here is what only a root can tell: who a user is, what a wildcard matches, what lies at a destination.
+//! [`perform`] takes an [`Action`] of a plan and a [`Site`], which is everything the action may
+//! need, and changes the site's root: it runs a process, copies files or makes a directory. It says
+//! what it [`Touched`], so that whoever records the change knows where to look. Everything that
+//! could be decided before was decided by the plan; what is decided here is what only a root can
+//! tell: who a user is, what a wildcard matches, what lies at a destination.
 //!
 //! # Guarantees
 //!
 //! - A step gets the image's environment and nothing of the builder's: no variable, no descriptor.
 //! - When a `RUN` has ended, well or not, every process that it started has ended.
-//! - What an image says about itself (`/etc/passwd`, links, `PATH`) is read with bounds and inside the root only.
+//! - What an image says about itself (`/etc/passwd`, links, `PATH`) is read with bounds and inside
+//!   the root only.
 //! - A path that a copy makes is either among the touched ones or the copy has failed.
 //!
 //! # Reading order
 //!
-//! [`perform`], then `run.rs`, `copy.rs` and `work_dir.rs`, one per action; `account.rs` is whom a name means.
+//! [`perform`], then `run.rs`, `copy.rs` and `work_dir.rs`, one per action; `account.rs` is whom a
+//! name means.
 
 mod site;
 
@@ -39,8 +42,8 @@ pub use work_dir::{WorkDirError, WorkDirErrorKind};
 ///
 /// # Errors
 ///
-/// A failed action leaves the root as far as it came; the build is over then. No process of a failed or interrupted
-/// command is left.
+/// A failed action leaves the root as far as it came; the build is over then. No process of a
+/// failed or interrupted command is left.
 pub fn perform(action: &Action, site: &Site<'_>) -> Result<Touched, ExecError> {
     match action {
         Action::Run(action) => run::perform(action, site),

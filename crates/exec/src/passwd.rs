@@ -32,7 +32,8 @@ pub(crate) fn groups(root: &Root) -> Result<Vec<Group>, RootError> {
     Ok(lines(root, "etc/group")?.iter().map(|line| parse_group(line)).collect())
 }
 
-/// The file may be a link inside the root; it is never a FIFO that hangs or a device that has no end.
+/// The file may be a link inside the root; it is never a FIFO that hangs or a device that has no
+/// end.
 fn lines(root: &Root, path: &str) -> Result<Vec<Vec<u8>>, RootError> {
     // A constant of this file, without `..`.
     let path = RootPath::parse(path.as_bytes()).unwrap_or_default();
@@ -66,7 +67,8 @@ fn parse_group(line: &[u8]) -> Group {
     }
 }
 
-/// A number, and 0 for what is none: what Go's readers of these files do with lines that are not right.
+/// A number, and 0 for what is none: what Go's readers of these files do with lines that are not
+/// right.
 fn lenient_number(field: &[u8]) -> i64 {
     str::from_utf8(field).ok().and_then(|text| text.parse().ok()).unwrap_or(0)
 }

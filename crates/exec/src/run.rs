@@ -117,7 +117,8 @@ pub(crate) fn perform(action: &RunAction, site: &Site<'_>) -> Result<Touched, Ex
     }
 }
 
-/// The directory that a command starts in; made, with its parents, for whom it runs as, where it is missing.
+/// The directory that a command starts in; made, with its parents, for whom it runs as, where it is
+/// missing.
 fn work_dir(root: &Root, path: &str, owner: Owner) -> Result<RootPath, CommandDirError> {
     let path = RootPath::resolve(&RootPath::root(), path.as_bytes())?;
     let path = directories::resolve(root, &path)?;

@@ -43,9 +43,11 @@ impl fmt::Debug for Site<'_> {
 
 /// Knows archives; a port, because this crate does not.
 pub trait Archives: Sync {
-    /// Unpacks `file` into the directory `destination` of `root` and returns every path that it made or changed there.
+    /// Unpacks `file` into the directory `destination` of `root` and returns every path that it
+    /// made or changed there.
     ///
-    /// The members keep their owners, or all get `owner` (user and group). `None` where `file` is no archive; then nothing was done.
+    /// The members keep their owners, or all get `owner` (user and group). `None` where `file` is
+    /// no archive; then nothing was done.
     fn unpack(
         &self,
         file: &mut File,
@@ -60,8 +62,8 @@ pub trait Archives: Sync {
 pub enum Touched {
     /// Anywhere.
     Everything,
-    /// At these paths: what was made, replaced or given other attributes. Directories whose time changed only
-    /// because something was made in them are not among them.
+    /// At these paths: what was made, replaced or given other attributes. Directories whose time
+    /// changed only because something was made in them are not among them.
     Paths(BTreeSet<RootPath>),
 }
 
@@ -81,7 +83,8 @@ pub enum ExecError {
 }
 
 impl ExecError {
-    /// The status that the command ended with, for the builder to end with too; 128 plus the signal where a signal ended it.
+    /// The status that the command ended with, for the builder to end with too; 128 plus the signal
+    /// where a signal ended it.
     pub fn exit_status(&self) -> Option<i32> {
         match self {
             Self::Command(CommandError::Exited { status, .. }) => Some(*status),

@@ -26,8 +26,8 @@ fn path(text: &str) -> RootPath {
     RootPath::resolve(&RootPath::root(), text.as_bytes()).unwrap()
 }
 
-/// Writes files into a root, one for each word: `dir/`, `file`, `file=content`, `link->target`, `pipe|`, `null%` (a device), each
-/// with an optional `@mode:uid:gid` at the end.
+/// Writes files into a root, one for each word: `dir/`, `file`, `file=content`, `link->target`,
+/// `pipe|`, `null%` (a device), each with an optional `@mode:uid:gid` at the end.
 fn fill(root: &Root, tree: &str) {
     for word in tree.split_ascii_whitespace() {
         let (what, attributes) = word.split_once('@').unwrap_or((word, ""));
@@ -65,7 +65,8 @@ fn fill(root: &Root, tree: &str) {
     }
 }
 
-/// The opposite of [`fill`], one line for each file; directories whose mode is 0755 and owner 0:0 show neither.
+/// The opposite of [`fill`], one line for each file; directories whose mode is 0755 and owner 0:0
+/// show neither.
 fn print(root: &Root, directory: &RootPath, out: &mut String) {
     for entry in root.list(directory).unwrap() {
         let at = directory.child(&entry.name).unwrap();
@@ -86,7 +87,7 @@ fn print(root: &Root, directory: &RootPath, out: &mut String) {
                 }
             }
             kind => {
-                write!(line, "|{kind:?}{}:{}", metadata.rdev.major, metadata.rdev.minor).unwrap()
+                write!(line, "|{kind:?}{}:{}", metadata.rdev.major, metadata.rdev.minor).unwrap();
             }
         }
         let mode = if metadata.is_symlink() { usual } else { metadata.mode };

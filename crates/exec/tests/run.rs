@@ -1,4 +1,5 @@
-//! Runs `examples/perform.rs`, because namespaces can only be entered by a program that has no other thread yet.
+//! Runs `examples/perform.rs`, because namespaces can only be entered by a program that has no
+//! other thread yet.
 //!
 //! The tests need root and a static busybox at `/bin/busybox`.
 
@@ -10,10 +11,16 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tempfile::TempDir;
+
+/// Copies a program in another process: a descriptor of this one, open for writing, could be inherited
+/// by a process that another test starts, and the program could not be executed while that has it.
+fn copy(from: &Path, to: &Path) {
+    assert!(Command::new("cp").args([from, to]).status().unwrap().success());
+}
 
 /// A busybox root, with the user `ann` who is also of the group `staff`.
 fn busybox_root() -> TempDir {
@@ -21,7 +28,7 @@ fn busybox_root() -> TempDir {
     let bin = directory.path().join("bin");
     fs::create_dir_all(&bin).unwrap();
     fs::create_dir_all(directory.path().join("etc")).unwrap();
-    fs::copy("/bin/busybox", bin.join("busybox")).unwrap();
+    copy("/bin/busybox".as_ref(), &bin.join("busybox"));
     for applet in ["cat", "echo", "env", "id", "kill", "ls", "pwd", "sh", "stat"] {
         symlink("busybox", bin.join(applet)).unwrap();
     }
@@ -43,8 +50,8 @@ fn run(root: &TempDir, arguments: &[&str], command: &[&str]) -> String {
         .args(command)
         .output()
         .unwrap();
-    let text = [output.stdout, output.stderr].concat();
-    format!("{}{}", String::from_utf8_lossy(&text), output.status.code().unwrap())
+    let all = [output.stdout, output.stderr].concat();
+    format!("{}{}", String::from_utf8_lossy(&all), output.status.code().unwrap())
 }
 
 #[track_caller]
@@ -131,7 +138,9 @@ fn privileged_a_command_that_cannot_start_says_why() {
     let root = busybox_root();
     let write = |path: &str, content: &[u8], mode: u32| {
         let path = root.path().join(path);
-        fs::write(&path, content).unwrap();
+        let source = tempfile::NamedTempFile::new().unwrap();
+        fs::write(&source, content).unwrap();
+        copy(source.path(), &path);
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
     };
     write("script", b"#!/bin/bash -e\n", 0o755);

@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
 use ebiko_rootfs::{
-    Attributes, DeviceNumber, Existing, Kind, Metadata, Root, RootError, RootPath, RootPathError, Time, Xattrs,
+    Attributes, DeviceNumber, Existing, Kind, Metadata, Root, RootError, RootPath, RootPathError,
+    Time, Xattrs,
 };
 use ebiko_snapshot::{ContentHash, ContentHasher};
 
@@ -68,7 +69,13 @@ impl UnpackErrorKind {
 /// Who wants to know what was written.
 pub(crate) trait Journal {
     /// A file was written; everything about it is final but a directory's time.
-    fn wrote(&mut self, path: &RootPath, metadata: &Metadata, content: Option<ContentHash>, xattrs: &Xattrs);
+    fn wrote(
+        &mut self,
+        path: &RootPath,
+        metadata: &Metadata,
+        content: Option<ContentHash>,
+        xattrs: &Xattrs,
+    );
     /// A file got another name.
     fn linked(&mut self, path: &RootPath, first: &RootPath, metadata: &Metadata);
     /// A file that was written before has this metadata now.
@@ -132,7 +139,8 @@ impl<'a> Applier<'a> {
         self.entries += 1;
         check(Limit::Entries, self.entries, self.limits.entries)?;
         check(Limit::Path, member.path.len().max(member.link.len()) as u64, self.limits.path)?;
-        let path = RootPath::parse(&member.path).map_err(|source| UnpackErrorKind::Path { source })?;
+        let path =
+            RootPath::parse(&member.path).map_err(|source| UnpackErrorKind::Path { source })?;
         let Some(name) = path.file_name() else {
             // Container runtimes skip members that stand for the root itself, whatever they are.
             return Ok(());
@@ -181,7 +189,8 @@ impl<'a> Applier<'a> {
             // Replaced or removed by a later member.
             return Ok(());
         }
-        self.root.set_attributes(path, &Attributes { mtime: Some(mtime), ..Attributes::default() })?;
+        self.root
+            .set_attributes(path, &Attributes { mtime: Some(mtime), ..Attributes::default() })?;
         self.journal.refreshed(path, &self.root.metadata(path)?);
         Ok(())
     }
@@ -191,7 +200,11 @@ impl<'a> Applier<'a> {
     }
 
     /// The real directory that `path` is in, made where it is missing.
-    fn make_parent(&mut self, path: &RootPath, member: &Member) -> Result<RootPath, UnpackErrorKind> {
+    fn make_parent(
+        &mut self,
+        path: &RootPath,
+        member: &Member,
+    ) -> Result<RootPath, UnpackErrorKind> {
         let Some(spelled) = path.parent() else { return Ok(RootPath::root()) };
         if let Some((known, real)) = &self.parent
             && *known == spelled
@@ -225,7 +238,12 @@ impl<'a> Applier<'a> {
         }
         // Nobody said what these are like; the time is the member's, because the clock would make every build differ.
         let (uid, gid) = self.owner.unwrap_or((0, 0));
-        let attributes = Attributes { uid: Some(uid), gid: Some(gid), mode: Some(0o755), ..Attributes::default() };
+        let attributes = Attributes {
+            uid: Some(uid),
+            gid: Some(gid),
+            mode: Some(0o755),
+            ..Attributes::default()
+        };
         for directory in self.root.create_parents(path, &attributes)? {
             let metadata = self.root.metadata(&directory)?;
             self.journal.wrote(&directory, &metadata, None, &Xattrs::new());
@@ -293,16 +311,20 @@ impl<'a> Applier<'a> {
         let mut hasher = ContentHasher::new();
         let mut left = length;
         while left > 0 {
-            let wanted = usize::try_from(left).map_or(self.buffer.len(), |left| left.min(self.buffer.len()));
+            let wanted =
+                usize::try_from(left).map_or(self.buffer.len(), |left| left.min(self.buffer.len()));
             let count = match content.read(&mut self.buffer[..wanted]) {
                 Ok(0) => return Err(TarError::Truncated.into()),
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(TarError::Truncated.into()),
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    return Err(TarError::Truncated.into());
+                }
                 Err(source) => return Err(TarError::Read { source }.into()),
             };
             hasher.update(&self.buffer[..count]);
-            file.write_all(&self.buffer[..count]).map_err(|source| UnpackErrorKind::Write { source })?;
+            file.write_all(&self.buffer[..count])
+                .map_err(|source| UnpackErrorKind::Write { source })?;
             left -= count as u64;
         }
         Ok(hasher.finish())
@@ -317,7 +339,12 @@ impl<'a> Applier<'a> {
         self.wrote(path, member, Some(ContentHash::of(&member.link)))
     }
 
-    fn node(&mut self, path: &RootPath, member: &Member, kind: Kind) -> Result<(), UnpackErrorKind> {
+    fn node(
+        &mut self,
+        path: &RootPath,
+        member: &Member,
+        kind: Kind,
+    ) -> Result<(), UnpackErrorKind> {
         self.make_way(path, kind)?;
         let rdev = if kind.is_device() { member.rdev } else { DeviceNumber::default() };
         self.root.make_node(path, kind, rdev)?;
@@ -328,15 +355,18 @@ impl<'a> Applier<'a> {
     /// The target is a path in the archive: from the root, whether it begins with `/` or not. It must be there already,
     /// from this layer or one below.
     fn hard_link(&mut self, path: &RootPath, member: &Member) -> Result<(), UnpackErrorKind> {
-        let target =
-            RootPath::parse(&member.link).map_err(|source| UnpackErrorKind::LinkTarget { source })?;
+        let target = RootPath::parse(&member.link)
+            .map_err(|source| UnpackErrorKind::LinkTarget { source })?;
         let missing = || UnpackErrorKind::MissingLinkTarget { target: target.clone() };
         let spelled = self.base.join(&target);
         let (Some(parent), Some(name)) = (spelled.parent(), spelled.file_name()) else {
             return Err(UnpackErrorKind::LinkToDirectory { target });
         };
-        let first =
-            self.root.resolve(&parent)?.child(name).map_err(|source| UnpackErrorKind::LinkTarget { source })?;
+        let first = self
+            .root
+            .resolve(&parent)?
+            .child(name)
+            .map_err(|source| UnpackErrorKind::LinkTarget { source })?;
         let found = self.root.find(&first)?.ok_or_else(missing)?;
         if found.is_dir() {
             return Err(UnpackErrorKind::LinkToDirectory { target });
@@ -345,7 +375,9 @@ impl<'a> Applier<'a> {
             return Ok(());
         }
         self.make_way(path, found.kind)?;
-        self.root.hard_link(&first, path).map_err(|error| if error.is_missing() { missing() } else { error.into() })?;
+        self.root
+            .hard_link(&first, path)
+            .map_err(|error| if error.is_missing() { missing() } else { error.into() })?;
         let metadata = self.root.metadata(path)?;
         self.journal.linked(path, &first, &metadata);
         let names = self.links.entry((metadata.dev, metadata.ino)).or_default();
@@ -367,23 +399,23 @@ impl<'a> Applier<'a> {
 
     fn remove(&mut self, whiteout: &Whiteout) -> Result<(), UnpackErrorKind> {
         self.parent = None;
-        match whiteout {
-            Whiteout::Note => Ok(()),
-            Whiteout::Opaque(directory) => {
-                let directory = self.root.resolve(&self.base.join(directory))?;
-                for path in self.journal.older_beneath(self.root, &directory)? {
-                    self.remove_tree(&path)?;
-                }
-                Ok(())
+        let directory = match whiteout {
+            Whiteout::Note => return Ok(()),
+            Whiteout::Opaque(directory) | Whiteout::One(directory, _) => self.base.join(directory),
+        };
+        let directory = match self.root.resolve(&directory) {
+            Ok(directory) => directory,
+            // Something on the way is no directory: there is nothing to remove.
+            Err(error) if error.is_missing() => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        let doomed = match whiteout {
+            Whiteout::One(_, name) => {
+                vec![directory.child(name).map_err(|source| UnpackErrorKind::Path { source })?]
             }
-            Whiteout::One(path) => {
-                let path = self.base.join(path);
-                let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
-                let parent = self.root.resolve(&parent)?;
-                let path = parent.child(name).map_err(|source| UnpackErrorKind::Path { source })?;
-                self.remove_tree(&path)
-            }
-        }
+            _ => self.journal.older_beneath(self.root, &directory)?,
+        };
+        doomed.iter().try_for_each(|path| self.remove_tree(path))
     }
 
     fn remove_tree(&mut self, path: &RootPath) -> Result<(), UnpackErrorKind> {
@@ -398,7 +430,12 @@ impl<'a> Applier<'a> {
         Ok(())
     }
 
-    fn wrote(&mut self, path: &RootPath, member: &Member, hash: Option<ContentHash>) -> Result<(), UnpackErrorKind> {
+    fn wrote(
+        &mut self,
+        path: &RootPath,
+        member: &Member,
+        hash: Option<ContentHash>,
+    ) -> Result<(), UnpackErrorKind> {
         let metadata = self.root.metadata(path)?;
         self.journal.wrote(path, &metadata, hash, &member.xattrs);
         Ok(())
@@ -422,7 +459,9 @@ fn check(what: Limit, value: u64, limit: u64) -> Result<(), UnpackErrorKind> {
 
 /// A member that is not a file but says something of others.
 enum Whiteout {
-    One(RootPath),
+    /// In this directory, this name is gone.
+    One(RootPath, Vec<u8>),
+    /// In this directory, everything of lower layers is gone.
     Opaque(RootPath),
     /// Of no meaning to anybody any more.
     Note,
@@ -444,7 +483,9 @@ impl Whiteout {
         if name == OPAQUE {
             return Ok(Some(Self::Opaque(parent)));
         }
-        let removed = name.strip_prefix(WHITEOUT).and_then(|name| parent.child(name).ok());
-        removed.map(|path| Some(Self::One(path))).ok_or(UnpackErrorKind::Whiteout)
+        match name.strip_prefix(WHITEOUT) {
+            None | Some(b"" | b"." | b"..") => Err(UnpackErrorKind::Whiteout),
+            Some(name) => Ok(Some(Self::One(parent, name.to_vec()))),
+        }
     }
 }

@@ -10,7 +10,7 @@ use ebiko_snapshot::ContentHash;
 use crate::apply::{Applier, Journal};
 use crate::decompress::decoder;
 use crate::tar::TarReader;
-use crate::unpack::{Failure, apply_all};
+use crate::unpack::{Failure, apply_all, shown};
 use crate::{Limits, TarError, UnpackErrorKind};
 
 /// An archive could not be unpacked. What came before is on the root.
@@ -64,9 +64,7 @@ pub fn unpack_archive(
     let mut touched = Touched::default();
     let applier = Applier::new(root, &mut touched, limits, destination.clone(), owner);
     apply_all(&mut tar, applier).map_err(|failure| match failure {
-        Failure::Entry(path, source) => {
-            ArchiveError::Entry { path: String::from_utf8_lossy(&path).into_owned(), source }
-        }
+        Failure::Entry(path, source) => ArchiveError::Entry { path: shown(&path), source },
         Failure::Archive(source) => ArchiveError::Archive { source },
     })?;
     let Touched { mut written, removed } = touched;
@@ -78,7 +76,8 @@ pub fn unpack_archive(
 fn is_archive(file: &mut File) -> bool {
     // Generous, because what is refused here is not an error but copied.
     const EXTENDED_HEADER: u64 = 16 << 20;
-    decoder(file).is_ok_and(|stream| matches!(TarReader::new(stream, EXTENDED_HEADER).next(), Ok(Some(_))))
+    decoder(file)
+        .is_ok_and(|stream| matches!(TarReader::new(stream, EXTENDED_HEADER).next(), Ok(Some(_))))
 }
 
 #[derive(Default)]
@@ -129,7 +128,8 @@ impl Journal for Touched {
 
 /// Forgets `path` and everything beneath it.
 fn forget(paths: &mut BTreeSet<RootPath>, path: &RootPath) {
-    let beneath: Vec<RootPath> = paths.range(path..).take_while(|other| other.starts_with(path)).cloned().collect();
+    let beneath: Vec<RootPath> =
+        paths.range(path..).take_while(|other| other.starts_with(path)).cloned().collect();
     for path in beneath {
         paths.remove(&path);
     }

@@ -1,6 +1,9 @@
 //! A blob in a file on the host.
 
-#![expect(clippy::disallowed_methods, reason = "a spooled blob is a file of the builder, not of the image")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a spooled blob is a file of the builder, not of the image"
+)]
 
 use std::fs::File;
 use std::io::Read;

@@ -113,7 +113,8 @@ pub fn compress(
             match tar.read(&mut buffer) {
                 Ok(0) => return Ok(()),
                 Ok(count) => {
-                    sink.write_all(&buffer[..count]).map_err(|source| CompressError::Write { source })?;
+                    sink.write_all(&buffer[..count])
+                        .map_err(|source| CompressError::Write { source })?;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(source) => return Err(CompressError::Read { source }),
@@ -139,8 +140,11 @@ pub(crate) fn compress_from<T, E: From<CompressError>>(
         Compression::Zstd { level } => zstd(&mut sink, level, threads.max(1), produce)?,
     };
     sink.flush().map_err(|source| CompressError::Write { source })?;
-    let blob =
-        CompressedBlob { digest: Digest::new(sink.hasher.finish()), size: sink.size, compression: compression.kind() };
+    let blob = CompressedBlob {
+        digest: Digest::new(sink.hasher.finish()),
+        size: sink.size,
+        compression: compression.kind(),
+    };
     Ok((value, blob))
 }
 
@@ -196,19 +200,24 @@ fn gzip<T, E: From<CompressError>>(
     let (to_compress, full) = channel::<Member>();
     let (to_write, compressed) = channel();
     for _ in 0..threads + 2 {
-        let _receiver_is_alive = to_fill.send(Member { number: 0, input: Vec::new(), output: Vec::new() });
+        let _receiver_is_alive =
+            to_fill.send(Member { number: 0, input: Vec::new(), output: Vec::new() });
     }
     let full = Mutex::new(full);
-    let spawned = std::thread::scope(|scope| {
+    std::thread::scope(|scope| {
         let writer = std::thread::Builder::new()
             .spawn_scoped(scope, move || write_in_order(sink, &compressed, &to_fill))
             .map_err(|source| CompressError::Thread { source })?;
         let mut workers = Vec::new();
         for _ in 0..threads {
             let (full, to_write) = (&full, to_write.clone());
-            match std::thread::Builder::new().spawn_scoped(scope, move || compress_members(full, &to_write, level)) {
+            match std::thread::Builder::new()
+                .spawn_scoped(scope, move || compress_members(full, &to_write, level))
+            {
                 Ok(worker) => workers.push(worker),
-                Err(source) if workers.is_empty() => return Err(CompressError::Thread { source }.into()),
+                Err(source) if workers.is_empty() => {
+                    return Err(CompressError::Thread { source }.into());
+                }
                 // Fewer threads give the same bytes.
                 Err(_) => break,
             }
@@ -232,8 +241,7 @@ fn gzip<T, E: From<CompressError>>(
                 Ok(value)
             }
         }
-    });
-    spawned
+    })
 }
 
 /// Cuts the stream into members of equal size.
@@ -306,7 +314,11 @@ fn compress_members(full: &Mutex<Receiver<Member>>, to_write: &Sender<Member>, l
     }
 }
 
-fn write_in_order(sink: &mut BlobSink<'_>, compressed: &Receiver<Member>, to_fill: &Sender<Member>) -> io::Result<()> {
+fn write_in_order(
+    sink: &mut BlobSink<'_>,
+    compressed: &Receiver<Member>,
+    to_fill: &Sender<Member>,
+) -> io::Result<()> {
     // Holds no more than there are buffers.
     let mut waiting = BTreeMap::new();
     let mut next = 0;
@@ -351,11 +363,18 @@ mod tests {
 
     #[test]
     fn the_bytes_do_not_depend_on_threads_or_on_how_the_stream_is_cut() {
-        for compression in [Compression::Gzip { level: 1 }, Compression::Gzip { level: 6 }, Compression::Zstd { level: 3 }] {
+        for compression in [
+            Compression::Gzip { level: 1 },
+            Compression::Gzip { level: 6 },
+            Compression::Zstd { level: 3 },
+        ] {
             let input = sample(3 * MEMBER + 12_345);
             let (expected, _) = packed(&input, compression, 1);
             for threads in [0, 2, 3, 8] {
-                assert!(packed(&input, compression, threads).0 == expected, "{compression:?} with {threads} threads");
+                assert!(
+                    packed(&input, compression, threads).0 == expected,
+                    "{compression:?} with {threads} threads"
+                );
             }
             for piece in [1000, 4096, MEMBER - 1] {
                 let mut out = Vec::new();
@@ -396,7 +415,9 @@ mod tests {
             }
         }
         let input = sample(20 * MEMBER);
-        for compression in [Compression::None, Compression::default(), Compression::Zstd { level: 1 }] {
+        for compression in
+            [Compression::None, Compression::default(), Compression::Zstd { level: 1 }]
+        {
             let error = compress(&mut &input[..], &mut Full(1 << 20), compression, 2).unwrap_err();
             let CompressError::Write { source } = error else { panic!("{error:?}") };
             assert_eq!(source.kind(), io::ErrorKind::StorageFull, "{compression:?}");

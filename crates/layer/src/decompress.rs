@@ -74,9 +74,11 @@ pub(crate) fn decoder<'a, R: Read + 'a>(input: R) -> io::Result<Box<dyn Read + '
         Encoding::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(input)),
         Encoding::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(input)),
         Encoding::Xz => {
-            let stream =
-                liblzma::stream::Stream::new_stream_decoder(XZ_MEMORY, liblzma::stream::CONCATENATED)
-                    .map_err(io::Error::from)?;
+            let stream = liblzma::stream::Stream::new_stream_decoder(
+                XZ_MEMORY,
+                liblzma::stream::CONCATENATED,
+            )
+            .map_err(io::Error::from)?;
             Box::new(liblzma::bufread::XzDecoder::new_stream(input, stream))
         }
         Encoding::Zstd => {
@@ -204,7 +206,8 @@ impl Read for LayerStream<'_> {
 fn pump(layer: &Layer, limits: &Limits, sender: &SyncSender<Vec<u8>>) -> Result<u64, SourceError> {
     let input = layer.blob.open().map_err(|source| SourceError::Open { source })?;
     let expected = layer.descriptor.size;
-    let mut blob = VerifiedBlob { input, hasher: Sha256Hasher::new(), size: 0, expected, error: None };
+    let mut blob =
+        VerifiedBlob { input, hasher: Sha256Hasher::new(), size: 0, expected, error: None };
     let mut hasher = Sha256Hasher::new();
     let mut size = 0;
     let result = pump_stream(&mut blob, limits, expected, &mut |piece| {
@@ -254,7 +257,8 @@ fn pump_stream(
     let mut size = 0_u64;
     loop {
         let mut piece = Vec::with_capacity(PIECE);
-        let count = (&mut decoder).take(PIECE as u64).read_to_end(&mut piece).map_err(decompress)?;
+        let count =
+            (&mut decoder).take(PIECE as u64).read_to_end(&mut piece).map_err(decompress)?;
         if count == 0 {
             return Ok(true);
         }

@@ -32,7 +32,9 @@ mod unpack;
 pub use apply::UnpackErrorKind;
 pub use archive::{ArchiveError, unpack_archive};
 pub use blob::FileBlob;
-pub use compress::{CompressError, CompressedBlob, Compression, DEFAULT_GZIP_LEVEL, DEFAULT_ZSTD_LEVEL, compress};
+pub use compress::{
+    CompressError, CompressedBlob, Compression, DEFAULT_GZIP_LEVEL, DEFAULT_ZSTD_LEVEL, compress,
+};
 pub use decompress::SourceError;
 pub use limits::{Limit, Limits};
 pub use pack::{PackError, PackErrorKind, PackOptions, PackWarning, Packed, Spooled, pack, spool};

@@ -26,7 +26,13 @@ impl Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { entries: 4_000_000, bytes: 256 << 30, path: 4096, extended_header: 1 << 20, ratio: 2000 }
+        Self {
+            entries: 4_000_000,
+            bytes: 256 << 30,
+            path: 4096,
+            extended_header: 1 << 20,
+            ratio: 2000,
+        }
     }
 }
 

@@ -62,7 +62,12 @@ impl Packed {
 
 impl Spooled {
     /// The layer that this stream became when it was compressed to `blob`, which can be read from `source`.
-    pub fn layer(&self, blob: &CompressedBlob, format: ImageFormat, source: Arc<dyn BlobSource>) -> Layer {
+    pub fn layer(
+        &self,
+        blob: &CompressedBlob,
+        format: ImageFormat,
+        source: Arc<dyn BlobSource>,
+    ) -> Layer {
         let media_type = format.layer(blob.compression);
         let descriptor = Descriptor::new(media_type, blob.digest, blob.size);
         Layer { descriptor, diff_id: self.diff_id, blob: source }
@@ -130,16 +135,20 @@ impl PackError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Entry { source: PackErrorKind::Root(error), .. } => error.hint(),
-            Self::Entry { source: PackErrorKind::WhiteoutName, .. } => Some("rename or remove the file in the same step"),
+            Self::Entry { source: PackErrorKind::WhiteoutName, .. } => {
+                Some("rename or remove the file in the same step")
+            }
             Self::Entry { source: PackErrorKind::XattrName { .. }, .. } => {
                 Some("remove the attribute in the same step: setfattr -x NAME FILE")
             }
-            Self::Write { source } | Self::Compress(CompressError::Write { source }) => match source.kind() {
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                    Some("free space, or give the builder a larger volume")
+            Self::Write { source } | Self::Compress(CompressError::Write { source }) => {
+                match source.kind() {
+                    io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                        Some("free space, or give the builder a larger volume")
+                    }
+                    _ => None,
                 }
-                _ => None,
-            },
+            }
             _ => None,
         }
     }
@@ -179,7 +188,14 @@ pub fn spool(
     out: &mut dyn Write,
 ) -> Result<Spooled, PackError> {
     let tar = TarWriter::new(Sum { out, hasher: Sha256Hasher::new(), size: 0 });
-    let mut packer = Packer { root, snapshot, tar, entries: 0, warnings: Vec::new(), buffer: vec![0; 256 * 1024] };
+    let mut packer = Packer {
+        root,
+        snapshot,
+        tar,
+        entries: 0,
+        warnings: Vec::new(),
+        buffer: vec![0; 256 * 1024],
+    };
     for change in changes {
         packer.change(&change)?;
     }
@@ -206,19 +222,18 @@ impl Packer<'_> {
         }
         let done = match change {
             Change::Remove { path } => self.whiteout(path),
-            Change::Put { path, hard_link } => match self.put(path, hard_link.as_ref()) {
-                Err(Failure::Entry(PackErrorKind::Root(error))) if error.is_missing() => {
-                    self.warn(path, Unsteady::Vanished);
-                    return Ok(());
-                }
-                other => other,
-            },
+            Change::Put { path, hard_link } => self.put(path, hard_link.as_ref()),
         };
-        self.entries += 1;
-        done.map_err(|failure| match failure {
-            Failure::Entry(source) => entry(source),
-            Failure::Write(source) => PackError::Write { source },
-        })
+        match done {
+            Ok(()) => self.entries += 1,
+            Err(Failure::Entry(PackErrorKind::Root(error))) if error.is_missing() => {
+                self.warn(path, Unsteady::Vanished);
+            }
+            Err(Failure::Vanished) => self.warn(path, Unsteady::Vanished),
+            Err(Failure::Entry(source)) => return Err(entry(source)),
+            Err(Failure::Write(source)) => return Err(PackError::Write { source }),
+        }
+        Ok(())
     }
 
     /// An empty file that says: what is below under this name is gone. Its attributes mean nothing and are constant.
@@ -276,17 +291,19 @@ impl Packer<'_> {
                 None
             }
             // It took the place of what the changeset saw.
-            Kind::Socket => {
-                self.warn(path, Unsteady::Vanished);
-                None
-            }
+            Kind::Socket => return Err(Failure::Vanished),
         };
         self.snapshot.learn(path, &metadata, content, &xattrs);
         Ok(())
     }
 
     /// The size is asked once, of the open file, and the layer holds exactly as much.
-    fn file(&mut self, path: &RootPath, metadata: &Metadata, xattrs: &Xattrs) -> Result<(), Failure> {
+    fn file(
+        &mut self,
+        path: &RootPath,
+        metadata: &Metadata,
+        xattrs: &Xattrs,
+    ) -> Result<(), Failure> {
         let read = |source| Failure::Entry(PackErrorKind::Read { source });
         let mut file = self.root.open_file(path)?;
         let size = file.metadata().map_err(read)?.len();
@@ -294,7 +311,8 @@ impl Packer<'_> {
         let mut hasher = ContentHasher::new();
         let mut left = size;
         while left > 0 {
-            let length = usize::try_from(left).map_or(self.buffer.len(), |left| left.min(self.buffer.len()));
+            let length =
+                usize::try_from(left).map_or(self.buffer.len(), |left| left.min(self.buffer.len()));
             let count = read_some(&mut file, &mut self.buffer[..length]).map_err(read)?;
             if count == 0 {
                 self.warn(path, Unsteady::Shrank);
@@ -320,7 +338,15 @@ impl Packer<'_> {
         xattrs: &Xattrs,
     ) -> Result<(), Failure> {
         let Metadata { mode, uid, gid, mtime, .. } = *metadata;
-        Ok(self.tar.header(&Header { path: path.as_bytes(), kind, mode, uid, gid, mtime, xattrs })?)
+        Ok(self.tar.header(&Header {
+            path: path.as_bytes(),
+            kind,
+            mode,
+            uid,
+            gid,
+            mtime,
+            xattrs,
+        })?)
     }
 
     fn xattrs(&self, path: &RootPath) -> Result<Xattrs, Failure> {
@@ -344,6 +370,7 @@ impl Packer<'_> {
 enum Failure {
     Entry(PackErrorKind),
     Write(io::Error),
+    Vanished,
 }
 
 impl From<RootError> for Failure {

@@ -74,7 +74,10 @@ pub fn unpack(
         let stream = LayerStream::open(scope, layer, &options.limits).map_err(source_error)?;
         let mut tar = TarReader::new(stream, options.limits.extended_header);
         let mut journal = Index(snapshot);
-        let applied = apply_all(&mut tar, Applier::new(root, &mut journal, &options.limits, RootPath::root(), None));
+        let applied = apply_all(
+            &mut tar,
+            Applier::new(root, &mut journal, &options.limits, RootPath::root(), None),
+        );
         let stream = tar.into_inner();
         match applied {
             Ok(entries) => {
@@ -86,13 +89,26 @@ pub fn unpack(
                 stream.abandon().map_err(source_error)?;
                 Err(match failure {
                     Failure::Entry(path, source) => {
-                        UnpackError::Entry { path: String::from_utf8_lossy(&path).into_owned(), layer: digest, source }
+                        UnpackError::Entry { path: shown(&path), layer: digest, source }
                     }
                     Failure::Archive(source) => UnpackError::Archive { layer: digest, source },
                 })
             }
         }
     })
+}
+
+/// A member's path for a message: an archive must not write its own lines, or colours, into a log.
+pub(crate) fn shown(path: &[u8]) -> String {
+    let mut text = String::new();
+    for character in String::from_utf8_lossy(path).chars() {
+        if character.is_control() {
+            text.extend(character.escape_default());
+        } else {
+            text.push(character);
+        }
+    }
+    text
 }
 
 /// What stopped the unpacking.
@@ -116,7 +132,13 @@ pub(crate) fn apply_all(
 struct Index<'a>(&'a mut Snapshot);
 
 impl Journal for Index<'_> {
-    fn wrote(&mut self, path: &RootPath, metadata: &Metadata, content: Option<ContentHash>, xattrs: &Xattrs) {
+    fn wrote(
+        &mut self,
+        path: &RootPath,
+        metadata: &Metadata,
+        content: Option<ContentHash>,
+        xattrs: &Xattrs,
+    ) {
         self.0.record(path, metadata, content, xattrs);
     }
 
@@ -132,7 +154,11 @@ impl Journal for Index<'_> {
         self.0.remove(path);
     }
 
-    fn older_beneath(&self, _root: &Root, directory: &RootPath) -> Result<Vec<RootPath>, RootError> {
+    fn older_beneath(
+        &self,
+        _root: &Root,
+        directory: &RootPath,
+    ) -> Result<Vec<RootPath>, RootError> {
         Ok(self.0.older_beneath(directory))
     }
 }

@@ -1,5 +1,6 @@
 //! What `ADD` does with a local archive.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 #![allow(clippy::disallowed_methods, reason = "archives to add are files of the host")]
 
 mod support;
@@ -17,9 +18,20 @@ fn file_of(bytes: &[u8]) -> File {
     file
 }
 
-fn add(place: &Place, bytes: &[u8], destination: &str, owner: Option<(u32, u32)>) -> Option<Vec<String>> {
-    let touched = unpack_archive(&mut file_of(bytes), &place.root, &path(destination), owner, &Limits::default())
-        .unwrap_or_else(|error| panic!("{}", chain(&error)))?;
+fn add(
+    place: &Place,
+    bytes: &[u8],
+    destination: &str,
+    owner: Option<(u32, u32)>,
+) -> Option<Vec<String>> {
+    let touched = unpack_archive(
+        &mut file_of(bytes),
+        &place.root,
+        &path(destination),
+        owner,
+        &Limits::default(),
+    )
+    .unwrap_or_else(|error| panic!("{}", chain(&error)))?;
     Some(touched.iter().map(ToString::to_string).collect())
 }
 
@@ -33,7 +45,11 @@ fn archives_are_recognised_in_every_compression() {
     let mut files = vec![("tar", std::fs::read(source.dir.path().join("a.tar")).unwrap())];
     for (program, args) in programs {
         let args = [args, &["--keep", "--stdout", "a.tar"]].concat();
-        let compressed = std::process::Command::new(program).args(&args).current_dir(source.dir.path()).output().unwrap();
+        let compressed = std::process::Command::new(program)
+            .args(&args)
+            .current_dir(source.dir.path())
+            .output()
+            .unwrap();
         assert!(compressed.status.success(), "{program}");
         files.push((program, compressed.stdout));
     }
@@ -64,7 +80,8 @@ fn what_is_no_archive_is_left_alone() {
     ] {
         let place = Place::new();
         let mut file = file_of(&bytes);
-        let result = unpack_archive(&mut file, &place.root, &path(""), None, &Limits::default()).unwrap();
+        let result =
+            unpack_archive(&mut file, &place.root, &path(""), None, &Limits::default()).unwrap();
         assert_eq!(result, None, "{name}");
         let mut again = Vec::new();
         std::io::Read::read_to_end(&mut file, &mut again).unwrap();
@@ -86,11 +103,21 @@ fn the_destination_itself_is_not_touched() {
 #[test]
 fn an_owner_is_everybodys() {
     let place = Place::new();
-    let tar = Tar::new().file("f", "x").symlink("l", "f").directory("d").file("made/by/need", "x").end();
+    let tar =
+        Tar::new().file("f", "x").symlink("l", "f").directory("d").file("made/by/need", "x").end();
     let touched = add(&place, &tar, "out/deep", Some((100, 200))).unwrap();
     assert_eq!(
         touched,
-        ["out", "out/deep", "out/deep/d", "out/deep/f", "out/deep/l", "out/deep/made", "out/deep/made/by", "out/deep/made/by/need"]
+        [
+            "out",
+            "out/deep",
+            "out/deep/d",
+            "out/deep/f",
+            "out/deep/l",
+            "out/deep/made",
+            "out/deep/made/by",
+            "out/deep/made/by/need"
+        ]
     );
     for name in touched {
         let metadata = place.root.metadata(&path(&name)).unwrap();
@@ -105,7 +132,9 @@ fn hard_links_are_relative_to_the_destination() {
     assert_eq!(add(&place, &tar, "out", None).unwrap(), ["out", "out/f", "out/g", "out/h"]);
     assert_eq!(place.root.metadata(&path("out/f")).unwrap().nlink, 3);
     let outside = Tar::new().hard_link("stolen", "../etc/shadow").end();
-    let error = unpack_archive(&mut file_of(&outside), &place.root, &path("out"), None, &Limits::default()).unwrap_err();
+    let error =
+        unpack_archive(&mut file_of(&outside), &place.root, &path("out"), None, &Limits::default())
+            .unwrap_err();
     assert_eq!(
         chain(&error),
         "cannot unpack `stolen` from the archive: the hard link's target is not a path inside the root: \
@@ -117,17 +146,31 @@ fn hard_links_are_relative_to_the_destination() {
 fn links_of_the_image_are_followed_inside_the_root() {
     let place = Place::new();
     place.directory("run").directory("var").symlink("var/run", "/run").symlink("dest", "/var");
-    let tar = Tar::new().directory("run/act").file("run/act/HEAD", "ref").hard_link("run/act/link", "run/act/HEAD").end();
+    let tar = Tar::new()
+        .directory("run/act")
+        .file("run/act/HEAD", "ref")
+        .hard_link("run/act/link", "run/act/HEAD")
+        .end();
     let touched = add(&place, &tar, "dest", None).unwrap();
     assert_eq!(touched, ["run/act", "run/act/HEAD", "run/act/link"]);
-    assert_eq!(outline(&place.root), "dest->/var run/ run/act/ run/act/HEAD=ref run/act/link=ref var/ var/run->/run");
+    assert_eq!(
+        outline(&place.root),
+        "dest->/var run/ run/act/ run/act/HEAD=ref run/act/link=ref var/ var/run->/run"
+    );
 }
 
 #[test]
 fn whiteouts_remove_and_are_told() {
     let place = Place::new();
-    place.directory("d").file("d/gone", "x").file("d/stays", "x").directory("o").file("o/old", "x").file("o/new", "old");
-    let tar = Tar::new().file("d/.wh.gone", "").file("o/new", "new").file("o/.wh..wh..opq", "").end();
+    place
+        .directory("d")
+        .file("d/gone", "x")
+        .file("d/stays", "x")
+        .directory("o")
+        .file("o/old", "x")
+        .file("o/new", "old");
+    let tar =
+        Tar::new().file("d/.wh.gone", "").file("o/new", "new").file("o/.wh..wh..opq", "").end();
     assert_eq!(add(&place, &tar, "", None).unwrap(), ["d/gone", "o/new", "o/old"]);
     assert_eq!(outline(&place.root), "d/ d/stays=x o/ o/new=new");
 }
@@ -136,7 +179,9 @@ fn whiteouts_remove_and_are_told() {
 fn a_broken_archive_is_named_by_its_member() {
     let place = Place::new();
     let tar = Tar::new().file("good", "x").file("../evil", "x").end();
-    let error = unpack_archive(&mut file_of(&tar), &place.root, &path(""), None, &Limits::default()).unwrap_err();
+    let error =
+        unpack_archive(&mut file_of(&tar), &place.root, &path(""), None, &Limits::default())
+            .unwrap_err();
     assert_eq!(
         chain(&error),
         "cannot unpack `../evil` from the archive: the path is not one inside the root: `../evil` leaves the root through `..`"

@@ -1,5 +1,6 @@
 //! What is packed: goldens of the tar stream, and what GNU tar, Python and the `tar` crate make of it.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 #![allow(clippy::disallowed_methods, reason = "the oracles need files of their own")]
 
 mod support;
@@ -7,7 +8,9 @@ mod support;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use ebiko_layer::{Compression, FileBlob, PackOptions, UnpackOptions, compress, pack, spool, unpack};
+use ebiko_layer::{
+    Compression, FileBlob, PackOptions, UnpackOptions, compress, pack, spool, unpack,
+};
 use ebiko_oci::ImageFormat;
 use ebiko_rootfs::{Kind, Time};
 use ebiko_snapshot::Changeset;
@@ -18,20 +21,40 @@ fn everything() -> Place {
     let place = Place::new();
     place.directory("bin").file("bin/su", "#!").own("bin/su", 0, 0, 0o4755);
     place.file("bin/ping", "ELF").xattr("bin/ping", "security.capability", &CAP_NET_RAW);
-    place.directory("dev").node("dev/null", Kind::CharDevice, 1, 3).node("dev/sda", Kind::BlockDevice, 8, 0);
+    place.directory("dev").node("dev/null", Kind::CharDevice, 1, 3).node(
+        "dev/sda",
+        Kind::BlockDevice,
+        8,
+        0,
+    );
     place.node("dev/pipe", Kind::Fifo, 0, 0);
     place.directory("etc").file("etc/motd", "").symlink("etc/mtab", "/proc/mounts");
-    place.file("etc/late", "x").set("etc/late", 0o600, Time { secs: 1_600_000_000, nanos: 123_456_789 });
+    place.file("etc/late", "x").set(
+        "etc/late",
+        0o600,
+        Time { secs: 1_600_000_000, nanos: 123_456_789 },
+    );
     place.file("etc/early", "x").set("etc/early", 0o644, Time { secs: -13, nanos: 500_000_000 });
-    place.directory("home").directory("home/joe").file("home/joe/note", "hello").own("home/joe/note", 3_000_000, 2_097_151, 0o640);
+    place.directory("home").directory("home/joe").file("home/joe/note", "hello").own(
+        "home/joe/note",
+        3_000_000,
+        2_097_151,
+        0o640,
+    );
     place.xattr("home/joe/note", "user.comment", b"a=b c");
     place.hard_link("home/joe/same", "home/joe/note").hard_link("home/also", "home/joe/note");
     let long = "n".repeat(101);
     place.file(&long, "a name that fits no header");
     let deep = format!("{}/{}", "d".repeat(90), "e".repeat(90));
-    place.directory("d".repeat(90)).directory(&deep).file(format!("{deep}/split-into-prefix-and-name"), "x");
+    place
+        .directory("d".repeat(90))
+        .directory(&deep)
+        .file(format!("{deep}/split-into-prefix-and-name"), "x");
     place.symlink("long-link", &"t/".repeat(80));
-    place.file("gr\u{fc}n", "UTF-8").file(b"latin-gr\xfcn", "not UTF-8").file([b"latin-long-\xfc".as_slice(), &[b'x'; 100]].concat(), "");
+    place
+        .file("gr\u{fc}n", "UTF-8")
+        .file(b"latin-gr\xfcn", "not UTF-8")
+        .file([b"latin-long-\xfc".as_slice(), &[b'x'; 100]].concat(), "");
     place.directory("tmp").own("tmp", 0, 0, 0o1777);
     for directory in ["bin", "dev", "etc", "home", "home/joe", &"d".repeat(90), &deep, "tmp"] {
         let mode = place.root.metadata(&path(directory)).unwrap().mode;
@@ -61,8 +84,9 @@ fn listing(tar: &[u8]) -> String {
         let mut records = String::new();
         for record in entry.pax_extensions().unwrap().into_iter().flatten() {
             let record = record.unwrap();
-            let (key, value) = (record.key_bytes().escape_ascii(), record.value_bytes().escape_ascii());
-            write!(records, "  {key}={value}\n").unwrap();
+            let (key, value) =
+                (record.key_bytes().escape_ascii(), record.value_bytes().escape_ascii());
+            writeln!(records, "  {key}={value}").unwrap();
         }
         let header = entry.header();
         let letter = char::from(header.as_bytes()[156]);
@@ -179,7 +203,15 @@ fn gnu_tar_lists_what_is_there() {
     let changes = place.advance();
     let tar = tar_of(&mut place, &changes);
     std::fs::write(place.dir.path().join("layer.tar"), tar).unwrap();
-    let args = ["--list", "-v", "--full-time", "--numeric-owner", "--quoting-style=literal", "-f", "layer.tar"];
+    let args = [
+        "--list",
+        "-v",
+        "--full-time",
+        "--numeric-owner",
+        "--quoting-style=literal",
+        "-f",
+        "layer.tar",
+    ];
     let listing = output("tar", &args, place.dir.path());
     let count = listing.lines().count();
     assert_eq!(count, changes.len(), "{listing}");
@@ -194,7 +226,10 @@ fn gnu_tar_lists_what_is_there() {
         "drwxrwxrwt 0/0               0 2020-09-13 12:26:40 tmp/",
     ] {
         let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
-        assert!(listing.lines().any(|found| words(found) == words(line)), "`{line}` is not in\n{listing}");
+        assert!(
+            listing.lines().any(|found| words(found) == words(line)),
+            "`{line}` is not in\n{listing}"
+        );
     }
 }
 
@@ -207,7 +242,15 @@ fn gnu_tar_extracts_the_same_root() {
     let copy = Place::new();
     // Without the right to give files away only the rest can be compared.
     let args: &[&str] = if testkit::is_root() {
-        &["--extract", "--xattrs", "--xattrs-include=*", "--same-owner", "--same-permissions", "--numeric-owner", "-f"]
+        &[
+            "--extract",
+            "--xattrs",
+            "--xattrs-include=*",
+            "--same-owner",
+            "--same-permissions",
+            "--numeric-owner",
+            "-f",
+        ]
     } else {
         &["--extract", "--same-permissions", "--exclude=dev/*", "-f"]
     };
@@ -216,7 +259,11 @@ fn gnu_tar_extracts_the_same_root() {
     output("tar", &args, &copy.host(""));
     let describe = |place: &Place| {
         let whole = describe(&place.root);
-        if testkit::is_root() { whole } else { support::outline(&place.root).replace("dev/null dev/pipe dev/sda ", "") }
+        if testkit::is_root() {
+            whole
+        } else {
+            support::outline(&place.root).replace("dev/null dev/pipe dev/sda ", "")
+        }
     };
     assert_eq!(describe(&copy), describe(&place));
 }
@@ -256,10 +303,13 @@ fn the_bytes_do_not_depend_on_threads_or_on_the_day() {
         let mut place = everything();
         place.file("large", vec![b'x'; 3 << 20]);
         let changes = place.advance();
-        for compression in [Compression::None, Compression::default(), Compression::Zstd { level: 3 }] {
+        for compression in
+            [Compression::None, Compression::default(), Compression::Zstd { level: 3 }]
+        {
             let mut blob = Vec::new();
             let options = PackOptions { compression, threads };
-            let packed = pack(&changes, &place.root, &mut place.snapshot, &mut blob, &options).unwrap();
+            let packed =
+                pack(&changes, &place.root, &mut place.snapshot, &mut blob, &options).unwrap();
             assert_eq!(packed.blob.digest, ebiko_oci::Digest::of(&blob));
             let mut tar = Vec::new();
             spool(&changes, &place.root, &mut place.snapshot, &mut tar).unwrap();
@@ -332,7 +382,13 @@ fn a_disk_that_is_full_is_said_in_words() {
     let changes = place.advance();
     for compression in [Compression::None, Compression::default(), Compression::Zstd { level: 3 }] {
         let options = PackOptions { compression, threads: 1 };
-        let error = pack(&changes, &place.root, &mut place.snapshot, &mut Full, &options).unwrap_err();
-        assert_eq!(error.hint(), Some("free space, or give the builder a larger volume"), "{}", support::chain(&error));
+        let error =
+            pack(&changes, &place.root, &mut place.snapshot, &mut Full, &options).unwrap_err();
+        assert_eq!(
+            error.hint(),
+            Some("free space, or give the builder a larger volume"),
+            "{}",
+            support::chain(&error)
+        );
     }
 }

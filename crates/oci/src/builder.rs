@@ -35,6 +35,12 @@ impl ImageBuilder {
         }
     }
 
+    /// Says that the image is for `platform`, whatever its base says.
+    pub fn platform(mut self, platform: Platform) -> Self {
+        self.config.platform = platform;
+        self
+    }
+
     /// The media types that a new layer must have to fit in.
     pub fn format(&self) -> ImageFormat {
         self.format

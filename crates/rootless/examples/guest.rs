@@ -4,9 +4,10 @@
 //! guest [--in-place] [--user UID:GID] [--cwd PATH] [--env NAME=VALUE]... ROOT COMMAND [ARGUMENT]...
 //! ```
 //!
-//! With `--in-place` the directory is first made the `/` of the example itself, as in a container, and the command is
-//! then run on it. In a container, and lying in `/kaniko`, the example runs the command on the container's `/` whatever
-//! ROOT says. Prints the output of the command and, on a last line, how it ended.
+//! With `--in-place` the directory is first made the `/` of the example itself, as in a container,
+//! and the command is then run on it. In a container, and lying in `/kaniko`, the example runs the
+//! command on the container's `/` whatever ROOT says. Prints the output of the command and, on a
+//! last line, how it ended.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "an example is a program")]
 #![expect(clippy::disallowed_methods, reason = "a program reads its environment")]

@@ -74,7 +74,8 @@ pub(crate) fn limit_bounding_set() -> Result<(), i32> {
     Ok(())
 }
 
-/// Keeps of what the process may do only the default set, and lets nothing be inherited. Async-signal-safe.
+/// Keeps of what the process may do only the default set, and lets nothing be inherited.
+/// Async-signal-safe.
 pub(crate) fn limit_current() -> Result<(), i32> {
     let mut header = Header { version: VERSION_3, pid: 0 };
     let mut data = [Data::default(); 2];

@@ -1,12 +1,13 @@
 //! What happens between fork and exec.
 //!
-//! The builder has many threads, and a fork copies one of them: a lock that another thread held stays locked for ever.
-//! Everything here therefore calls nothing but the kernel. It allocates nothing, and all that it needs was made before
-//! the fork ([`Prepared`]).
+//! The builder has many threads, and a fork copies one of them: a lock that another thread held
+//! stays locked for ever. Everything here therefore calls nothing but the kernel. It allocates
+//! nothing, and all that it needs was made before the fork ([`Prepared`]).
 //!
-//! There are two processes. The *init* makes the guest's surroundings, starts the *command*, reaps every orphan, tells how the
-//! command ended, and ends itself when nothing is left to reap. So a daemon that dies during a step does not stay
-//! a zombie, and the end of the init proves that the step left nothing behind.
+//! There are two processes. The *init* makes the guest's surroundings, starts the *command*, reaps
+//! every orphan, tells how the command ended, and ends itself when nothing is left to reap. So a
+//! daemon that dies during a step does not stay a zombie, and the end of the init proves that the
+//! step left nothing behind.
 
 use std::ffi::{CStr, CString};
 use std::os::fd::RawFd;
@@ -87,11 +88,12 @@ fn check(result: impl Into<i64>) -> Result<i64, i32> {
 
 /// Starts the init and returns its process id.
 ///
-/// The system call itself, because a library's `fork` takes locks and runs handlers that are of no use to a process that executes
-/// something else at once.
+/// The system call itself, because a library's `fork` takes locks and runs handlers that are of no
+/// use to a process that executes something else at once.
 #[expect(unsafe_code, reason = "starts a process from a program that may have threads")]
 pub(crate) fn start(prepared: &Prepared) -> Result<libc::pid_t, i32> {
-    // SAFETY: in the child nothing but `init` runs, which keeps to what this module promises and does not return.
+    // SAFETY: in the child nothing but `init` runs, which keeps to what this module promises and
+    // does not return.
     unsafe {
         match fork(prepared.namespaces)? {
             0 => init(prepared),
@@ -131,9 +133,9 @@ fn init(prepared: &Prepared) -> ! {
         libc::setsid();
     }
     if let Some((start, length)) = prepared.command_line {
-        // The init is listed to the guest, and what the builder was asked to do is not the guest's business.
-        // SAFETY: this is the memory that the kernel gave the arguments of the program. It is writable, this process has its own copy, and
-        // nothing in this process reads it.
+        // The init is listed to the guest, and what the builder was asked to do is not the guest's
+        // business. SAFETY: this is the memory that the kernel gave the arguments of the program.
+        // It is writable, this process has its own copy, and nothing in this process reads it.
         unsafe {
             std::ptr::write_bytes(std::ptr::with_exposed_provenance_mut::<u8>(start), 0, length);
         }
@@ -149,7 +151,8 @@ fn init(prepared: &Prepared) -> ! {
             fail(prepared, Failed::Capabilities, error);
         }
     }
-    // SAFETY: in the child nothing but `command` runs, which keeps to what this module promises and does not return.
+    // SAFETY: in the child nothing but `command` runs, which keeps to what this module promises and
+    // does not return.
     let command_pid = match unsafe { fork(0) } {
         Ok(0) => command(prepared),
         Ok(pid) => pid,
@@ -200,8 +203,8 @@ fn enter(entry: &RootEntry) -> Result<(), (Failed, i32)> {
         let number = u32::try_from(number).unwrap_or(u32::MAX);
         step.perform().map_err(|error| (Failed::Mount(number), error))?;
     }
-    // The old root goes on top of the new one and is then taken off, which needs no directory to put it.
-    // SAFETY: the pointers are C strings.
+    // The old root goes on top of the new one and is then taken off, which needs no directory to
+    // put it. SAFETY: the pointers are C strings.
     unsafe {
         check(libc::syscall(libc::SYS_pivot_root, c".".as_ptr(), c".".as_ptr()))
             .and_then(|_| check(libc::umount2(c".".as_ptr(), libc::MNT_DETACH)))
@@ -219,7 +222,8 @@ fn command(prepared: &Prepared) -> ! {
     let streams = unsafe {
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0);
         libc::setsid();
-        // Keys of the person who builds are not the guest's. Refused in most containers, which have none.
+        // Keys of the person who builds are not the guest's. Refused in most containers, which have
+        // none.
         libc::syscall(
             libc::SYS_keyctl,
             libc::KEYCTL_JOIN_SESSION_KEYRING,
@@ -238,8 +242,8 @@ fn command(prepared: &Prepared) -> ! {
     if let Err(error) = streams {
         fail(prepared, Failed::Streams, error);
     }
-    // As root, because the directory may be one that root may enter and the user may not; as the user, because it
-    // may be the other way round on a network file system.
+    // As root, because the directory may be one that root may enter and the user may not; as the
+    // user, because it may be the other way round on a network file system.
     let entered = change_directory(&prepared.work_dir);
     if identity.switch
         && let Err((what, error)) = become_user(identity)
@@ -284,8 +288,9 @@ struct OpenHow {
     resolve: u64,
 }
 
-/// Goes to a directory of the root, and not through a descriptor that this process happens to have open:
-/// `WORKDIR /proc/self/fd/7` would otherwise lead to wherever the builder has a directory open.
+/// Goes to a directory of the root, and not through a descriptor that this process happens to have
+/// open: `WORKDIR /proc/self/fd/7` would otherwise lead to wherever the builder has a directory
+/// open.
 #[expect(unsafe_code, reason = "see the module")]
 fn change_directory(path: &CStr) -> Result<(), i32> {
     const RESOLVE_NO_MAGICLINKS: u64 = 0x02;
@@ -345,11 +350,12 @@ fn execute(prepared: &Prepared) -> i32 {
 
 /// Puts every signal back to what a new process expects.
 ///
-/// The system call itself, because the library keeps two signals for itself and leaves them ignored if they were.
+/// The system call itself, because the library keeps two signals for itself and leaves them ignored
+/// if they were.
 #[expect(unsafe_code, reason = "see the module")]
 fn default_signals() {
-    // The kernel's `struct sigaction` with the default action, no flag and an empty mask is all zeros, whatever its
-    // layout, and no larger than this.
+    // The kernel's `struct sigaction` with the default action, no flag and an empty mask is all
+    // zeros, whatever its layout, and no larger than this.
     let default = [0_u64; 8];
     let set_size = size_of::<u64>();
     // SAFETY: the buffers are at least as large as what the kernel reads.
@@ -393,7 +399,8 @@ fn close_on_exec() {
     }
 }
 
-/// Lets go of everything that the builder had open: pipes would not end, and connections would not close.
+/// Lets go of everything that the builder had open: pipes would not end, and connections would not
+/// close.
 #[expect(unsafe_code, reason = "see the module")]
 fn close_all_but(kept: RawFd) {
     let before = libc::c_uint::try_from(kept - 1).unwrap_or(0);

@@ -24,7 +24,8 @@ use crate::{Interrupt, tree};
 pub struct Guest<'a> {
     /// Its root.
     pub root: &'a Root,
-    /// The program and its arguments. A program without a slash is looked up in the absolute directories of `PATH` of [`env`](Self::env).
+    /// The program and its arguments. A program without a slash is looked up in the absolute
+    /// directories of `PATH` of [`env`](Self::env).
     pub argv: &'a [String],
     /// Its whole environment.
     pub env: &'a [(String, String)],
@@ -120,9 +121,10 @@ impl RunError {
 
 /// Runs a process in a root and returns when it and everything that it started has ended.
 ///
-/// Its two output streams go to `output` as they come; its input is empty. A process that the guest leaves in the background
-/// is killed when the guest itself has ended, and cannot hold up the return by keeping a stream open. When `interrupt` is
-/// raised, all are killed at once and the outcome is [`Outcome::Interrupted`].
+/// Its two output streams go to `output` as they come; its input is empty. A process that the guest
+/// leaves in the background is killed when the guest itself has ended, and cannot hold up the
+/// return by keeping a stream open. When `interrupt` is raised, all are killed at once and the
+/// outcome is [`Outcome::Interrupted`].
 ///
 /// What had to be made in a private root to mount on is removed again, whatever happened.
 pub fn run(
@@ -253,8 +255,8 @@ fn prepare(
     })
 }
 
-/// Where the program may be. Relative directories in `PATH` are skipped, as Go and therefore every container engine does:
-/// what runs must not depend on what lies in the working directory.
+/// Where the program may be. Relative directories in `PATH` are skipped, as Go and therefore every
+/// container engine does: what runs must not depend on what lies in the working directory.
 fn programs(guest: &Guest<'_>) -> Result<Vec<CString>, RunError> {
     let program = guest.argv.first().ok_or(RunError::NoCommand)?;
     if program.contains('/') {

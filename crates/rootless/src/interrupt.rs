@@ -13,7 +13,8 @@ pub(crate) const STOPPING: [Signal; 4] =
 
 /// Tells everything that waits that the build shall stop. Once raised it stays raised.
 ///
-/// A descriptor rather than a callback, so that whoever waits for a process or a pipe can wait for both.
+/// A descriptor rather than a callback, so that whoever waits for a process or a pipe can wait for
+/// both.
 #[derive(Debug)]
 pub struct Interrupt {
     event: OwnedFd,
@@ -61,7 +62,8 @@ pub struct HeldSignals {
 impl HeldSignals {
     /// Holds the signals in this thread and in every thread that it starts from now on.
     ///
-    /// To be called before the program has a second thread. Processes that [`run`](crate::run) starts are not affected.
+    /// To be called before the program has a second thread. Processes that [`run`](crate::run)
+    /// starts are not affected.
     pub fn hold() -> io::Result<Self> {
         let set: SigSet = STOPPING.into_iter().collect();
         set.thread_block()?;

@@ -1,25 +1,29 @@
 //! Runs a process that believes it is root.
 //!
-//! Three questions are answered here, in the order a program asks them. Where may this build run: on the
-//! container's own `/`, or in a private root ([`survey`])? How does the program get namespaces of its own
-//! where the root must be private ([`enter_private`])? And how is one process started in a root, watched, and
-//! ended together with everything that it left behind ([`run`])? This crate knows nothing about
-//! Dockerfiles or images, and it is the only one that uses privileges.
+//! Three questions are answered here, in the order a program asks them. Where may this build run:
+//! on the container's own `/`, or in a private root ([`survey()`])? How does the program get
+//! namespaces of its own where the root must be private ([`enter_private`])? And how is one process
+//! started in a root, watched, and ended together with everything that it left behind ([`run`])?
+//! This crate knows nothing about Dockerfiles or images, and it is the only one that uses
+//! privileges.
 //!
 //! # Guarantees
 //!
-//! - `/` is built on only in a container: never in the machine's own process or mount namespace, whatever
-//!   files lie around and whatever was forced.
-//! - A process that [`run`] starts gets the arguments, environment, directory and user that it was given, three
-//!   descriptors, and nothing else of the program's.
-//! - When [`run`] returns without a [`RunError::Leftovers`], no process that the guest started is alive.
-//! - In a private root the guest has at most Docker's default capabilities, cannot see other processes, and
-//!   sees no file of the host but a few devices, `/sys` (read-only), `resolv.conf` and `hosts`.
+//! - `/` is built on only in a container: never in the machine's own process or mount namespace,
+//!   whatever files lie around and whatever was forced.
+//! - A process that [`run`] starts gets the arguments, environment, directory and user that it was
+//!   given, three descriptors, and nothing else of the program's.
+//! - When [`run`] returns without a [`RunError::Leftovers`], no process that the guest started is
+//!   alive.
+//! - In a private root the guest has at most Docker's default capabilities, cannot see other
+//!   processes, and sees no file of the host but a few devices, `/sys` (read-only), `resolv.conf`
+//!   and `hosts`.
 //!
 //! # Reading order
 //!
-//! [`Surroundings`] and [`Choice`]; [`enter_private`] and [`Place`]; [`Guest`] and [`run`]. `child.rs` is what happens
-//! between fork and exec, and is the only place where most of Rust is out of bounds.
+//! [`Surroundings`] and [`Choice`]; [`enter_private`] and [`Place`]; [`Guest`] and [`run`].
+//! `child.rs` is what happens between fork and exec, and is the only place where most of Rust is
+//! out of bounds.
 
 mod survey;
 

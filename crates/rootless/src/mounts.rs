@@ -1,7 +1,8 @@
 //! What a guest finds in a private root besides the image's files.
 //!
-//! Everything is decided here, before the guest's process exists, as a list of steps that need no memory and no
-//! answer from elsewhere; `child.rs` carries them out. Paths in the root are free of links, see `stubs.rs`.
+//! Everything is decided here, before the guest's process exists, as a list of steps that need no
+//! memory and no answer from elsewhere; `child.rs` carries them out. Paths in the root are free of
+//! links, see `stubs.rs`.
 
 use std::ffi::{CStr, CString};
 
@@ -9,16 +10,19 @@ use ebiko_rootfs::RootPath;
 
 use crate::child::errno;
 
-/// One thing to do while the guest's mount namespace is made. Relative paths are beneath the new root.
+/// One thing to do while the guest's mount namespace is made. Relative paths are beneath the new
+/// root.
 #[derive(Debug)]
 pub(crate) enum Step {
     /// A new file system.
     New { kind: &'static CStr, target: CString, flags: libc::c_ulong, data: &'static CStr },
-    /// `/proc`: a new one, or, where the machine's own is partly covered and the kernel therefore refuses, that one.
+    /// `/proc`: a new one, or, where the machine's own is partly covered and the kernel therefore
+    /// refuses, that one.
     Proc { target: CString },
     /// `/dev/pts`, whose group is `tty` where that group exists.
     Terminals { target: CString },
-    /// The machine's `/sys`, read-only with all that is mounted in it; where that is impossible, an empty directory.
+    /// The machine's `/sys`, read-only with all that is mounted in it; where that is impossible, an
+    /// empty directory.
     Sys { target: CString },
     /// A file of the machine, where it has it.
     Device { source: &'static CStr, target: CString },
@@ -64,8 +68,8 @@ const HIDDEN_PROC: [&str; 9] = [
 ];
 const HIDDEN_SYS: [&str; 2] = ["firmware", "devices/virtual/powercap"];
 
-/// What runc makes read-only. Without capabilities root may still write files that belong to root, and the machine's kernel is
-/// configured through these.
+/// What runc makes read-only. Without capabilities root may still write files that belong to root,
+/// and the machine's kernel is configured through these.
 const FROZEN_PROC: [&str; 5] = ["bus", "fs", "irq", "sys", "sysrq-trigger"];
 
 const DEVICES: [(&CStr, &str); 6] = [
@@ -97,8 +101,8 @@ pub(crate) fn plan(targets: &Targets, resolv_conf: &[u8], hosts: &[u8]) -> Vec<S
     steps
 }
 
-/// The files need a place before they are bound to where the guest looks for them. A short-lived file system where `/proc`
-/// will be is one that nobody else can see.
+/// The files need a place before they are bound to where the guest looks for them. A short-lived
+/// file system where `/proc` will be is one that nobody else can see.
 fn network_files(targets: &Targets, resolv_conf: &[u8], hosts: &[u8]) -> Vec<Step> {
     let place = relative(&targets.proc, "");
     let mut steps =
@@ -291,7 +295,8 @@ pub(crate) fn unmount(target: &CStr) -> Result<(), i32> {
     check(unsafe { libc::umount2(target.as_ptr(), libc::MNT_DETACH) })
 }
 
-/// Makes one mount read-only. The other flags must be repeated: in a user namespace they may not be taken away.
+/// Makes one mount read-only. The other flags must be repeated: in a user namespace they may not be
+/// taken away.
 fn make_read_only(path: &CStr) -> Result<(), i32> {
     const KEPT: [(libc::c_ulong, libc::c_ulong); 6] = [
         (libc::ST_NOSUID, libc::MS_NOSUID),
@@ -366,11 +371,13 @@ fn remove(path: &CStr) -> Result<(), i32> {
     check(unsafe { libc::unlink(path.as_ptr()) })
 }
 
-/// Makes a file that everyone may read. A file that was read into memory at once is written at once.
+/// Makes a file that everyone may read. A file that was read into memory at once is written at
+/// once.
 fn create(path: &CStr, content: &[u8]) -> Result<(), i32> {
     let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_CLOEXEC;
     #[expect(unsafe_code, reason = "no wrapper is async-signal-safe by contract")]
-    // SAFETY: the pointers are a C string and a buffer of the length given, and the descriptor is closed once.
+    // SAFETY: the pointers are a C string and a buffer of the length given, and the descriptor is
+    // closed once.
     unsafe {
         let file = libc::open(path.as_ptr(), flags, 0o644);
         if file < 0 {

@@ -1,4 +1,5 @@
-//! The process that stays outside of the private namespaces: it sets their ids, waits, and passes on what comes.
+//! The process that stays outside of the private namespaces: it sets their ids, waits, and passes
+//! on what comes.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -153,7 +154,8 @@ impl IdPlan {
         self.is_root || self.helpers.is_some()
     }
 
-    /// Gives the ids to the user namespace of process `pid`; where that is refused, gives it at least the user's own.
+    /// Gives the ids to the user namespace of process `pid`; where that is refused, gives it at
+    /// least the user's own.
     fn apply(&self, pid: Pid) -> io::Result<IdsGranted> {
         let file = |name: &str| format!("/proc/{pid}/{name}");
         let users = self.grant(
@@ -175,8 +177,8 @@ impl IdPlan {
             self.helpers.as_ref().map(|both| &both.1),
         );
         if !groups {
-            // The kernel's condition for letting somebody without rights write a `gid_map`. Refused where the map is
-            // root's, which does not need it.
+            // The kernel's condition for letting somebody without rights write a `gid_map`. Refused
+            // where the map is root's, which does not need it.
             std::fs::write(file("setgroups"), "deny").ok();
             std::fs::write(
                 file("gid_map"),
@@ -210,7 +212,8 @@ fn find_program(name: &str, search_path: &OsStr) -> Option<PathBuf> {
         .find(|path| path.is_file())
 }
 
-/// Sees the processes inside through their start, then waits for the builder and passes signals on to it.
+/// Sees the processes inside through their start, then waits for the builder and passes signals on
+/// to it.
 ///
 /// The signals of [`watched`] must be blocked.
 pub(crate) fn attend(
@@ -318,7 +321,8 @@ pub(crate) fn watched() -> SigSet {
 /// The next of the signals, and whether the kernel sent it (as for Ctrl-C) and not a process.
 fn next_signal(signals: &SigSet) -> Option<(Signal, bool)> {
     #[expect(unsafe_code, reason = "no wrapper returns who sent a signal")]
-    // SAFETY: an all-zero `siginfo_t` is a valid value, and `sigwaitinfo` only reads the set and writes the struct.
+    // SAFETY: an all-zero `siginfo_t` is a valid value, and `sigwaitinfo` only reads the set and
+    // writes the struct.
     let (signal, code) = unsafe {
         let mut info: libc::siginfo_t = std::mem::zeroed();
         let signal = libc::sigwaitinfo(std::ptr::from_ref(signals.as_ref()), &raw mut info);

@@ -41,7 +41,8 @@ pub struct Private {
 pub enum IdMapping {
     /// All that images use.
     Complete,
-    /// Root only. Files belong to others in the image but not on disk, and no process can run as somebody else.
+    /// Root only. Files belong to others in the image but not on disk, and no process can run as
+    /// somebody else.
     RootOnly(Missing),
 }
 
@@ -92,7 +93,8 @@ pub enum Entered {
     Ended(Ending),
 }
 
-/// The name that BuildKit's guests see, so that a build that writes its host name gives the same image.
+/// The name that BuildKit's guests see, so that a build that writes its host name gives the same
+/// image.
 pub(crate) const HOST_NAME: &str = "buildkitsandbox";
 
 /// No file that is passed on to guests may be larger.
@@ -100,17 +102,19 @@ const FILE_LIMIT: u64 = 1 << 20;
 
 /// Re-creates the program in new user, mount, process, IPC and host name namespaces.
 ///
-/// To be called first thing in `main`, before there is a second thread, and only if [`Choice::Private`](crate::Choice) was the answer.
-/// It returns twice, in two processes: in the builder, which is process 1 of its namespace, and, when that has ended, in
-/// the caller. The caller passes INT, TERM, HUP and QUIT on; nothing inside outlives it.
+/// To be called first thing in `main`, before there is a second thread, and only if
+/// [`Choice::Private`](crate::Choice) was the answer. It returns twice, in two processes: in the
+/// builder, which is process 1 of its namespace, and, when that has ended, in the caller. The
+/// caller passes INT, TERM, HUP and QUIT on; nothing inside outlives it.
 ///
-/// Root keeps all its ids. Another user becomes 0 inside and gets the ids that `/etc/subuid` and `/etc/subgid` give;
-/// `search_path` (`$PATH`) is where `newuidmap` and `newgidmap` are looked for. Where there are none, 0 is the only id.
-/// Root also gets along without a user namespace.
+/// Root keeps all its ids. Another user becomes 0 inside and gets the ids that `/etc/subuid` and
+/// `/etc/subgid` give; `search_path` (`$PATH`) is where `newuidmap` and `newgidmap` are looked for.
+/// Where there are none, 0 is the only id. Root also gets along without a user namespace.
 ///
 /// # Errors
 ///
-/// Fails in the caller, with nothing changed, where namespaces are refused; see [`PrivateError::hint`].
+/// Fails in the caller, with nothing changed, where namespaces are refused; see
+/// [`PrivateError::hint`].
 pub fn enter_private(search_path: &OsStr) -> Result<Entered, PrivateError> {
     refuse_threads()?;
     let plan = IdPlan::make(search_path);
@@ -123,7 +127,8 @@ pub fn enter_private(search_path: &OsStr) -> Result<Entered, PrivateError> {
     let signals = HeldForGood::hold().map_err(|error| failed(error.into()))?;
 
     #[expect(unsafe_code, reason = "namespaces are entered by forking")]
-    // SAFETY: `refuse_threads` has seen that this is the only thread, so the child may do what any process may.
+    // SAFETY: `refuse_threads` has seen that this is the only thread, so the child may do what any
+    // process may.
     let forked = unsafe { fork() };
     match forked {
         Ok(ForkResult::Child) => {
@@ -180,8 +185,8 @@ fn become_builder(
         Ok(ForkResult::Parent { child }) => {
             tell(&mut report, Report::Builder(child.as_raw()));
             drop(alive);
-            // The builder reads this after it has asked to die with this process, so there is no moment in which it
-            // could outlive it.
+            // The builder reads this after it has asked to die with this process, so there is no
+            // moment in which it could outlive it.
             File::from(alive_to).write_all(&[1]).ok();
             let last = loop {
                 match waitpid(child, None) {
@@ -210,8 +215,8 @@ fn be_first(alive: OwnedFd, report: &mut File) {
     {
         leave(report, Report::MountRefused(error as i32));
     }
-    // Process ids in `/proc` should be those of this namespace. Where the machine's `/proc` is partly covered the kernel
-    // refuses a new one; `/proc/self` is right in the old one too.
+    // Process ids in `/proc` should be those of this namespace. Where the machine's `/proc` is
+    // partly covered the kernel refuses a new one; `/proc/self` is right in the old one too.
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     mount(Some("proc"), "/proc", Some("proc"), flags, None::<&str>).ok();
     // A wish, not a need.
@@ -267,7 +272,8 @@ fn leave(report: &mut File, what: Report) -> ! {
     quit(1)
 }
 
-/// Ends a process that shares the caller's memory image, without running what the caller registered for its own end.
+/// Ends a process that shares the caller's memory image, without running what the caller registered
+/// for its own end.
 fn quit(status: i32) -> ! {
     #[expect(unsafe_code, reason = "std has no `_exit`")]
     // SAFETY: `_exit` takes no memory and does not return.
@@ -308,8 +314,8 @@ impl HeldForGood {
     fn hold() -> Result<Self, Errno> {
         let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
         #[expect(unsafe_code, reason = "changes what SIGCHLD does")]
-        // SAFETY: the default action runs no code of this program. It must not be `ignore`, or children could not be
-        // waited for.
+        // SAFETY: the default action runs no code of this program. It must not be `ignore`, or
+        // children could not be waited for.
         let child = unsafe { sigaction(Signal::SIGCHLD, &default) }?;
         let mask = outer::watched().thread_swap_mask(nix::sys::signal::SigmaskHow::SIG_BLOCK)?;
         Ok(Self { mask, child })

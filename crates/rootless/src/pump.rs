@@ -57,7 +57,8 @@ pub(crate) struct Watch<'a> {
 /// As much as a pipe holds.
 const BUFFER_SIZE: usize = 64 * 1024;
 
-/// How long to wait after a round of killing: short at first, because most commands leave nothing behind.
+/// How long to wait after a round of killing: short at first, because most commands leave nothing
+/// behind.
 fn pause(round: u32) -> Duration {
     if round < 20 { Duration::from_micros(500) } else { Duration::from_millis(5) }
 }
@@ -66,7 +67,8 @@ fn pause(round: u32) -> Duration {
 const ROUNDS: u32 = 2000;
 
 impl Watch<'_> {
-    /// Passes output on until the command has ended or the builder shall stop; then ends the others.
+    /// Passes output on until the command has ended or the builder shall stop; then ends the
+    /// others.
     pub(crate) fn until_all_ended(
         self,
         output: &mut dyn FnMut(Stream, &[u8]),
@@ -172,7 +174,8 @@ impl Watch<'_> {
                     Ok(_) | Err(_) => return Ok(()),
                 }
             }
-            // A process that waits for somebody to read what it wrote can still be killed; what it wrote is kept.
+            // A process that waits for somebody to read what it wrote can still be killed; what it
+            // wrote is kept.
             pipes.drain(self, output);
             std::thread::sleep(pause(round));
         }

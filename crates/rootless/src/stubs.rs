@@ -16,10 +16,12 @@ pub(crate) struct Stubs {
 }
 
 impl Stubs {
-    /// Finds the places in `root` where a guest expects its mounts, and makes those that are missing.
+    /// Finds the places in `root` where a guest expects its mounts, and makes those that are
+    /// missing.
     ///
-    /// Links are followed inside the root, so that an image with `etc/resolv.conf -> ../run/resolv.conf` gets the file where its link
-    /// leads. On failure what was made stays; the caller cleans up with [`Stubs::remove`].
+    /// Links are followed inside the root, so that an image with `etc/resolv.conf ->
+    /// ../run/resolv.conf` gets the file where its link leads. On failure what was made stays; the
+    /// caller cleans up with [`Stubs::remove`].
     pub(crate) fn make(&mut self, root: &Root) -> Result<Targets, RootError> {
         Ok(Targets {
             proc: self.place(root, "proc", Kind::Directory)?,
@@ -54,8 +56,8 @@ impl Stubs {
         Ok(path)
     }
 
-    /// Removes what [`Stubs::make`] made and nobody has filled, and gives the directories around it their time back
-    /// unless the guest has changed them.
+    /// Removes what [`Stubs::make`] made and nobody has filled, and gives the directories around it
+    /// their time back unless the guest has changed them.
     pub(crate) fn remove(self, root: &Root) -> Result<(), RootError> {
         let mut times = Vec::new();
         for (parent, (before, after)) in self.parents {

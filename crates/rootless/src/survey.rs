@@ -17,7 +17,8 @@ pub struct Surroundings {
     pub mounts: Standing,
 }
 
-/// A sign that the program runs in a container. Signs can be left over or copied; they never decide alone.
+/// A sign that the program runs in a container. Signs can be left over or copied; they never decide
+/// alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Evidence {
     /// A file or directory that a container engine leaves.
@@ -96,9 +97,10 @@ pub fn survey<'a>(environment: impl IntoIterator<Item = (&'a str, &'a str)>) -> 
 impl Surroundings {
     /// Chooses where the build runs.
     ///
-    /// `/` is chosen only where three things agree: the program lies in the builder's directory (`/kaniko`, or what
-    /// `KANIKO_DIR` says), which is so in an executor image and nowhere else; something says that this is a container; and
-    /// the namespaces are not the machine's own. `force` stands in for the first two, never for the third.
+    /// `/` is chosen only where three things agree: the program lies in the builder's directory
+    /// (`/kaniko`, or what `KANIKO_DIR` says), which is so in an executor image and nowhere else;
+    /// something says that this is a container; and the namespaces are not the machine's own.
+    /// `force` stands in for the first two, never for the third.
     pub fn decide(
         &self,
         executable_dir: &Path,

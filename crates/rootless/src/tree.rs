@@ -21,7 +21,8 @@ pub(crate) fn processes() -> Parents {
         .collect()
 }
 
-/// The parent in a `/proc/PID/stat`. The name before it is in parentheses and may itself hold any byte.
+/// The parent in a `/proc/PID/stat`. The name before it is in parentheses and may itself hold any
+/// byte.
 fn parse_parent(stat: &[u8]) -> Option<i32> {
     let end = stat.iter().rposition(|&byte| byte == b')')?;
     let fields = str::from_utf8(stat.get(end + 1..)?).ok()?;

@@ -1,4 +1,5 @@
-//! Runs `examples/guest.rs`, because namespaces can only be entered by a program that has no other thread yet.
+//! Runs `examples/guest.rs`, because namespaces can only be entered by a program that has no other
+//! thread yet.
 //!
 //! The tests need root (they also become a normal user), and a static busybox at `/bin/busybox`.
 
@@ -36,14 +37,14 @@ impl Machine {
         let machine = Self { directory };
         let bin = machine.path("root/bin");
         fs::create_dir_all(&bin).unwrap();
-        fs::copy("/bin/busybox", bin.join("busybox")).unwrap();
+        copy("/bin/busybox".into(), bin.join("busybox"));
         for applet in APPLETS {
             symlink("busybox", bin.join(applet)).unwrap();
         }
         for path in ["root", "root/bin"] {
             chown(machine.path(path), Some(owner), Some(owner)).unwrap();
         }
-        fs::copy(example(), machine.path("guest")).unwrap();
+        copy(example(), machine.path("guest"));
         machine
     }
 
@@ -78,6 +79,12 @@ impl Machine {
         assert_eq!(self.run(&[], &[], script), expected, "in a private root: {script}");
         assert_eq!(self.run(&[], &["--in-place"], script), expected, "in place: {script}");
     }
+}
+
+/// Copies a program in another process: a descriptor of this one, open for writing, could be inherited
+/// by a process that another test starts, and the program could not be executed while that has it.
+fn copy(from: PathBuf, to: PathBuf) {
+    assert!(Command::new("cp").args([from, to]).status().unwrap().success());
 }
 
 /// Cargo builds examples before it runs tests, beside them.

@@ -78,7 +78,11 @@ impl Snapshot {
     ///
     /// Fails if a directory cannot be listed or a file that may have been touched cannot be read; of several failures
     /// any one is returned. The index is then neither old nor new, and the build must end.
-    pub fn advance(&mut self, root: &Root, options: &AdvanceOptions<'_>) -> Result<Changeset, SnapshotError> {
+    pub fn advance(
+        &mut self,
+        root: &Root,
+        options: &AdvanceOptions<'_>,
+    ) -> Result<Changeset, SnapshotError> {
         let start = vec![Job::new(ROOT, RootPath::root())];
         self.look(root, options, start)
     }
@@ -90,7 +94,11 @@ impl Snapshot {
     /// # Errors
     ///
     /// As [`Snapshot::advance`].
-    pub fn baseline(&mut self, root: &Root, options: &AdvanceOptions<'_>) -> Result<(), SnapshotError> {
+    pub fn baseline(
+        &mut self,
+        root: &Root,
+        options: &AdvanceOptions<'_>,
+    ) -> Result<(), SnapshotError> {
         self.advance(root, options).map(|_changes| ())
     }
 
@@ -155,17 +163,23 @@ impl Snapshot {
             return Ok(None);
         };
         let device = self.tree.devices.number(metadata.dev);
-        let known = self.tree.directory(parent).and_then(|directory| directory.children.get(name)).copied();
+        let known =
+            self.tree.directory(parent).and_then(|directory| directory.children.get(name)).copied();
         let Some(mut record) = known.filter(|record| !record.has(Flag::Gone)) else {
             return Ok(self.add(parent, path, &metadata, known.is_none(), options));
         };
-        if record.is_dir() && !metadata.is_dir() && let Some(id) = record.directory() {
+        if record.is_dir()
+            && !metadata.is_dir()
+            && let Some(id) = record.directory()
+        {
             self.tree.free_directory(id);
         }
         let was_dir = record.is_dir();
         let sets = Mutex::new(&mut self.tree.xattr_sets);
-        let number = |xattrs: &_| sets.lock().unwrap_or_else(PoisonError::into_inner).number(xattrs);
-        let verdict = judge(&mut record, &metadata, device, Place::At(root, path), options, &number)?;
+        let number =
+            |xattrs: &_| sets.lock().unwrap_or_else(PoisonError::into_inner).number(xattrs);
+        let verdict =
+            judge(&mut record, &metadata, device, Place::At(root, path), options, &number)?;
         let mut job = None;
         if metadata.is_dir() && !was_dir {
             let id = self.tree.new_directory(parent);
@@ -298,7 +312,8 @@ impl Emitter {
         while let Some(((chunk, index), name, record)) = directory.children.at(position) {
             position = (chunk, index + 1);
             let dirty = record.directory().filter(|id| {
-                !record.has(Flag::Gone) && tree.directory(*id).is_some_and(|directory| directory.is_dirty)
+                !record.has(Flag::Gone)
+                    && tree.directory(*id).is_some_and(|directory| directory.is_dirty)
             });
             if dirty.is_none() && !record.has(Flag::Changed) && !record.has(Flag::Gone) {
                 continue;

@@ -82,7 +82,9 @@ impl Changeset {
 
     /// Bytes on the heap.
     pub fn heap_size(&self) -> usize {
-        self.bytes.capacity() + self.last.capacity() + self.firsts.iter().map(|path| path.as_bytes().len() + 16).sum::<usize>()
+        self.bytes.capacity()
+            + self.last.capacity()
+            + self.firsts.iter().map(|path| path.as_bytes().len() + 16).sum::<usize>()
     }
 
     pub(crate) fn put(&mut self, path: &[u8]) {
@@ -224,7 +226,14 @@ mod tests {
     fn a_million_changes_take_less_than_their_last_components_twice() {
         let mut changes = Changeset::empty();
         for file in 0..1_000_000 {
-            changes.put(format!("usr/share/some/package/directory-{:04}/file-{:03}", file / 100, file % 100).as_bytes());
+            changes.put(
+                format!(
+                    "usr/share/some/package/directory-{:04}/file-{:03}",
+                    file / 100,
+                    file % 100
+                )
+                .as_bytes(),
+            );
         }
         assert_eq!(changes.len(), 1_000_000);
         assert!(changes.bytes.len() < 8_000_000, "{} bytes", changes.bytes.len());

@@ -66,7 +66,9 @@ impl Chunk {
 
     /// Drops what is to spare, and names that nobody has any more.
     fn compact(&mut self) {
-        let mut names = Vec::with_capacity(self.records.iter().map(|record| usize::from(record.name_len)).sum());
+        let mut names = Vec::with_capacity(
+            self.records.iter().map(|record| usize::from(record.name_len)).sum(),
+        );
         for record in &mut self.records {
             let start = usize::from(record.name_start);
             record.name_start = u16::try_from(names.len()).unwrap_or(u16::MAX);
@@ -130,7 +132,8 @@ impl Children {
         }
         // Names usually come in order: then full chunks stay full.
         let split = if is_last && index == CHUNK { CHUNK } else { CHUNK / 2 };
-        let mut upper = Chunk { records: target.records.split_off(split), names: target.names.clone() };
+        let mut upper =
+            Chunk { records: target.records.split_off(split), names: target.names.clone() };
         upper.compact();
         target.compact();
         if index < split || split < CHUNK && index == split {
@@ -229,19 +232,24 @@ mod tests {
     /// A fixed shuffle of `0..count` (a full-period linear congruential sequence).
     fn shuffled(count: u64) -> impl Iterator<Item = u64> {
         let period = count.next_power_of_two();
-        (0..period).scan(7_u64, move |state, _| {
-            *state = (*state * 5 + 3) % period;
-            Some(*state)
-        }).filter(move |value| *value < count)
+        (0..period)
+            .scan(7_u64, move |state, _| {
+                *state = (*state * 5 + 3) % period;
+                Some(*state)
+            })
+            .filter(move |value| *value < count)
     }
 
     #[track_caller]
     fn check_equal(children: &Children, expected: &BTreeMap<String, u64>) {
         let actual: Vec<(String, u64)> = children
             .iter()
-            .map(|(name, record)| (String::from_utf8_lossy(name).into_owned(), record.to_entry().size))
+            .map(|(name, record)| {
+                (String::from_utf8_lossy(name).into_owned(), record.to_entry().size)
+            })
             .collect();
-        let expected: Vec<(String, u64)> = expected.iter().map(|(name, size)| (name.clone(), *size)).collect();
+        let expected: Vec<(String, u64)> =
+            expected.iter().map(|(name, size)| (name.clone(), *size)).collect();
         assert_eq!(actual, expected);
     }
 
@@ -256,7 +264,10 @@ mod tests {
                 expected.insert(name, value);
                 if value % 3 == stride % 3 {
                     let gone = format!("f{:x}", (value / 2).wrapping_mul(0x9e37_79b9) % 100_000);
-                    assert_eq!(children.remove(gone.as_bytes()).is_some(), expected.remove(&gone).is_some());
+                    assert_eq!(
+                        children.remove(gone.as_bytes()).is_some(),
+                        expected.remove(&gone).is_some()
+                    );
                 }
             }
             check_equal(&children, &expected);

@@ -120,7 +120,8 @@ pub fn is_recorded_xattr(name: &[u8]) -> bool {
     if name.starts_with(b"security.") {
         return name == b"security.capability";
     }
-    let is_overlay = [&b"trusted.overlay."[..], b"user.overlay."].iter().any(|prefix| name.starts_with(prefix));
+    let is_overlay =
+        [&b"trusted.overlay."[..], b"user.overlay."].iter().any(|prefix| name.starts_with(prefix));
     !is_overlay
 }
 
@@ -149,7 +150,10 @@ mod tests {
         let set = |name: &str, value: &str| {
             Xattrs::from([(format!("user.{name}").into_bytes(), value.as_bytes().to_vec())])
         };
-        assert_ne!(ContentHash::of_xattrs(&set("a", "bc")), ContentHash::of_xattrs(&set("ab", "c")));
+        assert_ne!(
+            ContentHash::of_xattrs(&set("a", "bc")),
+            ContentHash::of_xattrs(&set("ab", "c"))
+        );
         assert_eq!(ContentHash::of_xattrs(&Xattrs::new()), None);
         let label = Xattrs::from([(b"security.selinux".to_vec(), b"x".to_vec())]);
         assert_eq!(ContentHash::of_xattrs(&label), None);

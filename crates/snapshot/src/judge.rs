@@ -67,13 +67,14 @@ pub(crate) fn judge(
     options: &AdvanceOptions<'_>,
     number: &dyn Fn(&Xattrs) -> u32,
 ) -> Result<Verdict, SnapshotError> {
-    if !record.has(Flag::Racy) && record.is_untouched(metadata, device) {
+    let is_untouched = !record.has(Flag::Racy) && record.is_untouched(metadata, device);
+    if is_untouched && !may_be_virtual(record, place, options.mode) {
         return Ok(Verdict::Same);
     }
     let mut verdict = if differs_at_sight(record, metadata, device, options.mode) {
         Verdict::Changed
     } else if options.mode == Mode::Full {
-        match differs_inside(record, metadata, place, number) {
+        match differs_inside(record, metadata, place, number, is_untouched) {
             Ok(true) => Verdict::Changed,
             Ok(false) => Verdict::Same,
             Err(error) if error.is_missing() => return Ok(Verdict::Gone),
@@ -96,6 +97,13 @@ pub(crate) fn judge(
     Ok(verdict)
 }
 
+/// Whether extended attributes may differ although the inode was not touched: where they are virtual, setting them
+/// leaves no trace. Asked only for a path that somebody says was touched; a step that a process ran has to touch the
+/// inode, as the kernel does.
+fn may_be_virtual(record: &Record, place: Place<'_>, mode: Mode) -> bool {
+    matches!(place, Place::At(..)) && mode == Mode::Full && record.xattrs != XATTRS_UNKNOWN
+}
+
 /// What the metadata alone shows.
 fn differs_at_sight(record: &Record, metadata: &Metadata, device: u16, mode: Mode) -> bool {
     if record.kind() != metadata.kind {
@@ -108,7 +116,8 @@ fn differs_at_sight(record: &Record, metadata: &Metadata, device: u16, mode: Mod
     let is_relinked = !is_dir
         && record.inode() != (device, metadata.ino)
         && (record.has(Flag::Linked) || is_linked(metadata));
-    let same_rest = mode == Mode::Time || record.same_permissions(metadata) && record.same_extent(metadata);
+    let same_rest =
+        mode == Mode::Time || record.same_permissions(metadata) && record.same_extent(metadata);
     !same_mtime || is_relinked || !same_rest
 }
 
@@ -118,9 +127,13 @@ fn differs_inside(
     metadata: &Metadata,
     place: Place<'_>,
     number: &dyn Fn(&Xattrs) -> u32,
+    is_untouched: bool,
 ) -> Result<bool, SnapshotError> {
     if record.xattrs == XATTRS_UNKNOWN || number(&place.xattrs()?) != record.xattrs {
         return Ok(true);
+    }
+    if is_untouched {
+        return Ok(false);
     }
     let has_content = matches!(metadata.kind, Kind::Regular | Kind::Symlink);
     let Some(known) = record.content() else { return Ok(has_content) };

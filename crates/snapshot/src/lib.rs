@@ -50,7 +50,7 @@ mod record;
 mod tree;
 
 pub use advance::{AdvanceOptions, Mode, SnapshotError};
-pub use changeset::{Change, Changeset, Changes};
+pub use changeset::{Change, Changes, Changeset};
 pub use entry::{ContentHash, ContentHasher, Entry, is_recorded_xattr};
 pub use ignore::{IgnoreSet, IgnoreSetError};
 pub use snapshot::Snapshot;

@@ -222,7 +222,6 @@ pub(crate) fn is_linked(metadata: &Metadata) -> bool {
     metadata.nlink > 1 && metadata.kind != Kind::Directory
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "masked to 12 bits")]
 fn permission_bits(metadata: &Metadata) -> u16 {
     (metadata.mode & 0o7777) as u16
 }

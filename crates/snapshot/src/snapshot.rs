@@ -82,7 +82,13 @@ impl Snapshot {
     /// everything beneath it, except where a directory takes the place of a directory.
     ///
     /// Until [`Snapshot::settle`] says that time has passed, the file counts as one that may yet change unseen.
-    pub fn record(&mut self, path: &RootPath, metadata: &Metadata, content: Option<ContentHash>, xattrs: &Xattrs) {
+    pub fn record(
+        &mut self,
+        path: &RootPath,
+        metadata: &Metadata,
+        content: Option<ContentHash>,
+        xattrs: &Xattrs,
+    ) {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return };
         let parent = self.parents(&parent);
         let device = self.tree.devices.number(metadata.dev);
@@ -93,7 +99,9 @@ impl Snapshot {
         }
         record.set(Flag::Racy, true);
         record.written = self.layer;
-        if let Some(old) = self.tree.directory(parent).and_then(|directory| directory.children.get(name)) {
+        if let Some(old) =
+            self.tree.directory(parent).and_then(|directory| directory.children.get(name))
+        {
             record.written_below = old.written_below;
         }
         self.tree.put(parent, name, record);
@@ -101,8 +109,10 @@ impl Snapshot {
 
     /// Takes note that `path` is now a further name of `first`, which is known; `metadata` is the file's.
     pub fn record_link(&mut self, path: &RootPath, first: &RootPath, metadata: &Metadata) {
-        let (content, number) =
-            self.tree.find(first).map_or((None, None), |record| (record.content(), Some(record.xattrs)));
+        let (content, number) = self
+            .tree
+            .find(first)
+            .map_or((None, None), |record| (record.content(), Some(record.xattrs)));
         self.record(path, metadata, content, &Xattrs::new());
         if let (Some(record), Some(number)) = (self.tree.find_mut(path), number) {
             record.xattrs = number;
@@ -129,18 +139,17 @@ impl Snapshot {
     fn parents(&mut self, path: &RootPath) -> u32 {
         let mut id = ROOT;
         for name in path.components() {
-            let known = self.tree.directory_mut(id).and_then(|directory| directory.children.get_mut(name));
-            id = match known.and_then(|record| {
+            let known =
+                self.tree.directory_mut(id).and_then(|directory| directory.children.get_mut(name));
+            let child = known.and_then(|record| {
                 record.written_below = self.layer;
                 record.directory()
-            }) {
-                Some(child) => child,
-                None => {
-                    let mut record = Record::new(&unknown_directory(), u16::MAX);
-                    record.written_below = self.layer;
-                    self.tree.put(id, name, record).unwrap_or(ROOT)
-                }
-            };
+            });
+            id = child.unwrap_or_else(|| {
+                let mut record = Record::new(&unknown_directory(), u16::MAX);
+                record.written_below = self.layer;
+                self.tree.put(id, name, record).unwrap_or(ROOT)
+            });
         }
         id
     }
@@ -160,7 +169,9 @@ impl Snapshot {
         let mut pending = vec![directory.clone()];
         while let Some(path) = pending.pop() {
             let children = self.tree.find_directory(&path).and_then(|id| self.tree.directory(id));
-            for (name, record) in children.into_iter().flat_map(|directory| directory.children.iter()) {
+            for (name, record) in
+                children.into_iter().flat_map(|directory| directory.children.iter())
+            {
                 let Ok(child) = path.child(name) else { continue };
                 if record.written != self.layer && record.written_below != self.layer {
                     older.push(child);
@@ -191,7 +202,13 @@ impl Snapshot {
     /// be read again to recognise it: its content hash (of the target, for a link) and extended attributes.
     ///
     /// `metadata` is the file's as it was read. If it is not the file that the index knows, nothing is noted.
-    pub fn learn(&mut self, path: &RootPath, metadata: &Metadata, content: Option<ContentHash>, xattrs: &Xattrs) {
+    pub fn learn(
+        &mut self,
+        path: &RootPath,
+        metadata: &Metadata,
+        content: Option<ContentHash>,
+        xattrs: &Xattrs,
+    ) {
         let device = self.tree.devices.number(metadata.dev);
         let number = self.tree.xattr_sets.number(xattrs);
         let Some(record) = self.tree.find_mut(path) else { return };

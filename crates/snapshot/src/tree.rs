@@ -119,7 +119,8 @@ impl Tree {
 
     /// The children of the directory at `path`.
     pub(crate) fn find_directory(&self, path: &RootPath) -> Option<u32> {
-        path.components().try_fold(ROOT, |id, name| self.directory(id)?.children.get(name)?.directory())
+        path.components()
+            .try_fold(ROOT, |id, name| self.directory(id)?.children.get(name)?.directory())
     }
 
     pub(crate) fn find(&self, path: &RootPath) -> Option<&Record> {
@@ -135,7 +136,8 @@ impl Tree {
     /// Puts `record` in a directory, replacing what was there; a directory that replaces one keeps its children.
     /// Returns where the children are, if it is one.
     pub(crate) fn put(&mut self, parent: u32, name: &[u8], mut record: Record) -> Option<u32> {
-        let old = self.directory(parent).and_then(|directory| directory.children.get(name)).copied();
+        let old =
+            self.directory(parent).and_then(|directory| directory.children.get(name)).copied();
         let old_children = old.and_then(|old| old.directory());
         let children = match old_children {
             Some(id) if record.is_dir() => Some(id),
@@ -166,7 +168,8 @@ impl Tree {
 
     /// Notes that a look did not find `name`: gone, or, if the same look had just added it, never there.
     pub(crate) fn vanish(&mut self, parent: u32, name: &[u8]) {
-        let known = self.directory(parent).and_then(|directory| directory.children.get(name)).copied();
+        let known =
+            self.directory(parent).and_then(|directory| directory.children.get(name)).copied();
         let Some(mut record) = known.filter(|record| !record.has(Flag::Gone)) else { return };
         if record.has(Flag::Added) {
             self.remove(parent, name);
@@ -203,7 +206,9 @@ impl Tree {
                 found.push(u32::try_from(id).unwrap_or(u32::MAX));
             }
         }
-        found.into_iter().for_each(|id| self.mark_dirty(id));
+        for id in found {
+            self.mark_dirty(id);
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -216,7 +221,8 @@ impl Tree {
     }
 
     pub(crate) fn heap_size(&self) -> usize {
-        let sets = self.xattr_sets.numbers.capacity() * (size_of::<ContentHash>() + size_of::<u64>());
+        let sets =
+            self.xattr_sets.numbers.capacity() * (size_of::<ContentHash>() + size_of::<u64>());
         self.directories.iter().fold(sets, |sum, directory| {
             sum + size_of::<Directory>() + directory.children.heap_size()
         })

@@ -83,8 +83,13 @@ impl<'w> Walk<'w> {
         start: Vec<Job<'static>>,
     ) -> (Tree, Result<(), SnapshotError>) {
         let queue = Queue { jobs: start, busy: 0, vanished: Vec::new(), error: None };
-        let walk =
-            Walk { root, options, tree: Mutex::new(tree), queue: Mutex::new(queue), wake: Condvar::new() };
+        let walk = Walk {
+            root,
+            options,
+            tree: Mutex::new(tree),
+            queue: Mutex::new(queue),
+            wake: Condvar::new(),
+        };
         let mut result = std::thread::scope(|scope| {
             let mut result = Ok(());
             let mut threads = Vec::new();
@@ -170,8 +175,11 @@ impl<'w> Walk<'w> {
     fn look_into(&self, job: &Job<'w>, worker: &mut Worker) -> Result<Vec<Job<'w>>, SnapshotError> {
         let directory = job.open(self.root)?;
         let entries = directory.entries()?;
-        let mut children =
-            self.tree().directory_mut(job.id).map(|known| std::mem::take(&mut known.children)).unwrap_or_default();
+        let mut children = self
+            .tree()
+            .directory_mut(job.id)
+            .map(|known| std::mem::take(&mut known.children))
+            .unwrap_or_default();
         let findings = self.compare(&directory, &job.path, &entries, &mut children, worker);
         let findings = match findings {
             Ok(findings) => findings,
@@ -204,7 +212,9 @@ impl<'w> Walk<'w> {
         let mut position = (0, 0);
         let mut entries = entries
             .iter()
-            .filter(|entry| entry.metadata.kind != Kind::Socket && !self.is_ignored(path, &entry.name, worker))
+            .filter(|entry| {
+                entry.metadata.kind != Kind::Socket && !self.is_ignored(path, &entry.name, worker)
+            })
             .collect::<Vec<_>>()
             .into_iter()
             .peekable();

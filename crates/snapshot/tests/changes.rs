@@ -1,6 +1,10 @@
 //! What counts as a change, in every mode: the table that the crate's front page promises.
 
-#![expect(clippy::disallowed_methods, reason = "the tests are the ones who change files behind the root's back")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the tests are the ones who change files behind the root's back"
+)]
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -38,7 +42,13 @@ impl Fixture {
         for name in ["d", "d/sub", "e", "empty"] {
             fs::create_dir(dir.join(name)).unwrap();
         }
-        for (name, content) in [("d/f", "content"), ("d/g", "12345"), ("d/sub/deep", "x"), ("e/other", ""), ("tool", "#!")] {
+        for (name, content) in [
+            ("d/f", "content"),
+            ("d/g", "12345"),
+            ("d/sub/deep", "x"),
+            ("e/other", ""),
+            ("tool", "#!"),
+        ] {
             fs::write(dir.join(name), content).unwrap();
         }
         symlink("d/f", dir.join("link")).unwrap();
@@ -115,14 +125,19 @@ fn check(act: impl Fn(&Fixture), full: &[&str], redo: &[&str], time: &[&str]) {
             act(&fixture);
             let changes = if by_path {
                 let all = before.into_iter().chain(everything(&fixture.root)).collect();
-                let options = AdvanceOptions { mode, ignore: &fixture.ignore, threads: 2, now: LATER };
+                let options =
+                    AdvanceOptions { mode, ignore: &fixture.ignore, threads: 2, now: LATER };
                 fixture.snapshot.advance_paths(&fixture.root, &all, &options).unwrap()
             } else {
                 fixture.advance(mode, LATER)
             };
             let lines: Vec<String> = changes.iter().map(|change| change.to_string()).collect();
             assert_eq!(lines, expected, "in {mode:?} mode, by path: {by_path}");
-            assert_eq!(fixture.snapshot.paths(), everything(&fixture.root), "the index is what is there");
+            assert_eq!(
+                fixture.snapshot.paths(),
+                everything(&fixture.root),
+                "the index is what is there"
+            );
             fixture.learn(&changes);
             let again = fixture.advance(Mode::Full, LATER);
             assert!(mode != Mode::Full || again.is_empty(), "a second look finds {again:?}");
@@ -158,7 +173,12 @@ fn nothing_done_is_no_change() {
 
 #[test]
 fn a_new_file_comes_with_the_directories_that_lead_to_it() {
-    check(|f| fs::write(f.path("d/sub/new"), "x").unwrap(), &["put d", "put d/sub", "put d/sub/new"], SAME, SAME);
+    check(
+        |f| fs::write(f.path("d/sub/new"), "x").unwrap(),
+        &["put d", "put d/sub", "put d/sub/new"],
+        SAME,
+        SAME,
+    );
 }
 
 #[test]
@@ -204,7 +224,7 @@ fn a_changed_mode_shows_except_to_time() {
 fn a_mode_that_was_changed_and_put_back_is_no_change() {
     let act = |f: &Fixture| {
         let old = fs::metadata(f.path("tool")).unwrap().permissions();
-        fs::set_permissions(f.path("tool"), fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(f.path("tool"), fs::Permissions::from_mode(0o0)).unwrap();
         fs::set_permissions(f.path("tool"), old).unwrap();
     };
     check(act, NOTHING, NOTHING, NOTHING);
@@ -213,7 +233,12 @@ fn a_mode_that_was_changed_and_put_back_is_no_change() {
 #[test]
 fn a_changed_owner_shows_except_to_time() {
     check(
-        |f| f.set("d/sub/deep", &Attributes { uid: Some(33), gid: Some(34), ..Attributes::default() }),
+        |f| {
+            f.set(
+                "d/sub/deep",
+                &Attributes { uid: Some(33), gid: Some(34), ..Attributes::default() },
+            );
+        },
         &["put d", "put d/sub", "put d/sub/deep"],
         SAME,
         NOTHING,
@@ -229,7 +254,12 @@ fn a_changed_owner_shows_except_to_time() {
 #[test]
 fn a_touched_file_is_a_change() {
     let touch = |f: &Fixture| {
-        fs::File::options().write(true).open(f.path("tool")).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        fs::File::options()
+            .write(true)
+            .open(f.path("tool"))
+            .unwrap()
+            .set_modified(SystemTime::UNIX_EPOCH)
+            .unwrap();
     };
     check(touch, &["put tool"], SAME, SAME);
 }
@@ -245,19 +275,26 @@ fn the_time_of_a_directory_alone_is_no_change() {
 
 #[test]
 fn only_full_mode_sees_an_edit_of_the_same_size_with_the_time_put_back() {
-    let edit = |f: &Fixture| keeping_time(&f.path("d/f"), || fs::write(f.path("d/f"), "CONTENT").unwrap());
+    let edit =
+        |f: &Fixture| keeping_time(&f.path("d/f"), || fs::write(f.path("d/f"), "CONTENT").unwrap());
     check(edit, &["put d", "put d/f"], NOTHING, NOTHING);
 }
 
 #[test]
 fn a_file_rewritten_as_it_was_is_no_change() {
-    let same = |f: &Fixture| keeping_time(&f.path("d/f"), || fs::write(f.path("d/f"), "content").unwrap());
+    let same =
+        |f: &Fixture| keeping_time(&f.path("d/f"), || fs::write(f.path("d/f"), "content").unwrap());
     check(same, NOTHING, NOTHING, NOTHING);
     // Written beside and renamed over, as editors and package managers do.
     let replaced = |f: &Fixture| {
         let time = fs::metadata(f.path("d/f")).unwrap().modified().unwrap();
         fs::copy(f.path("d/f"), f.path("d/f.new")).unwrap();
-        fs::File::options().write(true).open(f.path("d/f.new")).unwrap().set_modified(time).unwrap();
+        fs::File::options()
+            .write(true)
+            .open(f.path("d/f.new"))
+            .unwrap()
+            .set_modified(time)
+            .unwrap();
         fs::rename(f.path("d/f.new"), f.path("d/f")).unwrap();
     };
     check(replaced, NOTHING, NOTHING, NOTHING);
@@ -274,7 +311,11 @@ fn a_write_through_a_memory_map_is_seen() {
         let file = f.path("d/g");
         keeping_time(&file, || {
             let script = "import mmap,sys\nf=open(sys.argv[1],'r+b')\nm=mmap.mmap(f.fileno(),0)\nm[0:1]=b'Z'\nm.close()";
-            let status = std::process::Command::new("python3").args(["-c", script]).arg(&file).status().unwrap();
+            let status = std::process::Command::new("python3")
+                .args(["-c", script])
+                .arg(&file)
+                .status()
+                .unwrap();
             assert!(status.success());
         });
     };
@@ -334,7 +375,12 @@ fn a_tree_replaced_by_another_removes_what_the_other_lacks() {
 
 #[test]
 fn a_further_name_brings_the_content_and_all_other_names_along() {
-    check(|f| fs::hard_link(f.path("d/f"), f.path("aa")).unwrap(), &["put aa", "put d", "put d/f = aa"], SAME, SAME);
+    check(
+        |f| fs::hard_link(f.path("d/f"), f.path("aa")).unwrap(),
+        &["put aa", "put d", "put d/f = aa"],
+        SAME,
+        SAME,
+    );
     check(
         |f| fs::hard_link(f.path("h1"), f.path("e/h3")).unwrap(),
         &["put e", "put e/h3", "put h1 = e/h3", "put h2 = e/h3"],
@@ -366,11 +412,18 @@ fn a_name_that_leaves_its_group_changed_even_if_its_bytes_did_not() {
 
 #[test]
 fn extended_attributes_are_seen_by_full_mode_only() {
-    let capability = b"\x01\x00\x00\x02\x00\x04\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00".to_vec();
+    let capability =
+        b"\x01\x00\x00\x02\x00\x04\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
+            .to_vec();
     for (name, value) in [("user.note", b"hello".to_vec()), ("security.capability", capability)] {
         let xattrs = Xattrs::from([(name.as_bytes().to_vec(), value)]);
         check(
-            |f| f.set("tool", &Attributes { xattrs: Some(xattrs.clone()), ..Attributes::default() }),
+            |f| {
+                f.set(
+                    "tool",
+                    &Attributes { xattrs: Some(xattrs.clone()), ..Attributes::default() },
+                );
+            },
             &["put tool"],
             NOTHING,
             NOTHING,
@@ -388,7 +441,8 @@ fn a_link_with_another_target_is_a_change() {
     let in_disguise = |f: &Fixture| {
         let metadata = fs::symlink_metadata(f.path("link")).unwrap();
         retarget(f);
-        let mtime = Time { secs: metadata.mtime(), nanos: u32::try_from(metadata.mtime_nsec()).unwrap() };
+        let mtime =
+            Time { secs: metadata.mtime(), nanos: u32::try_from(metadata.mtime_nsec()).unwrap() };
         f.set("link", &Attributes { mtime: Some(mtime), ..Attributes::default() });
     };
     check(in_disguise, &["put link"], NOTHING, NOTHING);
@@ -426,7 +480,8 @@ fn ignored_paths_neither_come_nor_go() {
     let changes = fixture.advance(Mode::Full, LATER);
     assert_eq!(changes.to_string(), "put d\nput d/f\n");
     let paths = ["e/other", "d/sub/deep", "d/secret"].map(path).into_iter().collect();
-    let options = AdvanceOptions { mode: Mode::Full, ignore: &fixture.ignore, threads: 1, now: LATER };
+    let options =
+        AdvanceOptions { mode: Mode::Full, ignore: &fixture.ignore, threads: 1, now: LATER };
     let changes = fixture.snapshot.advance_paths(&fixture.root, &paths, &options).unwrap();
     assert_eq!(changes.to_string(), "");
 }
@@ -441,15 +496,21 @@ fn a_look_at_paths_sees_those_and_the_way_to_them_only() {
     fs::remove_dir_all(fixture.path("empty")).unwrap();
     symlink("/d/sub", fixture.path("shortcut")).unwrap();
     fs::write(fixture.path("d/sub/via"), "x").unwrap();
-    let paths = ["d/f", "new", "empty", "shortcut/via", "never/there"].map(path).into_iter().collect();
-    let options = AdvanceOptions { mode: Mode::Full, ignore: &fixture.ignore, threads: 1, now: LATER };
+    let paths =
+        ["d/f", "new", "empty", "shortcut/via", "never/there"].map(path).into_iter().collect();
+    let options =
+        AdvanceOptions { mode: Mode::Full, ignore: &fixture.ignore, threads: 1, now: LATER };
     let changes = fixture.snapshot.advance_paths(&fixture.root, &paths, &options).unwrap();
     assert_eq!(
         changes.to_string(),
         "put d\nput d/f\nput d/sub\nput d/sub/via\nremove empty\nput new\nput new/tree\nput new/tree/file\n"
     );
     let rest = fixture.advance(Mode::Full, LATER);
-    assert_eq!(rest.to_string(), "put d\nput d/g\nput shortcut\n", "the rest is found by the next look");
+    assert_eq!(
+        rest.to_string(),
+        "put d\nput d/g\nput shortcut\n",
+        "the rest is found by the next look"
+    );
 }
 
 #[test]
@@ -476,7 +537,9 @@ fn recorded_files_need_no_look_once_time_has_passed() {
     let mut fixture = Fixture::new();
     fs::create_dir(fixture.path("d")).unwrap();
     fs::write(fixture.path("d/f"), "content").unwrap();
-    for (name, content) in [("d", None), ("d/f", Some(ContentHash::of(b"wrong on purpose: nobody may read the file")))] {
+    for (name, content) in
+        [("d", None), ("d/f", Some(ContentHash::of(b"wrong on purpose: nobody may read the file")))]
+    {
         let metadata = fixture.root.metadata(&path(name)).unwrap();
         fixture.snapshot.record(&path(name), &metadata, content, &Xattrs::new());
     }
@@ -489,7 +552,12 @@ fn recorded_files_that_never_settled_are_confirmed() {
     let mut fixture = Fixture::new();
     fs::write(fixture.path("f"), "content").unwrap();
     let metadata = fixture.root.metadata(&path("f")).unwrap();
-    fixture.snapshot.record(&path("f"), &metadata, Some(ContentHash::of(b"CONTENT")), &Xattrs::new());
+    fixture.snapshot.record(
+        &path("f"),
+        &metadata,
+        Some(ContentHash::of(b"CONTENT")),
+        &Xattrs::new(),
+    );
     assert_eq!(fixture.advance(Mode::Full, LATER).to_string(), "put f\n");
 }
 
@@ -521,7 +589,8 @@ fn recording_replaces_and_removes_trees() {
 #[test]
 fn what_an_opaque_directory_hides_is_what_other_layers_wrote() {
     let mut fixture = Fixture::known();
-    let (file, directory) = (fixture.root.metadata(&path("tool")).unwrap(), fixture.root.metadata(&path("d")).unwrap());
+    let (file, directory) =
+        (fixture.root.metadata(&path("tool")).unwrap(), fixture.root.metadata(&path("d")).unwrap());
     fixture.snapshot.begin_layer();
     fixture.snapshot.record(&path("d/new"), &file, None, &Xattrs::new());
     fixture.snapshot.record(&path("d/sub/new"), &file, None, &Xattrs::new());
@@ -530,7 +599,10 @@ fn what_an_opaque_directory_hides_is_what_other_layers_wrote() {
         fixture.snapshot.older_beneath(&path(at)).iter().map(ToString::to_string).collect()
     };
     assert_eq!(older(&fixture, "d"), ["d/f", "d/g", "d/sub/deep"]);
-    assert_eq!(older(&fixture, ""), ["d/f", "d/g", "d/sub/deep", "e/other", "empty", "h1", "h2", "link", "tool"]);
+    assert_eq!(
+        older(&fixture, ""),
+        ["d/f", "d/g", "d/sub/deep", "e/other", "empty", "h1", "h2", "link", "tool"]
+    );
     fixture.snapshot.begin_layer();
     assert_eq!(older(&fixture, "d"), ["d/f", "d/g", "d/new", "d/sub"]);
 }
@@ -560,7 +632,9 @@ fn the_result_does_not_depend_on_the_number_of_threads() {
         })
         .collect();
     assert!(results[0].lines().count() > 1800, "{}", results[0].lines().count());
-    results.iter().for_each(|result| assert!(*result == results[0]));
+    for result in &results[1..] {
+        assert!(*result == results[0]);
+    }
 }
 
 #[test]
@@ -578,7 +652,14 @@ fn deep_trees_need_few_descriptors_and_no_deep_stack() {
 #[test]
 fn an_edit_in_place_is_seen_whatever_writes_it() {
     check(
-        |f| fs::File::options().write(true).open(f.path("h1")).unwrap().write_all_at(b"L", 0).unwrap(),
+        |f| {
+            fs::File::options()
+                .write(true)
+                .open(f.path("h1"))
+                .unwrap()
+                .write_all_at(b"L", 0)
+                .unwrap();
+        },
         &["put h1", "put h2 = h1"],
         SAME,
         SAME,

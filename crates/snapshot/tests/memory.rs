@@ -30,10 +30,18 @@ fn two_hundred_thousand_files_take_at_most_120_bytes_each() {
     };
     // As in a node_modules or a Python site-packages: 20 files in a directory, names of 20 bytes.
     for directory in 0..10_000 {
-        record(format!("srv/package-{:03}/dir-{directory:06}", directory / 100), Kind::Directory, directory);
+        record(
+            format!("srv/package-{:03}/dir-{directory:06}", directory / 100),
+            Kind::Directory,
+            directory,
+        );
         for file in 0..19 {
             let ino = directory * 20 + file;
-            record(format!("srv/package-{:03}/dir-{directory:06}/module-{ino:08}.js", directory / 100), Kind::Regular, ino);
+            record(
+                format!("srv/package-{:03}/dir-{directory:06}/module-{ino:08}.js", directory / 100),
+                Kind::Regular,
+                ino,
+            );
         }
     }
     snapshot.settle(Time { secs: i64::MAX, nanos: 0 });

@@ -75,15 +75,15 @@ fn privileged_a_debian_build_is_one_image_in_registry_archive_and_layout() {
         assert!(!root.join(leak).exists(), "`{leak}` belongs to the pod, not to the image");
     }
 
-    let (pod, command) =
-        unpack(&format!("oci:{}:1", bench.out("pulled").display())).unwrap().pod().unwrap();
+    let unpacked = unpack(&format!("oci:{}:1", bench.out("pulled").display())).unwrap();
+    let (pod, command) = unpacked.pod().unwrap();
     assert_eq!(pod.run(command).unwrap().assert_success().stdout, "hi\n");
 }
 
 #[test]
 fn privileged_a_base_image_is_pulled_once_and_its_layers_are_not_pushed_again() {
     let bench = Bench::new();
-    let destination = format!("--destination={}", bench.registry.reference("library/mine:1"));
+    let destination = format!("--destination={}", bench.registry.reference("library/busybox:mine"));
     let dockerfile = "FROM busybox AS a\nRUN echo 1 > /1\nFROM busybox\nCOPY --from=a /1 /1\n";
     bench.build(dockerfile, &[&destination]).assert_success();
     let base = bench.registry.image(&busybox().unwrap().repository()).unwrap();
@@ -93,7 +93,7 @@ fn privileged_a_base_image_is_pulled_once_and_its_layers_are_not_pushed_again() 
         .filter(|line| line.starts_with("GET ") && line.contains(&base.layers[0]))
         .count();
     assert_eq!(pulls, 1, "{requests:#?}");
-    let image = bench.registry.image("library/mine:1").unwrap();
+    let image = bench.registry.image("library/busybox:mine").unwrap();
     assert_eq!(image.layers[0], base.layers[0]);
     let uploads = requests
         .iter()

@@ -52,7 +52,8 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// Who owns every file, if the source does not say: context files belong to whoever checked them out.
+    /// Who owns every file, if the source does not say: context files belong to whoever checked
+    /// them out.
     pub(super) fn owner(&self) -> Option<Owner> {
         matches!(self, Self::Context { .. }).then_some(Owner::ROOT)
     }

@@ -7,14 +7,16 @@ use ebiko_rootfs::{Attributes, DeviceNumber, Kind, Metadata, RootPath, copy_file
 use crate::copy::source::Item;
 use crate::copy::{Copier, CopyError, Stop};
 
-/// Merges what is in the directory `item` into the directory `target`, which exists and itself keeps its attributes.
+/// Merges what is in the directory `item` into the directory `target`, which exists and itself
+/// keeps its attributes.
 pub(super) fn copy_members(
     copier: &mut Copier<'_>,
     item: &Item,
     target: &RootPath,
 ) -> Result<(), Stop> {
     let Some(mut walk) = copier.source.walk(&item.path) else { return Ok(()) };
-    // A context may lie in the root and the destination in the context; then the walk must not find what it makes.
+    // A context may lie in the root and the destination in the context; then the walk must not find
+    // what it makes.
     let itself = copier.root().metadata(target)?;
     let mut links: HashMap<(u64, u64), RootPath> = HashMap::new();
     let mut open: Vec<(RootPath, Attributes)> = Vec::new();
@@ -79,8 +81,9 @@ fn directory_attributes(
     Ok(attributes)
 }
 
-/// Gives directories their attributes when nothing more is made in them, because that changes their time and may
-/// need rights that their mode does not give. With `next`, only those that do not hold it.
+/// Gives directories their attributes when nothing more is made in them, because that changes their
+/// time and may need rights that their mode does not give. With `next`, only those that do not hold
+/// it.
 fn close_directories(
     copier: &Copier<'_>,
     open: &mut Vec<(RootPath, Attributes)>,

@@ -6,8 +6,8 @@ mod read;
 mod sparse;
 mod write;
 
-pub(crate) use read::{Member, MemberKind, TarReader};
 pub use read::TarError;
+pub(crate) use read::{Member, MemberKind, TarReader};
 pub use sparse::Sparse;
 pub(crate) use write::{Header, HeaderKind, TarWriter};
 

@@ -110,8 +110,20 @@ mod tests {
     #[test]
     fn malformed_records_are_refused() {
         for bad in [
-            "x", "5 k=", "4 k=\n", "6 k=\n", "5 =v\n", "+5 k=\n", "5k=\n", "99999999999999999999 k=\n", "0 k=\n", "-5 k=\n",
-            "5 k\0\n", "7 k\0=v\n", "6 k=v\nx", "3 \n",
+            "x",
+            "5 k=",
+            "4 k=\n",
+            "6 k=\n",
+            "5 =v\n",
+            "+5 k=\n",
+            "5k=\n",
+            "99999999999999999999 k=\n",
+            "0 k=\n",
+            "-5 k=\n",
+            "5 k\0\n",
+            "7 k\0=v\n",
+            "6 k=v\nx",
+            "3 \n",
         ] {
             assert_eq!(parse(bad.as_bytes()), None, "{bad:?}");
         }

@@ -193,7 +193,9 @@ impl<R: Read> TarReader<R> {
         member.sparse = match found {
             PaxSparse::No => None,
             PaxSparse::Map(sparse) => Some(sparse),
-            PaxSparse::MapInContent(real_size) => Some(Sparse { pieces: self.map_in_content()?, real_size }),
+            PaxSparse::MapInContent(real_size) => {
+                Some(Sparse { pieces: self.map_in_content()?, real_size })
+            }
         };
         Ok(())
     }
@@ -232,7 +234,9 @@ impl<R: Read> TarReader<R> {
                 numbers.push(parse_decimal(&digits).ok_or(TarError::Sparse)?);
                 digits.clear();
                 if numbers.len() == 1 {
-                    let count = usize::try_from(numbers[0]).ok().filter(|count| *count <= sparse::MAX_PIECES);
+                    let count = usize::try_from(numbers[0])
+                        .ok()
+                        .filter(|count| *count <= sparse::MAX_PIECES);
                     wanted = 1 + 2 * count.ok_or(TarError::Sparse)?;
                 }
                 if numbers.len() == wanted {
@@ -335,7 +339,10 @@ fn read_header(block: &[u8; BLOCK], extensions: &Extensions) -> Result<Member, T
             None => number(block, range, key)?,
         };
         // The largest number means "leave it as it is" to the kernel.
-        u32::try_from(value).ok().filter(|id| *id != u32::MAX).ok_or(TarError::Number { field: key })
+        u32::try_from(value)
+            .ok()
+            .filter(|id| *id != u32::MAX)
+            .ok_or(TarError::Number { field: key })
     };
     let mtime = match extensions.find(b"mtime") {
         Some(value) => parse_time(value).ok_or(TarError::Number { field: "mtime" })?,
@@ -399,7 +406,8 @@ fn header_path(block: &[u8; BLOCK]) -> Vec<u8> {
 /// Global headers are skipped, as Go does; those that other readers would read a different archive from are refused.
 fn check_global(records: &[Record]) -> Result<(), TarError> {
     let is_dangerous = |key: &[u8]| {
-        matches!(key, b"path" | b"linkpath" | b"size" | b"hdrcharset") || key.starts_with(b"GNU.sparse.")
+        matches!(key, b"path" | b"linkpath" | b"size" | b"hdrcharset")
+            || key.starts_with(b"GNU.sparse.")
     };
     match records.iter().find(|(key, _)| is_dangerous(key)) {
         Some((key, _)) => Err(TarError::Global { key: String::from_utf8_lossy(key).into_owned() }),
@@ -407,11 +415,19 @@ fn check_global(records: &[Record]) -> Result<(), TarError> {
     }
 }
 
-fn signed(block: &[u8; BLOCK], range: std::ops::Range<usize>, field: &'static str) -> Result<i64, TarError> {
+fn signed(
+    block: &[u8; BLOCK],
+    range: std::ops::Range<usize>,
+    field: &'static str,
+) -> Result<i64, TarError> {
     read_number(&block[range]).ok_or(TarError::Number { field })
 }
 
-fn number(block: &[u8; BLOCK], range: std::ops::Range<usize>, field: &'static str) -> Result<u64, TarError> {
+fn number(
+    block: &[u8; BLOCK],
+    range: std::ops::Range<usize>,
+    field: &'static str,
+) -> Result<u64, TarError> {
     u64::try_from(signed(block, range, field)?).map_err(|_| TarError::Number { field })
 }
 
@@ -435,4 +451,82 @@ fn is_zero(block: &[u8; BLOCK]) -> bool {
 
 fn until_nul(bytes: &[u8]) -> &[u8] {
     &bytes[..bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len())]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tar::{Header, HeaderKind, TarWriter};
+
+    fn archive() -> Vec<u8> {
+        let xattrs = Xattrs::from([(b"user.note".to_vec(), b"x".to_vec())]);
+        let mut tar = TarWriter::new(Vec::new());
+        for (path, content) in [("plain", "content"), (&*"long/".repeat(60), "")] {
+            let header = Header {
+                path: path.as_bytes(),
+                kind: HeaderKind::Regular(content.len() as u64),
+                mode: 0o644,
+                uid: 0,
+                gid: 0,
+                mtime: Time { secs: 1, nanos: 2 },
+                xattrs: &xattrs,
+            };
+            tar.header(&header).unwrap();
+            tar.content(content.as_bytes()).unwrap();
+        }
+        tar.finish().unwrap()
+    }
+
+    /// How many members a stream yields, and whether it then ends well.
+    fn read_all(stream: &[u8]) -> (usize, bool) {
+        let mut tar = TarReader::new(stream, 1 << 16);
+        let mut members = 0;
+        loop {
+            match tar.next() {
+                Ok(Some(_)) => members += 1,
+                Ok(None) => return (members, true),
+                Err(_) => return (members, false),
+            }
+        }
+    }
+
+    /// Puts the checksums right, so that what is broken is not found by them.
+    fn seal(stream: &mut [u8]) {
+        for block in stream.as_chunks_mut::<BLOCK>().0 {
+            if &block[257..262] == b"ustar" {
+                block[field::CHECKSUM].fill(b' ');
+                let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
+                block[field::CHECKSUM].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+            }
+        }
+    }
+
+    #[test]
+    fn no_change_of_one_byte_makes_the_reader_fail_otherwise_than_by_an_error() {
+        let good = archive();
+        assert_eq!(read_all(&good), (2, true));
+        for index in 0..good.len() {
+            for value in [0, b' ', b'9', b'x', b'S', b'g', 0x80, 0xff] {
+                let mut bad = good.clone();
+                bad[index] = value;
+                read_all(&bad);
+                seal(&mut bad);
+                let (members, _) = read_all(&bad);
+                assert!(
+                    members <= good.len() / BLOCK,
+                    "{members} members by byte {index} = {value}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_stream_cut_anywhere_but_between_members_is_not_whole() {
+        let good = archive();
+        let ends: Vec<usize> =
+            (0..=good.len()).filter(|length| read_all(&good[..*length]).1).collect();
+        // Nothing, after each member (the first has a block of content), after each end block.
+        let end = good.len();
+        assert_eq!(ends, [0, 2048, end - 1024, end - 512, end]);
+    }
 }

@@ -69,7 +69,10 @@ pub(crate) fn from_records(records: &[Record]) -> Option<PaxSparse> {
             .collect::<Option<_>>()?,
     };
     let count = find("numblocks").and_then(parse_decimal)?;
-    if numbers.len() % 2 != 0 || numbers.len() as u64 / 2 != count || numbers.len() / 2 > MAX_PIECES {
+    if !numbers.len().is_multiple_of(2)
+        || numbers.len() as u64 / 2 != count
+        || numbers.len() / 2 > MAX_PIECES
+    {
         return None;
     }
     let pieces = numbers.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect();
@@ -99,7 +102,9 @@ mod tests {
     use super::*;
 
     fn records(text: &[(&str, &str)]) -> Vec<Record> {
-        text.iter().map(|(key, value)| (key.as_bytes().to_vec(), value.as_bytes().to_vec())).collect()
+        text.iter()
+            .map(|(key, value)| (key.as_bytes().to_vec(), value.as_bytes().to_vec()))
+            .collect()
     }
 
     #[test]

@@ -95,7 +95,8 @@ impl<W: Write> TarWriter<W> {
 
     /// Adds content to the member that was begun last; what is more than was promised is cut off.
     pub(crate) fn content(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let length = usize::try_from(self.missing).map_or(bytes.len(), |missing| missing.min(bytes.len()));
+        let length =
+            usize::try_from(self.missing).map_or(bytes.len(), |missing| missing.min(bytes.len()));
         self.out.write_all(&bytes[..length])?;
         self.missing -= length as u64;
         Ok(())
@@ -173,7 +174,9 @@ fn fill(block: &mut [u8; BLOCK], header: &Header<'_>, records: &mut Vec<u8>) {
     // POSIX wants `hdrcharset=BINARY` before names that are not UTF-8. Nobody writes it, GNU tar warns of it, and every
     // reader takes such names as they are.
     extra.sort();
-    extra.iter().for_each(|(key, value)| push_record(records, key, value));
+    for (key, value) in &extra {
+        push_record(records, key, value);
+    }
 }
 
 /// The fields that all headers have.
@@ -220,5 +223,109 @@ fn write_path(block: &mut [u8; BLOCK], path: &[u8]) -> bool {
     } else {
         write_text(&mut block[field::NAME], &path[path.len() - field::NAME.len()..]);
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use super::*;
+    use crate::tar::{Member, MemberKind, TarReader};
+
+    const NO_XATTRS: &Xattrs = &Xattrs::new();
+
+    fn file(path: &str, size: u64) -> Header<'_> {
+        Header {
+            path: path.as_bytes(),
+            kind: HeaderKind::Regular(size),
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+            mtime: Time::default(),
+            xattrs: NO_XATTRS,
+        }
+    }
+
+    fn read_one(stream: &[u8]) -> Member {
+        TarReader::new(stream, 1 << 20).next().unwrap().unwrap()
+    }
+
+    #[test]
+    fn content_that_does_not_come_is_zeros_and_what_was_not_promised_is_cut() {
+        let mut tar = TarWriter::new(Vec::new());
+        tar.header(&file("short", 1000)).unwrap();
+        tar.content(b"abc").unwrap();
+        tar.header(&file("long", 3)).unwrap();
+        tar.content(b"ab").unwrap();
+        tar.content(b"cdef").unwrap();
+        let stream = tar.finish().unwrap();
+        let mut reader = TarReader::new(&stream[..], 1 << 20);
+        for expected in [[b"abc".to_vec(), vec![0; 997]].concat(), b"abc".to_vec()] {
+            reader.next().unwrap().unwrap();
+            let mut content = Vec::new();
+            reader.read_to_end(&mut content).unwrap();
+            assert_eq!(content, expected);
+        }
+        assert_eq!(reader.next().unwrap(), None);
+    }
+
+    #[test]
+    fn what_a_plain_header_cannot_say_is_said_before_it() {
+        let xattrs = Xattrs::from([(b"user.a".to_vec(), b"\x00\n=\xff".to_vec())]);
+        let header = Header {
+            uid: u32::MAX - 1,
+            gid: 1 << 21,
+            mtime: Time { secs: 1 << 33, nanos: 1 },
+            xattrs: &xattrs,
+            ..file("large", 9 << 30)
+        };
+        let mut tar = TarWriter::new(Vec::new());
+        tar.header(&header).unwrap();
+        let member = read_one(&tar.out);
+        assert_eq!((member.size, member.uid, member.gid), (9 << 30, u32::MAX - 1, 1 << 21));
+        assert_eq!((member.mtime, member.xattrs), (header.mtime, xattrs));
+        let keys = ["SCHILY.xattr.user.a", "gid", "mtime", "size", "uid"].map(|key| {
+            let key = format!(" {key}=");
+            tar.out.windows(key.len()).position(|window| window == key.as_bytes())
+        });
+        assert!(keys.iter().all(Option::is_some) && keys.is_sorted(), "sorted by key: {keys:?}");
+    }
+
+    #[test]
+    fn every_kind_reads_back() {
+        let device = DeviceNumber { major: 4095, minor: (1 << 20) + 7 };
+        for (kind, expected) in [
+            (HeaderKind::HardLink(b"first"), MemberKind::HardLink),
+            (HeaderKind::Symlink(b"../any where"), MemberKind::Symlink),
+            (HeaderKind::CharDevice(device), MemberKind::CharDevice),
+            (HeaderKind::BlockDevice(device), MemberKind::BlockDevice),
+            (HeaderKind::Directory, MemberKind::Directory),
+            (HeaderKind::Fifo, MemberKind::Fifo),
+        ] {
+            let mut tar = TarWriter::new(Vec::new());
+            tar.header(&Header { kind, mode: 0o7777, ..file("name", 0) }).unwrap();
+            let member = read_one(&tar.finish().unwrap());
+            assert_eq!((member.kind, member.mode, member.size), (expected, 0o7777, 0));
+            let is_device = matches!(kind, HeaderKind::CharDevice(_) | HeaderKind::BlockDevice(_));
+            assert_eq!(member.rdev, if is_device { device } else { DeviceNumber::default() });
+            if let HeaderKind::HardLink(link) | HeaderKind::Symlink(link) = kind {
+                assert_eq!(member.link, link);
+            }
+        }
+    }
+
+    #[test]
+    fn paths_of_every_length_read_back() {
+        for length in 1..600 {
+            for slash_every in [7, 50, 99, 101, 160] {
+                let path: String = (1..=length)
+                    .map(|at| if at % slash_every == 0 && at < length { '/' } else { 'n' })
+                    .collect();
+                let mut tar = TarWriter::new(Vec::new());
+                tar.header(&file(&path, 0)).unwrap();
+                assert_eq!(read_one(&tar.out).path, path.as_bytes());
+            }
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Roots as text, and archives by hand.
 
 #![allow(dead_code, reason = "every test program uses a part of it")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 #![allow(clippy::disallowed_methods, reason = "tests arrange the world around the root")]
 
 use std::collections::BTreeMap;
@@ -35,8 +36,10 @@ impl Place {
     pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("root")).unwrap();
-        let options =
-            RootOptions { protected: vec![path("kaniko")], displaced_store: Some(dir.path().join("displaced")) };
+        let options = RootOptions {
+            protected: vec![path("kaniko")],
+            displaced_store: Some(dir.path().join("displaced")),
+        };
         let root = Root::open(&dir.path().join("root"), options).unwrap();
         Self { dir, root, snapshot: Snapshot::empty() }
     }
@@ -72,14 +75,24 @@ impl Place {
     }
 
     pub(crate) fn set(&self, name: impl AsRef<[u8]>, mode: u32, mtime: Time) -> &Self {
-        let attributes =
-            Attributes { uid: Some(0), gid: Some(0), mode: Some(mode), mtime: Some(mtime), xattrs: None };
+        let attributes = Attributes {
+            uid: Some(0),
+            gid: Some(0),
+            mode: Some(mode),
+            mtime: Some(mtime),
+            xattrs: None,
+        };
         self.root.set_attributes(&path(name), &attributes).unwrap();
         self
     }
 
     pub(crate) fn own(&self, name: &str, uid: u32, gid: u32, mode: u32) -> &Self {
-        let attributes = Attributes { uid: Some(uid), gid: Some(gid), mode: Some(mode), ..Attributes::default() };
+        let attributes = Attributes {
+            uid: Some(uid),
+            gid: Some(gid),
+            mode: Some(mode),
+            ..Attributes::default()
+        };
         self.root.set_attributes(&path(name), &attributes).unwrap();
         self
     }
@@ -87,7 +100,12 @@ impl Place {
     pub(crate) fn xattr(&self, name: &str, xattr: &str, value: &[u8]) -> &Self {
         let mut xattrs = self.root.xattrs(&path(name)).unwrap();
         xattrs.insert(xattr.as_bytes().to_vec(), value.to_vec());
-        self.root.set_attributes(&path(name), &Attributes { xattrs: Some(xattrs), ..Attributes::default() }).unwrap();
+        self.root
+            .set_attributes(
+                &path(name),
+                &Attributes { xattrs: Some(xattrs), ..Attributes::default() },
+            )
+            .unwrap();
         self
     }
 
@@ -108,10 +126,12 @@ pub(crate) fn describe(root: &Root) -> String {
     let mut names = BTreeMap::new();
     for path in everything(root) {
         let metadata = root.metadata(&path).unwrap();
-        let (letter, more) = match metadata.kind {
+        let (letter, details) = match metadata.kind {
             Kind::Regular => ('-', format!(" {} {:?}", metadata.size, content(root, &path))),
             Kind::Directory => ('d', String::new()),
-            Kind::Symlink => ('l', format!(" -> {}", String::from_utf8_lossy(&root.read_link(&path).unwrap()))),
+            Kind::Symlink => {
+                ('l', format!(" -> {}", String::from_utf8_lossy(&root.read_link(&path).unwrap())))
+            }
             Kind::CharDevice => ('c', format!(" {}:{}", metadata.rdev.major, metadata.rdev.minor)),
             Kind::BlockDevice => ('b', format!(" {}:{}", metadata.rdev.major, metadata.rdev.minor)),
             Kind::Fifo => ('p', String::new()),
@@ -119,7 +139,12 @@ pub(crate) fn describe(root: &Root) -> String {
         };
         let mode = if metadata.is_symlink() { 0o777 } else { metadata.mode };
         let Time { secs, nanos } = metadata.mtime;
-        write!(text, "{letter}{mode:04o} {}:{} {secs}.{nanos:09} {path}{more}", metadata.uid, metadata.gid).unwrap();
+        write!(
+            text,
+            "{letter}{mode:04o} {}:{} {secs}.{nanos:09} {path}{details}",
+            metadata.uid, metadata.gid
+        )
+        .unwrap();
         if !metadata.is_dir() && metadata.nlink > 1 {
             match names.get(&metadata.ino) {
                 Some(first) => write!(text, " = {first}").unwrap(),
@@ -148,7 +173,12 @@ pub(crate) fn outline(root: &Root) -> String {
                 write!(text, "{path}={content} ").unwrap();
             }
             Kind::Symlink => {
-                write!(text, "{path}->{} ", String::from_utf8_lossy(&root.read_link(&path).unwrap())).unwrap();
+                write!(
+                    text,
+                    "{path}->{} ",
+                    String::from_utf8_lossy(&root.read_link(&path).unwrap())
+                )
+                .unwrap();
             }
             Kind::Directory => write!(text, "{path}/ ").unwrap(),
             _ => write!(text, "{path} ").unwrap(),
@@ -237,7 +267,14 @@ impl Tar {
         self.member(b'6', name, "", 0o644, b"")
     }
 
-    pub(crate) fn member(self, type_flag: u8, name: impl AsRef<[u8]>, link: &str, mode: u32, content: &[u8]) -> Self {
+    pub(crate) fn member(
+        self,
+        type_flag: u8,
+        name: impl AsRef<[u8]>,
+        link: &str,
+        mode: u32,
+        content: &[u8],
+    ) -> Self {
         let header = header(type_flag, name.as_ref(), link.as_bytes(), mode, content.len() as u64);
         self.raw(header).padded(content)
     }
@@ -278,7 +315,9 @@ impl Tar {
 
 pub(crate) fn record(key: &str, value: &str) -> String {
     let rest = key.len() + value.len() + 3;
-    let length = (1..6).map(|digits| rest + digits).find(|length| length.to_string().len() + rest == *length);
+    let length = (1..6)
+        .map(|digits| rest + digits)
+        .find(|length| length.to_string().len() + rest == *length);
     format!("{} {key}={value}\n", length.unwrap())
 }
 
@@ -317,11 +356,15 @@ pub(crate) fn output(program: &str, args: &[&str], dir: &Path) -> String {
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "`{program} {args:?}` failed: {error}");
     // GNU tar takes a time before 1970 as it is, but never without a word.
-    let complaints: Vec<&str> = error.lines().filter(|line| !line.contains("implausibly old time stamp")).collect();
+    let complaints: Vec<&str> =
+        error.lines().filter(|line| !line.contains("implausibly old time stamp")).collect();
     assert!(complaints.is_empty(), "`{program}` complains: {error}");
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 pub(crate) fn xattrs(pairs: &[(&str, &str)]) -> Xattrs {
-    pairs.iter().map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec())).collect()
+    pairs
+        .iter()
+        .map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()))
+        .collect()
 }
