@@ -11,6 +11,8 @@ use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, ValueEnum};
 /// Inside the executor's own container the build takes place on the container's root filesystem;
 /// anywhere else it takes place in a private root, and `/` is never touched.
 #[derive(Debug, Parser)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag that kaniko has")]
+#[expect(clippy::doc_markdown, reason = "the comments are the text of `--help`")]
 #[command(name = "executor", version, max_term_width = 100, disable_help_subcommand = true)]
 pub(crate) struct Cli {
     /// The Dockerfile: a path as given, or below the context

@@ -75,8 +75,8 @@ fn user_agent(environment: &Environment) -> String {
     }
 }
 
-/// SSL_CERT_FILE and every file in SSL_CERT_DIR, or the system's bundle. An executor image names its own
-/// directory in SSL_CERT_DIR, and users mount further authorities into it.
+/// `SSL_CERT_FILE` and every file in `SSL_CERT_DIR`, or the system's bundle. An executor image names its own
+/// directory in `SSL_CERT_DIR`, and users mount further authorities into it.
 fn roots_of_trust(environment: &Environment) -> anyhow::Result<Vec<Vec<u8>>> {
     let mut files = Vec::new();
     if let Some(file) = environment.get_filled("SSL_CERT_FILE") {
@@ -125,7 +125,7 @@ fn proxies(environment: &Environment) -> Proxies {
     }
 }
 
-/// `config.json` of Docker: in DOCKER_CONFIG, else below HOME.
+/// `config.json` of Docker: in `DOCKER_CONFIG`, else below HOME.
 fn credentials(environment: &Environment) -> anyhow::Result<Credentials> {
     let directory = match environment.get_filled("DOCKER_CONFIG") {
         Some(directory) => PathBuf::from(directory),

@@ -110,11 +110,9 @@ impl Outputs {
             // No newline: kaniko writes none, and scripts splice the content into a reference.
             write_file(path, &digest.to_string(), reporter)?;
         }
-        let lines = |name: &dyn Fn(&Reference) -> String| -> String {
-            self.destinations
-                .iter()
-                .map(|destination| format!("{}@{digest}\n", name(destination)))
-                .collect()
+        let lines = |name: &dyn Fn(&Reference) -> String| {
+            let line = |destination| format!("{}@{digest}\n", name(destination));
+            self.destinations.iter().map(line).collect::<Vec<_>>().concat()
         };
         if let Some(path) = &self.name_file {
             write_file(path, &lines(&Reference::name), reporter)?;

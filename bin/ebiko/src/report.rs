@@ -55,7 +55,6 @@ impl Reporter {
         let no_color = environment.get_filled("NO_COLOR").is_some();
         let format = match format {
             Some(LogFormat::Json) => Format::Json,
-            Some(LogFormat::Text) => Format::Text,
             // kaniko forces colours into pipes; nobody greps for escape sequences, many trip on them.
             Some(LogFormat::Color) if !no_color => Format::Color,
             None if !no_color && io::stderr().is_terminal() => Format::Color,

@@ -132,7 +132,7 @@ fn build_args(cli: &Cli, environment: &Environment) -> Vec<(String, Option<Strin
     cli.build_args.iter().map(argument).collect()
 }
 
-/// Now, or what SOURCE_DATE_EPOCH says as a build argument or in the environment.
+/// Now, or what `SOURCE_DATE_EPOCH` says as a build argument or in the environment.
 fn created(cli: &Cli, environment: &Environment) -> anyhow::Result<Timestamp> {
     const NAME: &str = "SOURCE_DATE_EPOCH";
     let arguments = build_args(cli, environment);
@@ -153,7 +153,7 @@ fn created(cli: &Cli, environment: &Environment) -> anyhow::Result<Timestamp> {
 /// The builder's own directory for a build in place, and the directory of its executable.
 #[derive(Debug)]
 pub(crate) struct Home {
-    /// KANIKO_DIR, else `/kaniko`.
+    /// `KANIKO_DIR`, else `/kaniko`.
     pub(crate) directory: PathBuf,
     /// Where the executable is.
     pub(crate) executable_dir: PathBuf,
@@ -167,7 +167,7 @@ impl Home {
         Self { directory: environment.absolute(Path::new(directory)), executable_dir }
     }
 
-    /// The directory that the executable must be in for this to be an executor image: KANIKO_DIR may name a
+    /// The directory that the executable must be in for this to be an executor image: `KANIKO_DIR` may name a
     /// volume, and then the executable is still where the image has it.
     pub(crate) fn expected(&self) -> &Path {
         if self.executable_dir == Path::new(HOME) { Path::new(HOME) } else { &self.directory }

@@ -27,10 +27,10 @@ impl ResolvedBases {
                 return Ok(bases);
             }
             for base in missing {
-                let resolved = ports
-                    .images
-                    .resolve(&base.reference, &base.platform)
-                    .map_err(|source| BuildError::Resolve { base: base.clone(), source })?;
+                let resolved =
+                    ports.images.resolve(&base.reference, &base.platform).map_err(|source| {
+                        BuildError::Resolve { image: base.reference.to_string(), source }
+                    })?;
                 ports
                     .observer
                     .event(Event::Resolved { reference: &base.reference, digest: resolved.digest });
@@ -64,6 +64,6 @@ impl ResolvedBases {
 
     /// The image behind a name.
     pub(crate) fn image(&self, base: &BaseReference) -> Result<&Image, BuildError> {
-        self.images.get(base).ok_or_else(|| BuildError::NotResolved { base: base.clone() })
+        self.images.get(base).ok_or_else(|| BuildError::NotResolved { image: base.to_string() })
     }
 }

@@ -8,7 +8,7 @@ use ebiko_context::OpenContextError;
 use ebiko_exec::ExecError;
 use ebiko_layer::{PackError, UnpackError};
 use ebiko_oci::{PortError, Position};
-use ebiko_plan::{BaseReference, StageId};
+use ebiko_plan::StageId;
 use ebiko_rootfs::RootError;
 use ebiko_snapshot::{IgnoreSetError, SnapshotError};
 
@@ -20,10 +20,10 @@ use crate::roots::RootsError;
 pub enum BuildError {
     #[error("the Dockerfile has errors")]
     Dockerfile(#[from] Diagnostics),
-    #[error("cannot find the image `{}`", base.reference)]
-    Resolve { base: BaseReference, source: PortError },
-    #[error("the image `{base}` was not resolved before it was used")]
-    NotResolved { base: BaseReference },
+    #[error("cannot find the image `{image}`")]
+    Resolve { image: String, source: PortError },
+    #[error("the image `{image}` was not resolved before it was used")]
+    NotResolved { image: String },
     #[error("{stage} was not built before it was used")]
     NotBuilt { stage: StageId },
     #[error("cannot use the build context")]

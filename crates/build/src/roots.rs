@@ -117,7 +117,7 @@ impl<'g> Roots<'g> {
     }
 
     /// Leaves a stage whose files nobody reads any more.
-    pub(crate) fn discard(&self, stage: StageId, root: &Root) -> Result<(), RootsError> {
+    pub(crate) fn discard(stage: StageId, root: &Root) -> Result<(), RootsError> {
         root.clear().map(drop).map_err(|source| RootsError::Clear { stage, source })
     }
 

@@ -291,7 +291,7 @@ impl<'a> Workshop<'a> {
         } else if stage.files_read_later {
             self.stages.insert(stage.id, self.roots.keep(stage.id, root)?);
         } else if !is_target {
-            self.roots.discard(stage.id, &root)?;
+            Roots::discard(stage.id, &root)?;
         }
         Ok(())
     }
