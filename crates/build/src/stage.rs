@@ -153,6 +153,7 @@ impl<'a> Workshop<'a> {
         let root = self.roots.begin(stage.id)?;
         let mut seen = Snapshot::empty();
         self.unpack(base, &root, &mut seen)?;
+        seen.settle((self.ports.clock)());
         Ok((ImageBuilder::from_base(base), root, seen))
     }
 

@@ -86,15 +86,46 @@ pub(crate) trait Journal {
     fn older_beneath(&self, root: &Root, directory: &RootPath) -> Result<Vec<RootPath>, RootError>;
 }
 
+/// Where members go, and what their paths may be.
+pub(crate) struct Destination {
+    /// The directory that the archive's paths are relative to.
+    base: RootPath,
+    /// The owner of everything, instead of what the archive says.
+    owner: Option<(u32, u32)>,
+    climbing: Climbing,
+}
+
+/// What becomes of `..` in a path.
+enum Climbing {
+    /// No builder writes it into a layer: it is refused.
+    Refused,
+    /// As in a chroot, there is nothing above the top; BuildKit unpacks archives of `ADD` so.
+    EndsAtTop,
+}
+
+impl Destination {
+    pub(crate) fn layer() -> Self {
+        Self { base: RootPath::root(), owner: None, climbing: Climbing::Refused }
+    }
+
+    pub(crate) fn archive(base: RootPath, owner: Option<(u32, u32)>) -> Self {
+        Self { base, owner, climbing: Climbing::EndsAtTop }
+    }
+
+    fn read(&self, raw: &[u8]) -> Result<RootPath, RootPathError> {
+        match self.climbing {
+            Climbing::Refused => RootPath::parse(raw),
+            Climbing::EndsAtTop => RootPath::resolve(&RootPath::root(), raw),
+        }
+    }
+}
+
 /// Applies members to a root.
 pub(crate) struct Applier<'a> {
     root: &'a Root,
     journal: &'a mut dyn Journal,
     limits: &'a Limits,
-    /// The directory that the archive's paths are relative to.
-    base: RootPath,
-    /// The owner of everything, instead of what the archive says.
-    owner: Option<(u32, u32)>,
+    to: Destination,
     /// The times that directories get at the end. Writing into a directory changes its time, so also those that the
     /// archive does not mention are here, with the time that they had.
     times: BTreeMap<RootPath, Time>,
@@ -112,15 +143,13 @@ impl<'a> Applier<'a> {
         root: &'a Root,
         journal: &'a mut dyn Journal,
         limits: &'a Limits,
-        base: RootPath,
-        owner: Option<(u32, u32)>,
+        to: Destination,
     ) -> Self {
         Self {
             root,
             journal,
             limits,
-            base,
-            owner,
+            to,
             times: BTreeMap::new(),
             links: HashMap::new(),
             parent: None,
@@ -139,8 +168,7 @@ impl<'a> Applier<'a> {
         self.entries += 1;
         check(Limit::Entries, self.entries, self.limits.entries)?;
         check(Limit::Path, member.path.len().max(member.link.len()) as u64, self.limits.path)?;
-        let path =
-            RootPath::parse(&member.path).map_err(|source| UnpackErrorKind::Path { source })?;
+        let path = self.to.read(&member.path).map_err(|source| UnpackErrorKind::Path { source })?;
         let Some(name) = path.file_name() else {
             // Container runtimes skip members that stand for the root itself, whatever they are.
             return Ok(());
@@ -151,7 +179,7 @@ impl<'a> Applier<'a> {
         if let Some(whiteout) = Whiteout::of(&path, name)? {
             return self.remove(&whiteout);
         }
-        let path = self.base.join(&path);
+        let path = self.to.base.join(&path);
         let Some(name) = path.file_name() else { return Ok(()) };
         let parent = self.make_parent(&path, member)?;
         let path = parent.child(name).map_err(|source| UnpackErrorKind::Path { source })?;
@@ -237,7 +265,7 @@ impl<'a> Applier<'a> {
             above = directory.parent();
         }
         // Nobody said what these are like; the time is the member's, because the clock would make every build differ.
-        let (uid, gid) = self.owner.unwrap_or((0, 0));
+        let (uid, gid) = self.to.owner.unwrap_or((0, 0));
         let attributes = Attributes {
             uid: Some(uid),
             gid: Some(gid),
@@ -355,10 +383,10 @@ impl<'a> Applier<'a> {
     /// The target is a path in the archive: from the root, whether it begins with `/` or not. It must be there already,
     /// from this layer or one below.
     fn hard_link(&mut self, path: &RootPath, member: &Member) -> Result<(), UnpackErrorKind> {
-        let target = RootPath::parse(&member.link)
-            .map_err(|source| UnpackErrorKind::LinkTarget { source })?;
+        let target =
+            self.to.read(&member.link).map_err(|source| UnpackErrorKind::LinkTarget { source })?;
         let missing = || UnpackErrorKind::MissingLinkTarget { target: target.clone() };
-        let spelled = self.base.join(&target);
+        let spelled = self.to.base.join(&target);
         let (Some(parent), Some(name)) = (spelled.parent(), spelled.file_name()) else {
             return Err(UnpackErrorKind::LinkToDirectory { target });
         };
@@ -401,7 +429,9 @@ impl<'a> Applier<'a> {
         self.parent = None;
         let directory = match whiteout {
             Whiteout::Note => return Ok(()),
-            Whiteout::Opaque(directory) | Whiteout::One(directory, _) => self.base.join(directory),
+            Whiteout::Opaque(directory) | Whiteout::One(directory, _) => {
+                self.to.base.join(directory)
+            }
         };
         let directory = match self.root.resolve(&directory) {
             Ok(directory) => directory,
@@ -442,7 +472,7 @@ impl<'a> Applier<'a> {
     }
 
     fn attributes(&self, member: &Member) -> Attributes {
-        let (uid, gid) = self.owner.unwrap_or((member.uid, member.gid));
+        let (uid, gid) = self.to.owner.unwrap_or((member.uid, member.gid));
         Attributes {
             uid: Some(uid),
             gid: Some(gid),

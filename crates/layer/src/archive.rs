@@ -7,7 +7,7 @@ use std::io::{self, Seek as _};
 use ebiko_rootfs::{Metadata, Root, RootError, RootPath, Xattrs};
 use ebiko_snapshot::ContentHash;
 
-use crate::apply::{Applier, Journal};
+use crate::apply::{Applier, Destination, Journal};
 use crate::decompress::decoder;
 use crate::tar::TarReader;
 use crate::unpack::{Failure, apply_all, shown};
@@ -40,7 +40,7 @@ impl ArchiveError {
 /// `None` means that it is something else, to be copied as it is; `file` is then at its start again. Otherwise the
 /// result is every path that was written or removed, as it is beneath the root. Links on the way to `destination` are
 /// followed; `destination` itself is made if it is missing and a member needs it, and otherwise stays as it is, also if
-/// the archive has a member for it (`./`). With `owner`, everything in the archive belongs to it, and so do directories
+/// the archive has a member for it (`./`). A `..` ends at `destination`. With `owner`, everything in the archive belongs to it, and so do directories
 /// that are made without being mentioned. Whiteouts remove, because a layer with them in it would.
 ///
 /// # Errors
@@ -62,7 +62,8 @@ pub fn unpack_archive(
     file.rewind().map_err(read)?;
     let mut tar = TarReader::new(decoder(file).map_err(read)?, limits.extended_header);
     let mut touched = Touched::default();
-    let applier = Applier::new(root, &mut touched, limits, destination.clone(), owner);
+    let applier =
+        Applier::new(root, &mut touched, limits, Destination::archive(destination.clone(), owner));
     apply_all(&mut tar, applier).map_err(|failure| match failure {
         Failure::Entry(path, source) => ArchiveError::Entry { path: shown(&path), source },
         Failure::Archive(source) => ArchiveError::Archive { source },

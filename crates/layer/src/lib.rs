@@ -37,6 +37,8 @@ pub use compress::{
 };
 pub use decompress::SourceError;
 pub use limits::{Limit, Limits};
-pub use pack::{PackError, PackErrorKind, PackOptions, PackWarning, Packed, Spooled, pack, spool};
-pub use tar::{Sparse, TarError};
+pub use pack::{
+    PackError, PackErrorKind, PackOptions, PackWarning, Packed, Spooled, Unsteady, pack, spool,
+};
+pub use tar::TarError;
 pub use unpack::{UnpackError, UnpackOptions, Unpacked, unpack};

@@ -4,7 +4,7 @@ use ebiko_oci::{Digest, Layer};
 use ebiko_rootfs::{Metadata, Root, RootError, RootPath, Xattrs};
 use ebiko_snapshot::{ContentHash, Snapshot};
 
-use crate::apply::{Applier, Journal};
+use crate::apply::{Applier, Destination, Journal};
 use crate::decompress::LayerStream;
 use crate::tar::TarReader;
 use crate::{Limits, SourceError, TarError, UnpackErrorKind};
@@ -76,7 +76,7 @@ pub fn unpack(
         let mut journal = Index(snapshot);
         let applied = apply_all(
             &mut tar,
-            Applier::new(root, &mut journal, &options.limits, RootPath::root(), None),
+            Applier::new(root, &mut journal, &options.limits, Destination::layer()),
         );
         let stream = tar.into_inner();
         match applied {

@@ -90,8 +90,18 @@ pub fn gnu_tar_list(archive: &Path) -> anyhow::Result<String> {
     capture_text(command.env("TZ", "UTC").env("LC_ALL", "C.UTF-8"))
 }
 
-/// Every layer of a docker archive, base first, as [`gnu_tar_list`] shows it but without times.
+/// Every layer of a docker archive, base first, as [`gnu_tar_list`] shows it but with columns one space apart and without
+/// times.
 pub fn docker_archive_layers(archive: &Path) -> anyhow::Result<Vec<String>> {
+    layers(archive, without_time)
+}
+
+/// As [`docker_archive_layers`], with times.
+pub fn docker_archive_layers_with_times(archive: &Path) -> anyhow::Result<Vec<String>> {
+    layers(archive, narrow)
+}
+
+fn layers(archive: &Path, line: impl Fn(&str) -> String) -> anyhow::Result<Vec<String>> {
     let dir = crate::scratch_dir("layers-")?;
     capture(Command::new("tar").arg("-xf").arg(archive).arg("-C").arg(dir.path()))?;
     let manifest: Value =
@@ -99,9 +109,22 @@ pub fn docker_archive_layers(archive: &Path) -> anyhow::Result<Vec<String>> {
     let names = manifest[0]["Layers"].as_array().context("the archive lists no layers")?;
     let list = |name: &Value| {
         let name = name.as_str().context("a layer has no name")?;
-        Ok(gnu_tar_list(&dir.path().join(name))?.lines().map(without_time).collect())
+        Ok(gnu_tar_list(&dir.path().join(name))?.lines().map(&line).collect())
     };
     names.iter().map(list).collect()
+}
+
+/// `MODE OWNER SIZE DATE TIME NAME`, columns one space apart; a name keeps its spaces.
+fn narrow(line: &str) -> String {
+    let mut rest = line;
+    let mut text = String::new();
+    for _ in 0..5 {
+        let (column, tail) = rest.split_once(' ').unwrap_or((rest, ""));
+        text.push_str(column);
+        text.push(' ');
+        rest = tail.trim_start_matches(' ');
+    }
+    text + rest + "\n"
 }
 
 /// `MODE OWNER SIZE DATE TIME NAME` without date and time, columns one space apart.
@@ -188,6 +211,10 @@ mod tests {
         assert_eq!(
             without_time("-rwxr-xr-x 0/0               2 2020-09-13 12:26:40 x"),
             "-rwxr-xr-x 0/0 2 x\n"
+        );
+        assert_eq!(
+            narrow("-rwxr-xr-x 0/0               2 2020-09-13 12:26:40 a  b -> c"),
+            "-rwxr-xr-x 0/0 2 2020-09-13 12:26:40 a  b -> c\n"
         );
         assert_eq!(
             without_time("lrwxrwxrwx 1/2 0 2020-09-13 12:26:40.5 y -> a b"),

@@ -45,6 +45,7 @@ pub struct Pod {
     profile: Profile,
     user: Option<(u32, u32)>,
     owned_root: bool,
+    host_processes: bool,
     env: Vec<(String, String)>,
     binds: Vec<Bind>,
     work_dir: String,
@@ -70,6 +71,7 @@ impl Pod {
             profile: Profile::Root,
             user: None,
             owned_root: false,
+            host_processes: false,
             env: Vec::new(),
             binds: Vec::new(),
             work_dir: "/".to_owned(),
@@ -96,6 +98,12 @@ impl Pod {
     /// Gives everything in the root directory to the pod's user, as an image made for that user would.
     pub fn owned_root(mut self) -> Self {
         self.owned_root = true;
+        self
+    }
+
+    /// Shares the process namespace of this machine (`hostPID: true`).
+    pub fn host_processes(mut self) -> Self {
+        self.host_processes = true;
         self
     }
 
@@ -138,7 +146,7 @@ impl Pod {
         self
     }
 
-    /// Limits the processor time; 0.4 is Harness's default.
+    /// Limits the processor time, as the pod can read in `/sys/fs/cgroup`; 0.4 is Harness's default.
     pub fn cpus(mut self, cpus: f64) -> Self {
         self.cpus = Some(cpus);
         self
@@ -437,6 +445,23 @@ mod tests {
         assert_eq!(output.assert_success().stdout, "");
         assert_eq!(left, (true, false), "the pod's own root is what it left");
         assert_eq!(crate::listing(&base.root()).unwrap(), before);
+    }
+
+    #[test]
+    fn privileged_a_processor_limit_can_be_read_inside() {
+        let script = "cat /sys/fs/cgroup/cpu/cpu.cfs_quota_us 2>/dev/null || cut -d' ' -f1 /sys/fs/cgroup/cpu.max";
+        for profile in [Profile::Root, Profile::UserNamespace] {
+            let pod = busybox().profile(profile).cpus(0.5);
+            assert_eq!(stdout_of(&pod, script), "50000\n", "{profile:?}");
+        }
+    }
+
+    #[test]
+    fn privileged_processes_of_this_machine_are_seen_only_on_request() {
+        let script = "readlink /proc/self/ns/pid";
+        let own = std::fs::read_link("/proc/self/ns/pid").unwrap().display().to_string();
+        assert_eq!(stdout_of(&busybox().host_processes(), script).trim(), own);
+        assert_ne!(stdout_of(&busybox(), script).trim(), own);
     }
 
     #[test]

@@ -4,8 +4,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use testkit::base::{BaseImage, busybox};
-use testkit::oracle::docker_archive_layers;
+use testkit::oracle::{docker_archive_layers, docker_archive_layers_with_times};
 use testkit::{Executor, ImageFacts, Pod, PodOutput, Registry, RegistryBuilder, Tree};
+
+/// What builds that are repeated take for the time: 2023-11-14 22:13:20 UTC.
+pub(crate) const EPOCH: &str = "1700000000";
 
 /// The context is `/workspace`, read-only; `/out` is for what the build writes. Both are kept until the bench goes.
 #[derive(Debug)]
@@ -90,6 +93,29 @@ impl Bench {
     #[must_use = "an output that nobody looks at tests nothing"]
     pub(crate) fn build(&self, dockerfile: &str, extra: &[&str]) -> PodOutput {
         self.build_in(&self.pod(), dockerfile, extra)
+    }
+
+    /// As [`Bench::archive`], twice: on one processor and on all. Both must give the same image, so everything in the build
+    /// needs a time that is given: sources have [`testkit::FIXED_TIME`], `RUN` uses `touch`.
+    #[track_caller]
+    pub(crate) fn reproduced(&self, dockerfile: &str, extra: &[&str]) -> Archive {
+        let build = |name: &str, pod: Pod| {
+            let flags = [
+                format!("--tar-path=/out/{name}.tar"),
+                format!("--digest-file=/out/{name}.digest"),
+            ];
+            let flags = [&["--no-push", &flags[0], &flags[1]], extra].concat();
+            let output = self.build_in(&pod.env("SOURCE_DATE_EPOCH", EPOCH), dockerfile, &flags);
+            Archive { output: output.assert_success(), path: self.out(&format!("{name}.tar")) }
+        };
+        let (one, all) = (build("one", self.pod().cpus(1.0)), build("image", self.pod()));
+        let text = |archive: &Archive| {
+            let layers = docker_archive_layers_with_times(&archive.path).unwrap();
+            layers.join("\n") + &archive.facts().config_json().to_string()
+        };
+        assert_eq!(text(&one), text(&all), "the second build gave another image");
+        assert_eq!(self.read("one.digest"), self.read("image.digest"));
+        all
     }
 
     /// Builds into `/out/image.tar` without pushing; the build must succeed.

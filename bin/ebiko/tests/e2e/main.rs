@@ -11,11 +11,16 @@
 
 mod bench;
 
+mod acceptance;
 mod command_line;
 mod failure;
+mod hostile;
+mod images;
 mod language;
 mod layers;
 mod own_image;
 mod pods;
 mod registries;
+mod repeated;
+mod stages;
 mod workstation;

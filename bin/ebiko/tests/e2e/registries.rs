@@ -113,16 +113,47 @@ fn privileged_a_registry_map_and_a_mirror_that_fails_fall_back_in_order() {
 }
 
 #[test]
-fn privileged_plain_http_needs_a_flag() {
+fn privileged_plain_http_needs_a_flag_for_each_direction() {
     let bench = Bench::new();
-    bench.write("Dockerfile", &format!("FROM {}\n", bench.registry.reference("library/busybox")));
     let pod = bench.pod().hosts_line("127.0.0.1 registry.test");
-    let port = bench.registry.host().split(':').next_back().unwrap().to_owned();
-    bench.write("Dockerfile", &format!("FROM registry.test:{port}/library/busybox\nENV A=1\n"));
-    let command = ["/kaniko/executor", "--context=dir:///workspace", "--no-push"];
-    let refused = pod.run(command).unwrap();
-    assert_eq!(refused.code, 1, "{refused}");
-    let insecure = [&command[..], &["--insecure-pull"]].concat();
-    let output = pod.run(insecure).unwrap();
-    assert_eq!(output.code, 0, "{output}");
+    let host = bench.registry.host().replace("localhost", "registry.test");
+    bench.write("Dockerfile", &format!("FROM {host}/library/busybox\nENV A=1\n"));
+    let destination = format!("--destination={host}/out:1");
+    let command = ["/kaniko/executor", "--context=dir:///workspace", &destination];
+    for (flags, code) in [
+        (&["--no-push"][..], 1),
+        (&["--no-push", "--insecure"], 1),
+        (&["--no-push", "--insecure-pull"], 0),
+        (&["--insecure-pull"], 1),
+        (&["--insecure-pull", "--insecure"], 0),
+    ] {
+        let output = pod.run([&command[..], flags].concat()).unwrap();
+        assert_eq!(output.code, code, "with {flags:?}: {output}");
+    }
+    bench.registry.image("out:1").unwrap();
+}
+
+#[test]
+fn privileged_a_registry_with_an_authority_of_its_own_is_used_once_the_authority_is_named() {
+    let registry = Registry::builder().tls().image(busybox().unwrap()).start().unwrap();
+    let bench = Bench::with_registry(registry);
+    let authority = bench.registry.certificate_authority().unwrap();
+    let from = bench.registry.reference("library/busybox");
+    bench.write("Dockerfile", &format!("FROM {from}\nRUN echo 1 > /1\n"));
+    let destination = format!("--destination={}", bench.registry.reference("team/app:1"));
+    let command = ["/kaniko/executor", "--context=dir:///workspace", &destination];
+
+    let stranger = bench.pod().run(command).unwrap();
+    assert_eq!((stranger.code, stranger.stdout.as_str()), (1, ""), "{stranger}");
+    for expected in [bench.registry.host().as_str(), "certificate", "hint:", "SSL_CERT"] {
+        assert!(stranger.stderr.contains(expected), "`{expected}` is missing\n{stranger}");
+    }
+
+    let in_a_directory = bench.pod().bind_read_only(&authority, "/kaniko/ssl/certs/own.crt");
+    let as_a_file =
+        bench.pod().bind_read_only(&authority, "/own.crt").env("SSL_CERT_FILE", "/own.crt");
+    for pod in [in_a_directory, as_a_file] {
+        pod.run(command).unwrap().assert_success();
+        assert_eq!(bench.registry.image("team/app:1").unwrap().layers.len(), 2);
+    }
 }

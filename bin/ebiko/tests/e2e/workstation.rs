@@ -90,3 +90,24 @@ fn privileged_where_namespaces_are_refused_one_message_says_what_is_missing() {
     let starting = |word| output.stderr.lines().filter(|line| line.starts_with(word)).count();
     assert_eq!((starting("error:"), starting("hint:")), (1, 1), "{output}");
 }
+
+#[test]
+fn privileged_force_never_takes_the_root_of_a_machine_whose_processes_it_sees() {
+    let bench = Bench::new();
+    bench.write("Dockerfile", DESTROYER);
+    // A root of its own, so that even a program that obeyed could destroy nothing else.
+    let pod = machine(&bench).host_processes();
+    let command =
+        [vec!["/usr/local/bin/ebiko".to_owned()], bench.flags(&["--no-push", "--force"])].concat();
+    let (output, has_usr) = pod
+        .spawn(command)
+        .unwrap()
+        .wait_and_inspect(|root| root.join("usr/bin/apt").exists())
+        .unwrap();
+    // Where the tests themselves run in a container, its processes are not the machine's, and the pod's root may be taken.
+    let own = std::fs::read_link("/proc/self/ns/pid").unwrap();
+    if own.as_os_str() == "pid:[4026531836]" {
+        assert_eq!((output.code, output.stdout.as_str(), has_usr), (1, "", true), "{output}");
+        assert!(output.stderr.contains("--force") && output.stderr.contains("hint:"), "{output}");
+    }
+}

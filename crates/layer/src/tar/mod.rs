@@ -8,7 +8,6 @@ mod write;
 
 pub use read::TarError;
 pub(crate) use read::{Member, MemberKind, TarReader};
-pub use sparse::Sparse;
 pub(crate) use write::{Header, HeaderKind, TarWriter};
 
 /// Everything in a tar stream comes in blocks of this size.

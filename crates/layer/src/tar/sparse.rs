@@ -6,11 +6,11 @@ use super::{BLOCK, field};
 
 /// Where the bytes that are in the archive belong in a file; the rest of the file is zeros.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Sparse {
+pub(crate) struct Sparse {
     /// Offset and length of each piece, in order.
-    pub pieces: Vec<(u64, u64)>,
+    pub(crate) pieces: Vec<(u64, u64)>,
     /// The size of the file.
-    pub real_size: u64,
+    pub(crate) real_size: u64,
 }
 
 /// A map of more pieces than this is refused; 64 MiB of alternating blocks need fewer.

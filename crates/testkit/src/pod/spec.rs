@@ -78,7 +78,10 @@ fn spec(pod: &Pod, bundle: &Bundle, args: &[OsString]) -> anyhow::Result<Value> 
     let args: Vec<_> = args.iter().map(|word| word.to_string_lossy()).collect();
     let masked: &[&str] = if machine { &[] } else { &MASKED_PATHS };
     let read_only: &[&str] = if machine { &[] } else { &READ_ONLY_PATHS };
-    let mut namespaces: Vec<&str> = vec!["pid", "ipc", "uts", "mount"];
+    let mut namespaces: Vec<&str> = vec!["ipc", "uts", "mount"];
+    if !pod.host_processes {
+        namespaces.push("pid");
+    }
     let mut linux = json!({
         "cgroupsPath": format!("/{}", bundle.id()),
         "maskedPaths": masked,
@@ -176,6 +179,11 @@ fn mounts(pod: &Pod, bundle: &Bundle) -> anyhow::Result<Vec<Value>> {
             file_system("/sys", "sysfs", "sysfs", "nosuid,noexec,nodev,ro")
         },
     ];
+    if pod.profile != Profile::Workstation {
+        // Where a program finds the limits that it has to live with.
+        let options = "nosuid,noexec,nodev,relatime,ro";
+        mounts.push(file_system("/sys/fs/cgroup", "cgroup", "cgroup", options));
+    }
     for name in ["hosts", "hostname", "resolv.conf"] {
         mounts.push(bind(&bundle.file(name), &format!("/etc/{name}"), false));
     }
