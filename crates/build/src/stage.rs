@@ -11,7 +11,7 @@ use ebiko_oci::{Event, Image, ImageBuilder, ImageFormat, Layer, PortError, Posit
 use ebiko_plan::{
     Action, BaseReference, BuildPlan, CopyAction, CopyFrom, StageBase, StageId, StagePlan, Step,
 };
-use ebiko_rootfs::{Root, RootPath};
+use ebiko_rootfs::{Root, RootPath, Time};
 use ebiko_snapshot::{AdvanceOptions, Changeset, IgnoreSet, Snapshot};
 
 use crate::bases::ResolvedBases;
@@ -186,6 +186,7 @@ impl<'a> Workshop<'a> {
             context: &self.context,
             stages: &self.stages,
             images: &self.images,
+            created: Time { secs: self.request.created.seconds(), nanos: 0 },
             place: self.roots.place(),
             observer: self.ports.observer,
             archives: &LayerArchives,

@@ -21,7 +21,7 @@ use ebiko_context::Context;
 use ebiko_exec::{Archives, Site, perform};
 use ebiko_oci::{Event, Observer, PortError};
 use ebiko_plan::{Action, RunAction};
-use ebiko_rootfs::{Root, RootOptions, RootPath};
+use ebiko_rootfs::{Root, RootOptions, RootPath, Time};
 use ebiko_rootless::{Entered, Interrupt, Place, enter_private};
 
 struct Printer;
@@ -97,6 +97,7 @@ fn inside(place: &Place) -> Result<ExitCode, Box<dyn Error>> {
         context: &Context::open(Path::new(&host_path), None)?,
         stages: &BTreeMap::new(),
         images: &BTreeMap::new(),
+        created: Time { secs: 0, nanos: 0 },
         place,
         interrupt: &Interrupt::new()?,
         observer: &Printer,

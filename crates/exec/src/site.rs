@@ -7,7 +7,7 @@ use std::fs::File;
 use ebiko_context::Context;
 use ebiko_oci::{Observer, PortError};
 use ebiko_plan::{BaseReference, StageId};
-use ebiko_rootfs::{Root, RootPath};
+use ebiko_rootfs::{Root, RootPath, Time};
 use ebiko_rootless::{Interrupt, Place};
 
 use crate::{CommandError, CopyError, WorkDirError};
@@ -22,6 +22,8 @@ pub struct Site<'a> {
     pub stages: &'a BTreeMap<StageId, Root>,
     /// Images that are no stage, for `COPY --from`.
     pub images: &'a BTreeMap<BaseReference, Root>,
+    /// The modification time of directories that `WORKDIR` makes: that of the build, so that it can be repeated.
+    pub created: Time,
     /// Where commands run.
     pub place: &'a Place,
     /// Raised when the build shall stop.

@@ -1,7 +1,7 @@
 //! `WORKDIR`.
 
 use ebiko_plan::WorkDirAction;
-use ebiko_rootfs::{RootPath, RootPathError};
+use ebiko_rootfs::{Attributes, RootPath, RootPathError};
 
 use crate::account::{self, Owner, OwnerError};
 use crate::directories::{self, MakeDirError};
@@ -52,5 +52,11 @@ fn make(action: &WorkDirAction, site: &Site<'_>) -> Result<Vec<RootPath>, WorkDi
         user => account::owner(site.root, user)?,
     };
     let path = directories::resolve(site.root, &path)?;
-    Ok(directories::make(site.root, &path, owner)?)
+    let made = directories::make(site.root, &path, owner)?;
+    // From below: making a directory changes the time of the one that it is in.
+    let attributes = Attributes { mtime: Some(site.created), ..Attributes::default() };
+    for directory in made.iter().rev() {
+        site.root.set_attributes(directory, &attributes).map_err(MakeDirError::from)?;
+    }
+    Ok(made)
 }

@@ -179,6 +179,7 @@ impl Bench {
             context: &context,
             stages: &self.stages,
             images: &BTreeMap::new(),
+            created: SOME_TIME,
             place: &Place::InPlace,
             interrupt: &self.interrupt,
             observer: &Nobody,
@@ -459,6 +460,11 @@ fn a_working_directory_is_made_for_its_user_and_left_alone_if_it_exists() {
         bench.print(),
         "a/@700:3:3 a/b/@755:5:6 a/b/d/@755:5:6 f=file link->/real real/ real/x/"
     );
+    for (path, is_made) in [("a", false), ("a/b", true), ("a/b/d", true), ("real/x", true)] {
+        let path = RootPath::parse(path.as_bytes()).unwrap();
+        let mtime = bench.root.metadata(&path).unwrap().mtime;
+        assert_eq!(mtime == SOME_TIME, is_made, "/{path} has the time {mtime:?}");
+    }
     assert_eq!(
         make("/f/x", "").unwrap_err(),
         "error: cannot make the working directory `/f/x`: mkdir /f: not a directory"

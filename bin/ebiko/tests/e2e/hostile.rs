@@ -71,19 +71,16 @@ fn set_trap(bench: &Bench) {
     let context = bench.context();
     host("cc", &["-shared", "-fPIC", "-o", "libnss_evil.so.2", "library.c"], &context);
     host("cc", &["-static", "-w", "-o", "victim", "victim.c"], &context);
-    // Where the C library and its loader are on this machine is where they look for each other.
+    // The loader is looked for at its own path by programs, and beside the C library by libraries.
     let needed = host("ldd", &["./libnss_evil.so.2"], &context);
-    let files: Vec<&Path> =
+    let needed: Vec<&Path> =
         needed.split_whitespace().map(Path::new).filter(|path| path.has_root()).collect();
-    assert!(!files.is_empty(), "{needed}");
-    for file in files {
-        let directory =
-            context.join("image").join(file.parent().unwrap().strip_prefix("/").unwrap());
+    let library = context.join("libnss_evil.so.2");
+    let files = needed.iter().copied().chain([library.as_path()]);
+    for (file, beside) in files.flat_map(|file| needed.iter().map(move |beside| (file, *beside))) {
+        let directory = beside.parent().unwrap().strip_prefix("/").unwrap();
+        let directory = context.join("image").join(directory);
         std::fs::create_dir_all(&directory).unwrap();
         std::fs::copy(file, directory.join(file.file_name().unwrap())).unwrap();
-        if file.to_string_lossy().contains("libc.so") {
-            std::fs::copy(context.join("libnss_evil.so.2"), directory.join("libnss_evil.so.2"))
-                .unwrap();
-        }
     }
 }
