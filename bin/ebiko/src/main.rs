@@ -64,7 +64,10 @@ fn run(cli: &Cli, environment: &Environment, reporter: &Arc<Reporter>) -> Result
         .decide(&home.executable_dir, home.expected(), cli.force)
         .map_err(|refused| Failure::with_hint(&refused, refused.hint()))?;
     let place = match choice {
-        Choice::InPlace => Place::InPlace,
+        Choice::InPlace => {
+            refuse_without_root()?;
+            Place::InPlace
+        }
         Choice::Private => match enter_private(environment.search_path()) {
             Ok(Entered::Inside(place)) => place,
             Ok(Entered::Ended(ending)) => {
@@ -73,12 +76,13 @@ fn run(cli: &Cli, environment: &Environment, reporter: &Arc<Reporter>) -> Result
             Err(refused) => return Err(Failure::with_hint(&refused, refused.hint())),
         },
     };
-    let interrupt = signals::watch().context("cannot prepare for signals")?;
+    let (interrupt, temporary) = signals::watch().context("cannot prepare for signals")?;
     let transport = network::transport(environment, reporter)?;
     let registry = network::registry(cli, environment, transport.clone(), reporter)?;
     protect_self().context("cannot hide this process from the steps of the build")?;
 
     let workplace = Workplace::prepare(place, home, environment)?;
+    temporary.set(workplace.temporary_dir());
     let request = request::read(cli, environment, &outputs, &workplace, &transport)?;
     let ground = request::ground(cli, environment, &request, &outputs, &workplace)?;
     let ports = Ports {
@@ -92,8 +96,29 @@ fn run(cli: &Cli, environment: &Environment, reporter: &Arc<Reporter>) -> Result
         .map_err(Failure::from)
         .and_then(|image| Ok(outputs.write(&image, &registry, reporter)?));
     let cleaned = roots.finish().map_err(BuildError::from);
+    if let (Some(signal), Err(_)) = (interrupt.signal(), &result) {
+        // Whatever failed did so because of the signal.
+        return Err(BuildError::Interrupted { signal }.into());
+    }
     // The first failure is the one to tell; what is left behind then is told by the next build.
     result?;
     cleaned?;
     Ok(0)
+}
+
+/// On the container's own root every file belongs to somebody, and a RUN becomes somebody else.
+fn refuse_without_root() -> Result<(), Failure> {
+    let user = rustix::process::geteuid();
+    if user.is_root() {
+        return Ok(());
+    }
+    let error = format!(
+        "this process is user {}, and building on the container's own root needs user 0",
+        user.as_raw()
+    );
+    Err(Failure::with_hint(
+        &*Box::<dyn std::error::Error>::from(error),
+        "run the container as user 0 (`runAsUser: 0`); no privilege or capability beyond the default ones is needed. \
+         Builds as another user in a pod are not supported yet",
+    ))
 }

@@ -10,16 +10,16 @@ use crate::cli::{Cli, Verbosity};
 use crate::environment::Environment;
 use crate::report::Reporter;
 
-/// Where the image goes. Paths are absolute.
+/// Where the image goes.
 #[derive(Debug)]
 pub(crate) struct Outputs {
     destinations: Vec<Reference>,
     push: bool,
-    archive: Option<PathBuf>,
-    layout: Option<PathBuf>,
-    digest_file: Option<PathBuf>,
-    name_file: Option<PathBuf>,
-    tagged_name_file: Option<PathBuf>,
+    archive: Option<Place>,
+    layout: Option<Place>,
+    digest_file: Option<Place>,
+    name_file: Option<Place>,
+    tagged_name_file: Option<Place>,
 }
 
 /// The name in a tar of an image that has no destination; kaniko's.
@@ -44,21 +44,26 @@ impl Outputs {
         if destinations.is_empty() && !no_push {
             bail!("the image would go nowhere: give a `--destination`, or `--no-push`");
         }
-        let absolute =
-            |path: &Option<PathBuf>| path.as_ref().map(|path| environment.absolute(path));
+        let place = |path: &Option<PathBuf>| {
+            path.as_ref().map(|path| Place::find(environment.absolute(path)))
+        };
         Ok(Self {
             destinations,
             push: !no_push,
-            archive: absolute(&cli.tar_path),
-            layout: absolute(&cli.oci_layout_path),
-            digest_file: absolute(&cli.digest_file),
-            name_file: absolute(&cli.image_name_with_digest_file),
-            tagged_name_file: absolute(&cli.image_name_tag_with_digest_file),
+            archive: place(&cli.tar_path),
+            layout: place(&cli.oci_layout_path),
+            digest_file: place(&cli.digest_file),
+            name_file: place(&cli.image_name_with_digest_file),
+            tagged_name_file: place(&cli.image_name_tag_with_digest_file),
         })
     }
 
     /// Every file or directory that will be written, for the build to stay away from.
     pub(crate) fn paths(&self) -> impl Iterator<Item = &PathBuf> {
+        self.places().map(|place| &place.path)
+    }
+
+    fn places(&self) -> impl Iterator<Item = &Place> {
         [&self.archive, &self.layout, &self.digest_file, &self.name_file, &self.tagged_name_file]
             .into_iter()
             .flatten()
@@ -78,14 +83,17 @@ impl Outputs {
         registry: &Registry,
         reporter: &Reporter,
     ) -> anyhow::Result<()> {
+        for place in self.places() {
+            place.check()?;
+        }
         self.write_names(image, reporter)?;
-        if let Some(path) = &self.layout {
+        if let Some(Place { path, .. }) = &self.layout {
             create_parent(path)?;
             let tags: Vec<&str> = self.destinations.iter().filter_map(Reference::tag).collect();
             ebiko_layout::write_layout(path, image, &tags)?;
             exported(path, reporter);
         }
-        if let Some(path) = &self.archive {
+        if let Some(Place { path, .. }) = &self.archive {
             create_parent(path)?;
             let unnamed = [UNNAMED.parse()?];
             let names =
@@ -106,7 +114,7 @@ impl Outputs {
 
     fn write_names(&self, image: &Image, reporter: &Reporter) -> anyhow::Result<()> {
         let digest = image.digest();
-        if let Some(path) = &self.digest_file {
+        if let Some(Place { path, .. }) = &self.digest_file {
             // No newline: kaniko writes none, and scripts splice the content into a reference.
             write_file(path, &digest.to_string(), reporter)?;
         }
@@ -114,14 +122,71 @@ impl Outputs {
             let line = |destination| format!("{}@{digest}\n", name(destination));
             self.destinations.iter().map(line).collect::<Vec<_>>().concat()
         };
-        if let Some(path) = &self.name_file {
+        if let Some(Place { path, .. }) = &self.name_file {
             write_file(path, &lines(&Reference::name), reporter)?;
         }
-        if let Some(path) = &self.tagged_name_file {
+        if let Some(Place { path, .. }) = &self.tagged_name_file {
             write_file(path, &lines(&Reference::to_string), reporter)?;
         }
         Ok(())
     }
+}
+
+/// A file or directory that is written when the build is over.
+///
+/// In a pod, the steps of the build can change the directories that lead to it, and a step that runs as somebody else can
+/// put a link where everybody may write. Nothing that a step has put there is followed.
+#[derive(Debug)]
+struct Place {
+    /// Absolute, as the user wrote it.
+    path: PathBuf,
+    /// Where it led before the first step.
+    real: PathBuf,
+}
+
+impl Place {
+    fn find(path: PathBuf) -> Self {
+        let real = follow(&path);
+        Self { path, real }
+    }
+
+    /// Fails if the path leads somewhere else than before the first step.
+    fn check(&self) -> anyhow::Result<()> {
+        // These are the container's own, and `/dev/stdout` leads to another path in every process.
+        if self.path.starts_with("/dev") || self.path.starts_with("/proc") {
+            return Ok(());
+        }
+        let now = follow(&self.path);
+        if now != self.real {
+            bail!(
+                "`{}` leads to `{}` since a step of the build put a link there; nothing was written",
+                self.path.display(),
+                now.display()
+            );
+        }
+        Ok(())
+    }
+}
+
+/// The path with every link in it followed; what does not exist stays as it is spelled, but a link that leads nowhere is
+/// followed, too, because writing would follow it.
+#[expect(clippy::disallowed_methods, reason = "the user names a path on the host")]
+fn follow(path: &Path) -> PathBuf {
+    // As many as the kernel follows.
+    const MOST_LINKS: u32 = 40;
+    let mut path = path.to_owned();
+    for _ in 0..MOST_LINKS {
+        if let Ok(real) = std::fs::canonicalize(&path) {
+            return real;
+        }
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return path };
+        let parent = follow(parent);
+        match std::fs::read_link(&path) {
+            Ok(target) => path = parent.join(target),
+            Err(_) => return parent.join(name),
+        }
+    }
+    path
 }
 
 fn exported(path: &Path, reporter: &Reporter) {
@@ -142,4 +207,37 @@ fn write_file(path: &Path, content: &str, reporter: &Reporter) -> anyhow::Result
     std::fs::write(path, content).with_context(|| format!("cannot write `{}`", path.display()))?;
     exported(path, reporter);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "arranges files on the host")]
+    fn a_link_that_a_step_has_put_there_is_not_followed() {
+        let directory = tempfile::tempdir().unwrap();
+        let top = std::fs::canonicalize(directory.path()).unwrap();
+        std::fs::create_dir(top.join("real")).unwrap();
+        symlink("real", top.join("users")).unwrap();
+        let places =
+            ["users/digest", "open/digest", "digest"].map(|path| Place::find(top.join(path)));
+        for place in &places {
+            place.check().unwrap();
+        }
+        // A directory that is made on the way is none of the user's links, and no danger.
+        std::fs::create_dir(top.join("open")).unwrap();
+        places[1].check().unwrap();
+
+        symlink("/etc/passwd", top.join("real/digest")).unwrap();
+        symlink("nowhere", top.join("digest")).unwrap();
+        std::fs::remove_dir(top.join("open")).unwrap();
+        symlink("/etc", top.join("open")).unwrap();
+        for place in &places {
+            let error = place.check().unwrap_err().to_string();
+            assert!(error.contains("since a step of the build put a link there"), "{error}");
+        }
+    }
 }

@@ -56,8 +56,9 @@ impl Reporter {
         let format = match format {
             Some(LogFormat::Json) => Format::Json,
             // kaniko forces colours into pipes; nobody greps for escape sequences, many trip on them.
-            Some(LogFormat::Color) if !no_color => Format::Color,
-            None if !no_color && io::stderr().is_terminal() => Format::Color,
+            Some(LogFormat::Color) | None if !no_color && io::stderr().is_terminal() => {
+                Format::Color
+            }
             _ => Format::Text,
         };
         let state =

@@ -181,7 +181,7 @@ pub(crate) struct Workplace {
     builder_dir: PathBuf,
     executable_dir: PathBuf,
     /// In a private place the builder's directory is a new temporary one, which goes with this value.
-    _temporary: Option<tempfile::TempDir>,
+    temporary: Option<tempfile::TempDir>,
 }
 
 impl Workplace {
@@ -197,7 +197,7 @@ impl Workplace {
                 place,
                 builder_dir: home.directory,
                 executable_dir,
-                _temporary: None,
+                temporary: None,
             });
         }
         let parent = environment.get_filled("TMPDIR").unwrap_or("/var/tmp");
@@ -206,7 +206,14 @@ impl Workplace {
             .tempdir_in(parent)
             .with_context(|| format!("cannot make a directory for the build in `{parent}`"))?;
         let builder_dir = temporary.path().to_owned();
-        Ok(Self { place, builder_dir, executable_dir, _temporary: Some(temporary) })
+        Ok(Self { place, builder_dir, executable_dir, temporary: Some(temporary) })
+    }
+}
+
+impl Workplace {
+    /// The directory that goes with this value, if there is one.
+    pub(crate) fn temporary_dir(&self) -> Option<PathBuf> {
+        self.temporary.as_ref().map(|temporary| temporary.path().to_owned())
     }
 }
 

@@ -1,41 +1,61 @@
 //! What INT, TERM, HUP and QUIT do.
 
 use std::io;
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ebiko_rootless::{HeldSignals, Interrupt};
 
 /// How long the build may take to end a step and to clean up. Kubernetes kills after 30 s.
-const GRACE: Duration = Duration::from_secs(20);
+const GRACE: Duration = Duration::from_secs(10);
+
+/// The directory of a private build, which goes away even if the build has to be ended by force.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Temporary(Arc<Mutex<Option<PathBuf>>>);
+
+impl Temporary {
+    /// Names the directory.
+    pub(crate) fn set(&self, directory: Option<PathBuf>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = directory;
+    }
+}
 
 /// Raises the returned interrupt at the first signal. A second signal, or the end of [`GRACE`], ends the process at once.
 ///
 /// To be called before any other thread is started.
-pub(crate) fn watch() -> io::Result<Arc<Interrupt>> {
+pub(crate) fn watch() -> io::Result<(Arc<Interrupt>, Temporary)> {
     let signals = HeldSignals::hold()?;
     let interrupt = Arc::new(Interrupt::new()?);
-    let raise = Arc::clone(&interrupt);
+    let temporary = Temporary::default();
+    let (raise, to_remove) = (Arc::clone(&interrupt), temporary.clone());
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         let Ok(signal) = signals.wait() else { return };
         raise.raise(signal);
-        let end = move || end(signal);
-        // Whichever comes first; a thread that cannot be started leaves the second signal.
+        let after_grace = to_remove.clone();
+        // Whichever comes first; where no thread can be started there is still the second signal.
         std::thread::Builder::new()
             .name("grace".into())
             .spawn(move || {
                 std::thread::sleep(GRACE);
-                end();
+                end(signal, &after_grace);
             })
             .ok();
         if signals.wait().is_ok() {
-            end();
+            end(signal, &to_remove);
         }
     })?;
-    Ok(interrupt)
+    Ok((interrupt, temporary))
 }
 
-#[expect(clippy::exit, reason = "the build did not end although it was asked to")]
-fn end(signal: i32) {
+/// Ends the process although the build has not ended: it waits for a registry, or does not heed.
+#[expect(clippy::exit, clippy::print_stderr, reason = "nobody else will do it any more")]
+#[expect(clippy::disallowed_methods, reason = "the temporary directory is on the host")]
+fn end(signal: i32, temporary: &Temporary) {
+    eprintln!("error: stopped by signal {signal}");
+    if let Some(directory) = &*temporary.0.lock().unwrap_or_else(PoisonError::into_inner) {
+        // What cannot be removed is left; there is nobody to tell.
+        std::fs::remove_dir_all(directory).ok();
+    }
     std::process::exit(128 + signal);
 }

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use ebiko_oci::{Event, Image};
+use ebiko_oci::{Event, Image, Layer};
 use ebiko_plan::{BaseImage, BaseReference, Bases, BuildPlan, StageBase, StageGraph, StagePlan};
 
-use crate::blobs::kept;
+use crate::blobs::{interruptible, kept};
 use crate::failure::BuildError;
-use crate::request::{BaseLayers, Ports};
+use crate::request::{BaseLayers, BuildRequest, Ports};
 
 /// Every image that the plan needs, found once for each name and platform.
 #[derive(Debug, Default)]
@@ -19,7 +19,11 @@ pub(crate) struct ResolvedBases {
 
 impl ResolvedBases {
     /// Asks for images until nothing is missing: a base's triggers may name more of them.
-    pub(crate) fn resolve(graph: &StageGraph, ports: &Ports<'_>) -> Result<Self, BuildError> {
+    pub(crate) fn resolve(
+        graph: &StageGraph,
+        request: &BuildRequest,
+        ports: &Ports<'_>,
+    ) -> Result<Self, BuildError> {
         let mut bases = Self::default();
         loop {
             let missing = graph.missing_references(&bases.planned)?;
@@ -29,7 +33,11 @@ impl ResolvedBases {
             for base in missing {
                 let resolved =
                     ports.images.resolve(&base.reference, &base.platform).map_err(|source| {
-                        BuildError::Resolve { image: base.reference.to_string(), source }
+                        BuildError::Resolve {
+                            image: base.reference.to_string(),
+                            location: graph.line_naming(&base).map(|line| request.location(line)),
+                            source,
+                        }
                     })?;
                 ports
                     .observer
@@ -37,7 +45,8 @@ impl ResolvedBases {
                 let config = resolved.image.config().clone();
                 let digest = resolved.image.digest();
                 bases.planned.insert(base.clone(), BaseImage { config, digest });
-                bases.images.insert(base, resolved.image);
+                let stops = |layer: &Layer| interruptible(&layer.blob, ports.interrupt);
+                bases.images.insert(base, resolved.image.with_blobs(stops));
             }
         }
     }

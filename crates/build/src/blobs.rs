@@ -1,4 +1,4 @@
-//! Blobs that are fetched once and read more often.
+//! Blobs that are fetched once and read more often, and whose reading can be stopped.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ebiko_oci::{BlobSource, Descriptor, Layer, PortError, Sha256Hasher};
+use ebiko_rootless::Interrupt;
 
 /// The blob of a layer, written to `directory` when it is read for the first time.
 ///
@@ -17,6 +18,36 @@ pub(crate) fn kept(layer: &Layer, directory: &Path) -> Arc<dyn BlobSource> {
         path: directory.join(layer.descriptor.digest.hex()),
         fetching: Mutex::new(()),
     })
+}
+
+/// A blob whose reading fails as soon as the build is asked to stop.
+pub(crate) fn interruptible(
+    source: &Arc<dyn BlobSource>,
+    interrupt: &Arc<Interrupt>,
+) -> Arc<dyn BlobSource> {
+    Arc::new(Stoppable { source: Arc::clone(source), interrupt: Arc::clone(interrupt) })
+}
+
+struct Stoppable<S> {
+    source: S,
+    interrupt: Arc<Interrupt>,
+}
+
+impl BlobSource for Stoppable<Arc<dyn BlobSource>> {
+    fn open(&self) -> Result<Box<dyn Read + Send>, PortError> {
+        let source = self.source.open()?;
+        Ok(Box::new(Stoppable { source, interrupt: Arc::clone(&self.interrupt) }))
+    }
+}
+
+impl Read for Stoppable<Box<dyn Read + Send>> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.interrupt.signal() {
+            // Not `ErrorKind::Interrupted`, upon which readers try again.
+            Some(signal) => Err(io::Error::other(format!("stopped by signal {signal}"))),
+            None => self.source.read(buffer),
+        }
+    }
 }
 
 struct KeptBlob {
@@ -148,5 +179,15 @@ mod tests {
             assert!(error.contains("has other content"), "{error}");
             assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
         }
+    }
+
+    #[test]
+    fn reading_stops_when_the_build_is_asked_to_stop() {
+        let (layer, _) = layer(b"abc", b"abc");
+        let interrupt = Arc::new(Interrupt::new().unwrap());
+        let blob = interruptible(&layer.blob, &interrupt);
+        assert_eq!(read(&*blob).unwrap(), b"abc");
+        interrupt.raise(15);
+        assert_eq!(read(&*blob).unwrap_err(), "stopped by signal 15");
     }
 }

@@ -9,7 +9,7 @@ use ebiko_exec::ExecError;
 use ebiko_layer::{PackError, UnpackError};
 use ebiko_oci::{PortError, Position};
 use ebiko_plan::StageId;
-use ebiko_rootfs::RootError;
+use ebiko_rootfs::{MountsError, RootError};
 use ebiko_snapshot::{IgnoreSetError, SnapshotError};
 
 use crate::roots::RootsError;
@@ -21,7 +21,12 @@ pub enum BuildError {
     #[error("the Dockerfile has errors")]
     Dockerfile(#[from] Diagnostics),
     #[error("cannot find the image `{image}`")]
-    Resolve { image: String, source: PortError },
+    Resolve {
+        image: String,
+        /// As in [`BuildError::Step`]; `None` where a trigger of a base names the image.
+        location: Option<String>,
+        source: PortError,
+    },
     #[error("the image `{image}` was not resolved before it was used")]
     NotResolved { image: String },
     #[error("{stage} was not built before it was used")]
@@ -62,8 +67,12 @@ pub enum StepFailure {
     Roots(#[from] RootsError),
     #[error("cannot bring together what the image has and what the container has at one path")]
     Settle { source: RootError },
+    #[error(transparent)]
+    Mounts { source: MountsError },
     #[error("cannot make the files of the image ready")]
     Image { source: Box<BuildError> },
+    #[error("cannot record what the step changed")]
+    Record { source: Box<BuildError> },
 }
 
 impl BuildError {
@@ -71,11 +80,7 @@ impl BuildError {
     /// build, otherwise 1.
     pub fn exit_status(&self) -> u8 {
         let status = match self {
-            Self::Step { source, .. } => match &**source {
-                StepFailure::Exec(error) => error.exit_status(),
-                StepFailure::Image { source } => Some(i32::from(source.exit_status())),
-                StepFailure::Roots(_) | StepFailure::Settle { .. } => None,
-            },
+            Self::Step { source, .. } => source.exit_status(),
             Self::Interrupted { signal } => Some(128 + signal),
             _ => None,
         };
@@ -90,6 +95,7 @@ impl BuildError {
     pub fn location(&self) -> Option<&str> {
         match self {
             Self::Step { location, .. } => Some(location),
+            Self::Resolve { location, .. } => location.as_deref(),
             _ => None,
         }
     }
@@ -100,11 +106,12 @@ impl BuildError {
             Self::Unpack(error) => error.hint().map(Into::into),
             Self::Look(error) => error.hint().map(Into::into),
             Self::Pack(error) => error.hint().map(Into::into),
-            Self::Step { source, .. } => match &**source {
-                StepFailure::Exec(error) => error.hint(),
-                StepFailure::Image { source } => source.hint(),
-                StepFailure::Roots(_) | StepFailure::Settle { .. } => None,
-            },
+            Self::Roots(error) => error.hint().map(Into::into),
+            Self::LayerFile { source, .. } if source.kind() == io::ErrorKind::NotFound => Some(
+                "the command removed the builder's own directory; in a pod it is part of `/`"
+                    .into(),
+            ),
+            Self::Step { source, .. } => source.hint(),
             _ => None,
         }
     }
@@ -113,5 +120,29 @@ impl BuildError {
 impl StepFailure {
     pub(crate) fn nested(source: BuildError) -> Self {
         Self::Image { source: Box::new(source) }
+    }
+
+    pub(crate) fn recording(source: BuildError) -> Self {
+        Self::Record { source: Box::new(source) }
+    }
+
+    fn exit_status(&self) -> Option<i32> {
+        match self {
+            Self::Exec(error) => error.exit_status(),
+            Self::Image { source } | Self::Record { source } => {
+                Some(i32::from(source.exit_status()))
+            }
+            Self::Roots(_) | Self::Settle { .. } | Self::Mounts { .. } => None,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Exec(error) => error.hint(),
+            Self::Roots(error) => error.hint().map(Into::into),
+            Self::Settle { source } => source.hint().map(Into::into),
+            Self::Mounts { source } => source.hint().map(Into::into),
+            Self::Image { source } | Self::Record { source } => source.hint(),
+        }
     }
 }

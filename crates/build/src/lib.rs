@@ -54,7 +54,7 @@ pub fn build(
 ) -> Result<Image, BuildError> {
     let dockerfile = Dockerfile::parse(&request.dockerfile_name, &request.dockerfile)?;
     let graph = StageGraph::select(&dockerfile, &request.options)?;
-    let bases = ResolvedBases::resolve(&graph, ports)?;
+    let bases = ResolvedBases::resolve(&graph, request, ports)?;
     let plan = BuildPlan::lower(&graph, bases.planned())?;
     let bases = bases.kept(&plan, request.base_layers, &roots.directory("blobs"));
 

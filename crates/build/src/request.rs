@@ -1,6 +1,7 @@
 //! What a caller says about one build.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use ebiko_layer::Compression;
 use ebiko_oci::{ImageSource, Observer, Timestamp};
@@ -38,6 +39,17 @@ pub struct BuildRequest {
     pub threads: usize,
     /// Whether each base layer is read once or more often; see [`BaseLayers`].
     pub base_layers: BaseLayers,
+}
+
+impl BuildRequest {
+    /// Where a line of the Dockerfile is, and the line itself, for an error.
+    pub(crate) fn location(&self, line: u32) -> String {
+        let name = &self.dockerfile_name;
+        let text = String::from_utf8_lossy(&self.dockerfile);
+        let index = usize::try_from(line).unwrap_or(usize::MAX).saturating_sub(1);
+        let written = text.lines().nth(index).unwrap_or_default().trim_end();
+        format!("at {name}:{line}\n{line:>4} | {written}")
+    }
 }
 
 /// Into how many layers a stage goes.
@@ -78,7 +90,7 @@ pub struct Ports<'p> {
     /// The file system clock: `CLOCK_REALTIME_COARSE`, by which the kernel stamps `ctime`.
     pub clock: &'p dyn Fn() -> Time,
     /// Ends the build early.
-    pub interrupt: &'p Interrupt,
+    pub interrupt: &'p Arc<Interrupt>,
 }
 
 /// Where a build takes place.

@@ -1,5 +1,6 @@
 //! Where the files of each stage are.
 
+use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -19,6 +20,8 @@ use crate::request::{Afterwards, Ground};
 #[derive(Debug)]
 pub struct Roots<'g> {
     ground: &'g Ground<'g>,
+    /// Locked as long as this value lives.
+    _lock: File,
 }
 
 /// A root could not be made ready or left behind.
@@ -27,6 +30,8 @@ pub struct Roots<'g> {
 pub enum RootsError {
     #[error("cannot prepare the builder's directory `{}`", path.display())]
     Prepare { path: PathBuf, source: io::Error },
+    #[error("another build is under way in `{}`", path.display())]
+    Busy { path: PathBuf },
     #[error("cannot open the root of {stage}")]
     Open { stage: StageId, source: OpenRootError },
     #[error("cannot open `{}`", path.display())]
@@ -45,8 +50,34 @@ pub enum RootsError {
     ProtectedRoot { path: PathBuf },
 }
 
+impl RootsError {
+    /// What the user can do about it, if there is something they can do.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Vacate { source } | Self::Keep { source, .. } => source.hint(),
+            Self::Clear { source, .. } | Self::Restore { source } | Self::Tidy { source } => {
+                source.hint()
+            }
+            Self::Prepare { source, .. } => match source.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                    Some("free space, or give the builder a larger volume")
+                }
+                _ => None,
+            },
+            Self::Busy { .. } => Some("wait for it, or use another container"),
+            Self::ProtectedRoot { .. } => {
+                Some("give the context and the outputs directories of their own")
+            }
+            Self::Open { .. } | Self::OpenOther { .. } => None,
+        }
+    }
+}
+
 /// The directories beneath the builder's own that one build uses and removes again.
 const WORK: [&str; 5] = ["stages", "images", "layers", "blobs", "displaced"];
+
+/// Two builds in one container would empty each other's root.
+const LOCK: &str = "lock";
 
 /// Where the files are that were in `/` before a build in place.
 const ORIGINAL: &str = "original";
@@ -55,10 +86,19 @@ const ORIGINAL: &str = "original";
 impl<'g> Roots<'g> {
     /// Makes the builder's directory ready, and `/` empty if the build takes place there.
     pub fn prepare(ground: &'g Ground<'g>) -> Result<Self, RootsError> {
-        let roots = Self { ground };
         let prepare = |path: &Path, source| RootsError::Prepare { path: path.into(), source };
         std::fs::create_dir_all(&ground.builder_dir)
             .map_err(|source| prepare(&ground.builder_dir, source))?;
+        let path = ground.builder_dir.join(LOCK);
+        let lock = File::create(&path).map_err(|source| prepare(&path, source))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(RootsError::Busy { path: ground.builder_dir.clone() });
+            }
+            Err(TryLockError::Error(source)) => return Err(prepare(&path, source)),
+        }
+        let roots = Self { ground, _lock: lock };
         roots.remove_work()?;
         for name in WORK {
             let path = ground.builder_dir.join(name);

@@ -15,6 +15,7 @@ use ebiko_rootfs::{Root, RootPath, Time};
 use ebiko_snapshot::{AdvanceOptions, Changeset, IgnoreSet, Snapshot};
 
 use crate::bases::ResolvedBases;
+use crate::blobs::interruptible;
 use crate::failure::{BuildError, StepFailure};
 use crate::request::{BuildRequest, Layering, PlatformChoice, Ports};
 use crate::roots::Roots;
@@ -92,17 +93,24 @@ impl<'a> Workshop<'a> {
                 line: step.line,
                 text: &step.text,
             });
-            let touched = self.perform(step, &root).map_err(|source| BuildError::Step {
+            let request = self.request;
+            let failed = |source: StepFailure, location| BuildError::Step {
                 step: number,
                 text: step.text.clone(),
-                location: self.location(step),
+                location,
                 source: Box::new(source),
-            })?;
+            };
+            let touched = self
+                .perform(step, &root)
+                .map_err(|source| failed(source, request.location(step.line)))?;
             if let Some(edit) = &step.edit {
                 image = image.edit(edit);
             }
+            let recorded = self.record(stage, index, touched, &root, &mut seen, image);
             let outcome;
-            (image, outcome) = self.record(stage, index, touched, &root, &mut seen, image)?;
+            (image, outcome) = recorded.map_err(|error| {
+                failed(StepFailure::recording(error), request.location(step.line))
+            })?;
             self.ports.observer.event(Event::StepFinished { outcome });
         }
         for edit in &stage.final_edits {
@@ -117,7 +125,8 @@ impl<'a> Workshop<'a> {
     /// The image of the target.
     pub(crate) fn close(mut self) -> Result<Image, BuildError> {
         let target = self.plan.target;
-        self.built.remove(&target).ok_or(BuildError::NotBuilt { stage: target })
+        let image = self.built.remove(&target).ok_or(BuildError::NotBuilt { stage: target })?;
+        Ok(image.with_blobs(|layer| interruptible(&layer.blob, self.ports.interrupt)))
     }
 
     fn position(&self, stage: &StagePlan) -> Position {
@@ -199,6 +208,7 @@ impl<'a> Workshop<'a> {
         // before it, and what it wrote there must find its way to the image after it.
         root.settle().map_err(|source| StepFailure::Settle { source })?;
         let touched = ebiko_exec::perform(action, &site)?;
+        root.check_mounts().map_err(|source| StepFailure::Mounts { source })?;
         root.settle().map_err(|source| StepFailure::Settle { source })?;
         Ok(Some(touched))
     }
@@ -296,15 +306,6 @@ impl<'a> Workshop<'a> {
             Roots::discard(stage.id, &root)?;
         }
         Ok(())
-    }
-
-    /// Where a step stands, and the line as it is written.
-    fn location(&self, step: &Step) -> String {
-        let name = &self.request.dockerfile_name;
-        let text = String::from_utf8_lossy(&self.request.dockerfile);
-        let index = usize::try_from(step.line).unwrap_or(usize::MAX).saturating_sub(1);
-        let line = text.lines().nth(index).unwrap_or_default().trim_end();
-        format!("at {name}:{}\n{:>4} | {line}", step.line, step.line)
     }
 
     /// Whether the next stage, and nobody else, wants the files of this one.

@@ -1,10 +1,10 @@
 //! Performs one `RUN` in a directory, in a private root.
 //!
 //! ```text
-//! perform [--user USER] [--cwd PATH] [--env NAME=VALUE]... ROOT COMMAND [ARGUMENT]...
+//! perform [--user USER] [--cwd PATH] [--env NAME=VALUE]... [--protect PATH]... ROOT COMMAND [ARGUMENT]...
 //! ```
 //!
-//! Prints the output of the command, then what failed and what can be done about it. Exits as the
+//! A protected path is one that belongs to the builder, as in a container. Prints the output of the command, then what failed and what can be done about it. Exits as the
 //! command did.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "an example is a program")]
@@ -74,11 +74,13 @@ fn inside(place: &Place) -> Result<ExitCode, Box<dyn Error>> {
         work_dir: "/".to_owned(),
     };
     let mut host_path = String::new();
+    let mut options = RootOptions::default();
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().unwrap_or_default();
         match argument.as_str() {
             "--user" => action.user = value(),
+            "--protect" => options.protected.push(RootPath::parse(value().as_bytes())?),
             "--cwd" => action.work_dir = value(),
             "--env" => {
                 let value = value();
@@ -91,7 +93,7 @@ fn inside(place: &Place) -> Result<ExitCode, Box<dyn Error>> {
             }
         }
     }
-    let root = Root::open(Path::new(&host_path), RootOptions::default())?;
+    let root = Root::open(Path::new(&host_path), options)?;
     let site = Site {
         root: &root,
         context: &Context::open(Path::new(&host_path), None)?,

@@ -7,7 +7,7 @@ use std::fmt;
 use ebiko_oci::Event;
 use ebiko_plan::RunAction;
 use ebiko_rootfs::{Root, RootPath, RootPathError};
-use ebiko_rootless::{Guest, Outcome, RunError};
+use ebiko_rootless::{Guest, IdMapping, Outcome, Place, RunError};
 use nix::sys::signal::Signal;
 
 use crate::account::{self, AccountError, Owner};
@@ -19,9 +19,16 @@ use crate::{ExecError, Site, Touched};
 #[expect(missing_docs, reason = "the messages are the documentation")]
 pub enum CommandError {
     #[error("the command exited with status {status}")]
-    Exited { status: i32 },
+    Exited { status: i32, ids: IdMapping },
     #[error("the command was ended by signal {signal} ({})", signal_name(*signal))]
     Signalled { signal: i32 },
+    #[error("the command killed the init process of its step, and with it the step")]
+    InitKilled,
+    #[error(
+        "the working directory `/{path}` is a mount point of the container (or belongs to the builder), \
+         and what the command does there would not be part of the image"
+    )]
+    WorkDirProtected { path: RootPath },
     #[error(transparent)]
     Account(#[from] AccountError),
     #[error("the working directory `{path}` cannot be used")]
@@ -64,11 +71,23 @@ impl CommandError {
     pub fn hint(&self) -> Option<String> {
         match self {
             // A shell passes the signal of what it ran on as 128 plus its number.
-            Self::Exited { status: 137 } | Self::Signalled { signal: SIGKILL } => Some(
+            Self::Exited { status: 137, .. } | Self::Signalled { signal: SIGKILL } => Some(
                 "signal 9 is how the kernel ends a process when memory runs out: give the container, or the command, more memory"
                     .to_owned(),
             ),
-            Self::Exited { .. } | Self::Signalled { .. } => None,
+            // Only the command knows why it failed, but this is the usual reason where ids are missing.
+            Self::Exited { ids, .. } => ids.hint().map(|hint| {
+                format!("if it failed to change an owner or to become another user: {hint}")
+            }),
+            Self::Signalled { .. } => None,
+            Self::InitKilled => Some(
+                "the parent of the command (`$PPID` of a shell) watches over it and must not be killed"
+                    .to_owned(),
+            ),
+            Self::WorkDirProtected { .. } => Some(
+                "mount the build context somewhere else and say so with `--context`, or use another WORKDIR"
+                    .to_owned(),
+            ),
             Self::Account(error) => error.hint().map(str::to_owned),
             Self::WorkDir { source, .. } => match source {
                 CommandDirError::Path(_) => None,
@@ -88,8 +107,7 @@ fn signal_name(signal: i32) -> &'static str {
 pub(crate) fn perform(action: &RunAction, site: &Site<'_>) -> Result<Touched, ExecError> {
     let account = account::account(site.root, &action.user).map_err(CommandError::Account)?;
     let owner = Owner { uid: account.credentials.uid, gid: account.credentials.gid };
-    let work_dir = work_dir(site.root, &action.work_dir, owner)
-        .map_err(|source| CommandError::WorkDir { path: action.work_dir.clone(), source })?;
+    let work_dir = work_dir(site.root, &action.work_dir, owner)?;
     let mut env = action.env.clone();
     if !env.iter().any(|(name, _)| name == "HOME") {
         env.push(("HOME".to_owned(), account.home));
@@ -106,8 +124,15 @@ pub(crate) fn perform(action: &RunAction, site: &Site<'_>) -> Result<Touched, Ex
     });
     match outcome {
         Ok(Outcome::Exited(0)) => Ok(Touched::Everything),
-        Ok(Outcome::Exited(status)) => Err(CommandError::Exited { status }.into()),
+        Ok(Outcome::Exited(status)) => {
+            let ids = match site.place {
+                Place::InPlace => IdMapping::Complete,
+                Place::Private(private) => private.ids,
+            };
+            Err(CommandError::Exited { status, ids }.into())
+        }
         Ok(Outcome::Signalled(signal)) => Err(CommandError::Signalled { signal }.into()),
+        Ok(Outcome::InitKilled) => Err(CommandError::InitKilled.into()),
         Ok(Outcome::Interrupted(signal)) => Err(ExecError::Interrupted { signal }),
         Err(source) => {
             let known = source.hint(site.place).map(str::to_owned);
@@ -119,9 +144,55 @@ pub(crate) fn perform(action: &RunAction, site: &Site<'_>) -> Result<Touched, Ex
 
 /// The directory that a command starts in; made, with its parents, for whom it runs as, where it is
 /// missing.
-fn work_dir(root: &Root, path: &str, owner: Owner) -> Result<RootPath, CommandDirError> {
-    let path = RootPath::resolve(&RootPath::root(), path.as_bytes())?;
-    let path = directories::resolve(root, &path)?;
-    directories::make(root, &path, owner)?;
-    Ok(path)
+///
+/// Refused where it is not the image's: what earlier steps copied there is in the image but not where
+/// the command would look for it, and what the command would write there is in no image.
+fn work_dir(root: &Root, path: &str, owner: Owner) -> Result<RootPath, CommandError> {
+    let failed = |source: CommandDirError| CommandError::WorkDir { path: path.to_owned(), source };
+    let resolved = RootPath::resolve(&RootPath::root(), path.as_bytes())
+        .map_err(|error| failed(error.into()))?;
+    let resolved = directories::resolve(root, &resolved).map_err(|error| failed(error.into()))?;
+    if root.protects(&resolved).is_some() {
+        return Err(CommandError::WorkDirProtected { path: resolved });
+    }
+    directories::make(root, &resolved, owner).map_err(|error| failed(error.into()))?;
+    Ok(resolved)
+}
+
+#[cfg(test)]
+mod tests {
+    use ebiko_rootfs::RootOptions;
+
+    use super::*;
+
+    #[test]
+    fn a_killed_init_is_not_taken_for_a_lack_of_memory() {
+        let error = CommandError::InitKilled;
+        assert_eq!(
+            error.to_string(),
+            "the command killed the init process of its step, and with it the step"
+        );
+        let hint = error.hint().unwrap();
+        assert!(hint.contains("$PPID") && !hint.contains("memory"), "{hint}");
+        assert_eq!(ExecError::from(error).exit_status(), Some(137));
+        let hint = CommandError::Signalled { signal: 9 }.hint().unwrap();
+        assert!(hint.contains("memory"), "{hint}");
+    }
+
+    #[test]
+    fn a_protected_working_directory_is_refused_and_nothing_is_made() {
+        let directory = tempfile::tempdir().unwrap();
+        let options = RootOptions {
+            protected: vec![RootPath::parse(b"workspace").unwrap()],
+            ..RootOptions::default()
+        };
+        let root = Root::open(directory.path(), options).unwrap();
+        let owner = Owner { uid: 0, gid: 0 };
+        let error = work_dir(&root, "/workspace/./new", owner).unwrap_err();
+        assert!(
+            matches!(&error, CommandError::WorkDirProtected { path } if path.to_string() == "workspace/new"),
+            "{error}"
+        );
+        assert_eq!(work_dir(&root, "/work", owner).unwrap().to_string(), "work");
+    }
 }

@@ -92,6 +92,8 @@ impl ExecError {
             Self::Command(CommandError::Exited { status, .. }) => Some(*status),
             Self::Command(CommandError::Signalled { signal, .. })
             | Self::Interrupted { signal } => Some(128 + signal),
+            // The whole step was.
+            Self::Command(CommandError::InitKilled) => Some(137),
             _ => None,
         }
     }

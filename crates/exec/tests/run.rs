@@ -38,11 +38,18 @@ fn busybox_root() -> TempDir {
     directory
 }
 
+fn example() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    test.ancestors().nth(2).unwrap().join("examples/perform")
+}
+
 /// Runs a command in `root`; its output, the failure, and the exit status.
 fn run(root: &TempDir, arguments: &[&str], command: &[&str]) -> String {
-    let test = std::env::current_exe().unwrap();
-    let example: PathBuf = test.ancestors().nth(2).unwrap().join("examples/perform");
-    let output = Command::new(example)
+    finish(&mut Command::new(example()), root, arguments, command)
+}
+
+fn finish(program: &mut Command, root: &TempDir, arguments: &[&str], command: &[&str]) -> String {
+    let output = program
         .env("CANARY", "of the builder")
         .args(["--env", "PATH=/usr/bin:/bin"])
         .args(arguments)
@@ -121,6 +128,49 @@ fn privileged_the_status_of_the_command_is_the_status_of_the_step() {
          hint: signal 9 is how the kernel ends a process when memory runs out: \
          give the container, or the command, more memory\n137",
     );
+}
+
+#[test]
+fn privileged_a_command_that_fails_where_ids_are_missing_is_told_so() {
+    let root = busybox_root();
+    // A user namespace whose only id is root's.
+    let run = |script: &str| {
+        let mut program = Command::new("unshare");
+        program.arg("--map-root-user").arg(example());
+        finish(&mut program, &root, &[], &["sh", "-c", script])
+    };
+    assert_eq!(
+        run("exit 42"),
+        "error: the command exited with status 42\n\
+         hint: if it failed to change an owner or to become another user: \
+         only one user id is available here, because the user namespace around the program has no more\n42"
+    );
+    assert_eq!(run("exit 0"), "0");
+}
+
+#[test]
+fn privileged_a_working_directory_that_is_not_the_images_is_refused_before_the_command() {
+    let root = busybox_root();
+    symlink("workspace/src", root.path().join("link")).unwrap();
+    fs::create_dir_all(root.path().join("workspace/src")).unwrap();
+    for (work_dir, refused) in [
+        ("/workspace", "/workspace"),
+        ("/workspace/src/new", "/workspace/src/new"),
+        ("/link", "/workspace/src"),
+    ] {
+        assert_eq!(
+            run(&root, &["--protect", "workspace", "--cwd", work_dir], &["echo", "ran"]),
+            format!(
+                "error: the working directory `{refused}` is a mount point of the container (or belongs to the builder), \
+                 and what the command does there would not be part of the image\n\
+                 hint: mount the build context somewhere else and say so with `--context`, or use another WORKDIR\n1"
+            )
+        );
+    }
+    assert!(!root.path().join("workspace/src/new").exists());
+    let beside = ["--protect", "workspace", "--cwd", "/workspaces"];
+    assert_eq!(run(&root, &beside, &["echo", "ran"]), "ran\n0");
+    assert_eq!(run(&root, &["--cwd", "/workspace"], &["echo", "ran"]), "ran\n0");
 }
 
 #[test]

@@ -62,6 +62,22 @@ pub(crate) enum CopySource {
 }
 
 impl StageGraph {
+    /// The first line that names `image`, in a `FROM` or a `COPY --from`; `None` where only a trigger of a base does.
+    pub fn line_naming(&self, image: &BaseReference) -> Option<u32> {
+        self.nodes.iter().find_map(|node| {
+            if matches!(&node.base, NodeBase::Image(base) if *base == image.reference) {
+                return Some(*node.from.lines.start());
+            }
+            let names = |instruction: &&Instruction| {
+                matches!(
+                    self.copy_source(instruction),
+                    Ok(Some(CopySource::Image(from))) if from == image.reference
+                )
+            };
+            node.instructions.iter().find(names).map(|instruction| *instruction.lines.start())
+        })
+    }
+
     /// Resolves the names that stages use for one another and picks the target.
     ///
     /// # Errors

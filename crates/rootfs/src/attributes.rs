@@ -13,8 +13,8 @@ use std::io;
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, Statx, StatxFlags, StatxTimestamp, Timespec, Timestamps,
-    Uid, chownat, openat, statx, utimensat,
+    AtFlags, FileType, Gid, Mode, OFlags, Statx, StatxAttributes, StatxFlags, StatxTimestamp,
+    Timespec, Timestamps, Uid, chownat, openat, statx, utimensat,
 };
 use rustix::io::Errno;
 use rustix::thread::CapabilitySet;
@@ -95,6 +95,8 @@ pub(crate) struct Looked {
     pub(crate) seen: Metadata,
     pub(crate) disk: Metadata,
     pub(crate) key: InodeKey,
+    /// Whether something is mounted here, as far as the kernel says (Linux 5.8).
+    pub(crate) is_mount_point: bool,
 }
 
 impl Inodes {
@@ -119,7 +121,8 @@ impl Inodes {
             seen.gid = if disk.gid == gid { 0 } else { disk.gid };
         }
         self.table.overlay(key, &disk, &mut seen);
-        Ok(Looked { seen, disk, key })
+        let is_mount_point = raw.stx_attributes.contains(StatxAttributes::MOUNT_ROOT);
+        Ok(Looked { seen, disk, key, is_mount_point })
     }
 
     pub(crate) fn look_at(&self, handle: &Handle<'_>) -> Result<Looked, Errno> {

@@ -101,7 +101,11 @@ impl<'r> Directory<'r> {
             {
                 continue;
             }
-            match self.root.inodes.look(self.fd.as_fd(), name) {
+            let looked = self.root.inodes.look(self.fd.as_fd(), name).and_then(|looked| {
+                self.root.refuse_unknown_mount(&looked)?;
+                Ok(looked)
+            });
+            match looked {
                 Ok(looked) => visit(name.to_bytes(), looked.seen),
                 Err(Errno::NOENT) => {}
                 Err(error) => {

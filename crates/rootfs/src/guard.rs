@@ -12,7 +12,7 @@
 //! image's file is displaced and wins; `settle.rs` keeps the directory and the link's target together.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::path::{Path, PathBuf};
 use std::sync::{OnceLock, PoisonError, RwLock};
 
@@ -56,8 +56,16 @@ pub(crate) struct Guard {
 struct Wishes {
     claimed: BTreeSet<RootPath>,
     overridden: BTreeSet<RootPath>,
-    /// The links that [`Root::settle`](crate::Root::settle) made in overridden scaffolds.
-    mirrored: BTreeMap<RootPath, BTreeSet<CString>>,
+    /// The links that [`Root::settle`](crate::Root::settle) made, by the real directory that they are in: an
+    /// overridden scaffold or a scaffold beneath one.
+    mirrored: BTreeMap<RootPath, Mirror>,
+}
+
+/// Links in one directory that lead to the files of the same names in another.
+#[derive(Debug, Clone)]
+pub(crate) struct Mirror {
+    pub(crate) target: RootPath,
+    pub(crate) names: BTreeSet<CString>,
 }
 
 /// The tree that holds displaced files; removed with the guard.
@@ -156,14 +164,30 @@ impl Guard {
         wishes.overridden.iter().cloned().collect()
     }
 
-    pub(crate) fn mirrored(&self, scaffold: &RootPath) -> BTreeSet<CString> {
+    /// The directories at and beneath a scaffold that have links in them.
+    pub(crate) fn mirrored(&self, scaffold: &RootPath) -> Vec<(RootPath, Mirror)> {
         let wishes = self.wishes.read().unwrap_or_else(PoisonError::into_inner);
-        wishes.mirrored.get(scaffold).cloned().unwrap_or_default()
+        let beneath = wishes.mirrored.range(scaffold..);
+        beneath
+            .take_while(|(path, _)| path.starts_with(scaffold))
+            .map(|(path, mirror)| (path.clone(), mirror.clone()))
+            .collect()
     }
 
-    pub(crate) fn set_mirrored(&self, scaffold: &RootPath, names: BTreeSet<CString>) {
+    pub(crate) fn add_mirrored(&self, directory: &RootPath, target: &RootPath, name: CString) {
         let mut wishes = self.wishes.write().unwrap_or_else(PoisonError::into_inner);
-        wishes.mirrored.insert(scaffold.clone(), names);
+        let new = || Mirror { target: target.clone(), names: BTreeSet::new() };
+        wishes.mirrored.entry(directory.clone()).or_insert_with(new).names.insert(name);
+    }
+
+    pub(crate) fn forget_mirrored(&self, directory: &RootPath, name: &CStr) {
+        let mut wishes = self.wishes.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(mirror) = wishes.mirrored.get_mut(directory) {
+            mirror.names.remove(name);
+            if mirror.names.is_empty() {
+                wishes.mirrored.remove(directory);
+            }
+        }
     }
 
     /// The names in the scaffold `directory` whose image's file, if there is one, is in the shadow tree.

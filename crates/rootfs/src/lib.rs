@@ -11,7 +11,8 @@
 //! - No path leads out of the root. Links are followed as in a chroot, and the last component only where a
 //!   method says so.
 //! - Mount points and the builder's own directory are neither changed nor shown. What an image wants in
-//!   their place is kept beside the root and is shown there.
+//!   their place is kept beside the root and is shown there. A command that runs in the root can move a mount;
+//!   [`Root::check_mounts`] notices.
 //! - Owners, modes, device nodes and extended attributes read back as they were set, also where the process
 //!   lacks the right to set them on disk.
 //! - Lists are sorted by name, byte by byte.
@@ -52,6 +53,7 @@ pub use create::Existing;
 pub use directory::{Directory, DirectoryEntry};
 pub use guard::Protection;
 pub use metadata::{Attributes, DeviceNumber, Kind, Metadata, Time, Xattrs};
+pub use mounts::MountsError;
 pub use move_out::MoveOutError;
 pub use operation::{Operation, RootError};
 pub use path::{RootPath, RootPathError};

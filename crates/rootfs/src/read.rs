@@ -7,6 +7,7 @@ use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, fstat, openat, readlinkat};
 use rustix::io::Errno;
 
+use crate::attributes::Looked;
 use crate::guard::Standing;
 use crate::resolve::Spot;
 use crate::{
@@ -100,10 +101,22 @@ impl Root {
 
     pub(crate) fn metadata_at(&self, spot: &Spot<'_>) -> Result<Metadata, Errno> {
         let looked = self.inodes.look(spot.dir.as_fd(), &spot.name)?;
+        if !spot.path.is_root() {
+            self.refuse_unknown_mount(&looked)?;
+        }
         if spot.standing == Standing::Scaffold && !self.shows_scaffold(&spot.path)? {
             return Err(Errno::NOENT);
         }
         Ok(looked.seen)
+    }
+
+    /// `EBUSY` where something is mounted on a file that passes for the image's. What is mounted at a known place
+    /// is displaced and never looked at, so this mount was made or moved there since the root was opened.
+    pub(crate) fn refuse_unknown_mount(&self, looked: &Looked) -> Result<(), Errno> {
+        if looked.is_mount_point && !self.guard.is_trivial() {
+            return Err(Errno::BUSY);
+        }
+        Ok(())
     }
 
     pub(crate) fn xattrs_at(&self, spot: &Spot<'_>) -> Result<Xattrs, Errno> {

@@ -13,9 +13,10 @@ use rustix::io::Errno;
 
 use crate::attributes::{Inodes, Privileges};
 use crate::guard::Guard;
+use crate::mounts::{self, Mount};
 use crate::operation::Operation;
 use crate::resolve::{Purpose, Resolution, Spot};
-use crate::{Protection, RootError, RootPath, mounts};
+use crate::{MountsError, Protection, RootError, RootPath};
 
 /// A directory and everything beneath it; the only way to touch it.
 ///
@@ -32,6 +33,8 @@ pub struct Root {
     pub(crate) resolution: Resolution,
     access: Access,
     host: PathBuf,
+    /// As they were when the root was opened.
+    mounts: Vec<Mount>,
 }
 
 /// What in a root is not the image's.
@@ -111,6 +114,7 @@ impl Root {
             resolution,
             access: Access::ReadOnly,
             host,
+            mounts: Vec::new(),
         })
     }
 
@@ -127,9 +131,10 @@ impl Root {
             .map_err(|source| OpenRootError::Mounts { path: host.clone(), source })?;
         let privileges = Privileges::of_this_thread()
             .map_err(|source| OpenRootError::Capabilities { source })?;
-        let guard = Guard::new(options.protected, mounts, options.displaced_store);
+        let points = mounts.iter().map(|mount| mount.point.clone());
+        let guard = Guard::new(options.protected, points, options.displaced_store);
         let inodes = Arc::new(Inodes::new(privileges));
-        Ok(Self { dir, guard, inodes, resolution, access: Access::Build, host })
+        Ok(Self { dir, guard, inodes, resolution, access: Access::Build, host, mounts })
     }
 
     /// The root that this one is moved out to: a new directory without mounts, for the same inodes.
@@ -141,6 +146,7 @@ impl Root {
             resolution: self.resolution,
             access: Access::Build,
             host,
+            mounts: Vec::new(),
         }
     }
 
@@ -157,6 +163,27 @@ impl Root {
     /// Whether something protected lies beneath `path`, which therefore cannot go away.
     pub fn holds_protected(&self, path: &RootPath) -> bool {
         self.guard.holds_protected(path)
+    }
+
+    /// Checks that what was mounted beneath the root when it was opened is mounted at the same places, and nothing
+    /// else is, except inside of what is protected. To be called after a command ran in the root and before
+    /// anything else is done with it, [`Root::settle`] included.
+    ///
+    /// Linux lets a process rename a directory that holds a mount point, and the mount travels with it. Its files
+    /// are protected at the place where they were found, so at the new one they would become the image's.
+    /// This reads one file of the kernel; for a root without mounts, or one that is only read, it does nothing.
+    ///
+    /// # Errors
+    ///
+    /// Nothing is undone. The root must not be recorded or moved out any more, because mounted files would go with
+    /// it; clearing it fails with `EBUSY` where the mount is now.
+    pub fn check_mounts(&self) -> Result<(), MountsError> {
+        if self.mounts.is_empty() {
+            return Ok(());
+        }
+        let now = mounts::beneath(&self.host)
+            .map_err(|source| MountsError::Read { path: self.host.clone(), source })?;
+        mounts::compare(&self.mounts, &now, |path| self.guard.protects(path).is_some())
     }
 
     /// Where a file is, to look at it.

@@ -12,9 +12,9 @@
 use std::ffi::{CStr, CString};
 use std::os::fd::RawFd;
 
-use crate::capabilities;
 use crate::message::{Failed, Message};
-use crate::mounts::Step;
+use crate::mounts::{Step, mount};
+use crate::{capabilities, landlock, signals};
 
 /// All that the two processes need.
 #[derive(Debug)]
@@ -120,6 +120,31 @@ unsafe fn fork(namespaces: libc::c_int) -> Result<libc::pid_t, i32> {
     check(result).map(|pid| pid as libc::pid_t)
 }
 
+/// Whether a process that this one starts could have a user namespace of its own, in which it would
+/// have every capability. Asks the kernel by trying. Async-signal-safe.
+///
+/// # Errors
+///
+/// Fails where the kernel does not answer, as when there are too many processes.
+#[expect(unsafe_code, reason = "see the module")]
+pub(crate) fn can_make_user_namespace() -> Result<bool, i32> {
+    // SAFETY: the child does nothing but end.
+    let pid = match unsafe { fork(libc::CLONE_NEWUSER) } {
+        Ok(0) => exit(0),
+        Ok(pid) => pid,
+        // The limit; the rights or a filter; a kernel without user namespaces.
+        Err(libc::ENOSPC | libc::EUSERS | libc::EPERM | libc::EINVAL | libc::ENOSYS) => {
+            return Ok(false);
+        }
+        Err(error) => return Err(error),
+    };
+    // SAFETY: the kernel is given no memory to write to.
+    while unsafe { libc::waitpid(pid, std::ptr::null_mut(), libc::__WALL) } == -1
+        && errno() == libc::EINTR
+    {}
+    Ok(true)
+}
+
 /// Process 1 of a private root's process namespace; in place, the reaper of the step's orphans.
 #[expect(unsafe_code, reason = "see the module")]
 fn init(prepared: &Prepared) -> ! {
@@ -140,16 +165,14 @@ fn init(prepared: &Prepared) -> ! {
             std::ptr::write_bytes(std::ptr::with_exposed_provenance_mut::<u8>(start), 0, length);
         }
     }
-    default_signals();
-    if let Some(entry) = &prepared.entry {
-        if let Err((what, error)) = enter(entry) {
-            fail(prepared, what, error);
-        }
-        if let Err(error) =
-            capabilities::limit_bounding_set().and_then(|()| capabilities::limit_current())
-        {
-            fail(prepared, Failed::Capabilities, error);
-        }
+    signals::default_actions();
+    // In place the guest may send signals to the init, of which none but KILL and STOP shall have an
+    // effect: a script that does `kill $PPID` must not end all of its step.
+    signals::set_mask(u64::MAX);
+    if let Some(entry) = &prepared.entry
+        && let Err((what, error)) = enter(entry).and_then(|()| confine())
+    {
+        fail(prepared, what, error);
     }
     // SAFETY: in the child nothing but `command` runs, which keeps to what this module promises and
     // does not return.
@@ -176,10 +199,29 @@ fn init(prepared: &Prepared) -> ! {
     }
 }
 
+/// Takes away what a guest of a private root shall not have.
+#[expect(unsafe_code, reason = "see the module")]
+fn confine() -> Result<(), (Failed, i32)> {
+    // Where the host's control groups begin is not the guest's business; kernels before 4.6 have no
+    // such namespace. SAFETY: takes no memory of this program.
+    unsafe { libc::unshare(libc::CLONE_NEWCGROUP) };
+    // Needs a capability that is gone after the next step.
+    landlock::scope_abstract_sockets().map_err(|error| (Failed::Landlock, error))?;
+    capabilities::limit_bounding_set()
+        .and_then(|()| capabilities::limit_current())
+        .map_err(|error| (Failed::Capabilities, error))?;
+    // `enter_private` has seen to this. It is asked again because the answer can be another one in
+    // another root, and because all that was taken away could be had back otherwise.
+    match can_make_user_namespace() {
+        Ok(false) => Ok(()),
+        Ok(true) => Err((Failed::UserNamespaces, libc::EPERM)),
+        Err(error) => Err((Failed::UserNamespaces, error)),
+    }
+}
+
 /// Makes the private root and goes into it.
 #[expect(unsafe_code, reason = "see the module")]
 fn enter(entry: &RootEntry) -> Result<(), (Failed, i32)> {
-    use crate::mounts::mount;
     let root = entry.path.as_c_str();
     // SAFETY: takes no memory of this program.
     unsafe { libc::umask(0) };
@@ -203,6 +245,7 @@ fn enter(entry: &RootEntry) -> Result<(), (Failed, i32)> {
         let number = u32::try_from(number).unwrap_or(u32::MAX);
         step.perform().map_err(|error| (Failed::Mount(number), error))?;
     }
+    leave_chroot()?;
     // The old root goes on top of the new one and is then taken off, which needs no directory to
     // put it. SAFETY: the pointers are C strings.
     unsafe {
@@ -212,6 +255,29 @@ fn enter(entry: &RootEntry) -> Result<(), (Failed, i32)> {
             .map(drop)
             .map_err(|error| (Failed::EnterRoot, error))
     }
+}
+
+/// Makes `/` the root of the mount namespace, and stays in the working directory.
+///
+/// They differ where the builder was started in a `chroot`. What would be exchanged then is only
+/// that, and a guest that may itself call `chroot` could walk out of it to the machine's files.
+/// Entering the namespace in which the process is already is what puts its root back.
+#[expect(unsafe_code, reason = "see the module")]
+fn leave_chroot() -> Result<(), (Failed, i32)> {
+    let flags = libc::O_RDONLY | libc::O_CLOEXEC;
+    // SAFETY: the pointers are C strings. The descriptors are closed at exec, and by the init.
+    unsafe {
+        let here = libc::open(c".".as_ptr(), flags | libc::O_PATH | libc::O_DIRECTORY);
+        let namespace = libc::open(c"/proc/self/ns/mnt".as_ptr(), flags);
+        check(here)
+            .and_then(|_| check(namespace))
+            .and_then(|_| check(libc::setns(namespace, libc::CLONE_NEWNS)))
+            .and_then(|_| check(libc::fchdir(here)))
+            .map_err(|error| (Failed::EnterRoot, error))?;
+    }
+    // What lies around the `chroot` was not made private before.
+    mount(None, c"/", None, libc::MS_REC | libc::MS_PRIVATE, None)
+        .map_err(|error| (Failed::EnterRoot, error))
 }
 
 /// Becomes the guest's program.
@@ -258,6 +324,7 @@ fn command(prepared: &Prepared) -> ! {
     // SAFETY: takes no memory of this program. The kernel forgets the wish when the user changes.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) };
     close_on_exec();
+    signals::set_mask(0);
     let error = execute(prepared);
     fail(prepared, Failed::Execute, error)
 }
@@ -346,38 +413,6 @@ fn execute(prepared: &Prepared) -> i32 {
         }
     }
     last
-}
-
-/// Puts every signal back to what a new process expects.
-///
-/// The system call itself, because the library keeps two signals for itself and leaves them ignored
-/// if they were.
-#[expect(unsafe_code, reason = "see the module")]
-fn default_signals() {
-    // The kernel's `struct sigaction` with the default action, no flag and an empty mask is all
-    // zeros, whatever its layout, and no larger than this.
-    let default = [0_u64; 8];
-    let set_size = size_of::<u64>();
-    // SAFETY: the buffers are at least as large as what the kernel reads.
-    unsafe {
-        for signal in 1..=64 {
-            // Two cannot be changed.
-            libc::syscall(
-                libc::SYS_rt_sigaction,
-                signal,
-                default.as_ptr(),
-                std::ptr::null_mut::<u64>(),
-                set_size,
-            );
-        }
-        libc::syscall(
-            libc::SYS_rt_sigprocmask,
-            libc::SIG_SETMASK,
-            default.as_ptr(),
-            std::ptr::null_mut::<u64>(),
-            set_size,
-        );
-    }
 }
 
 const CLOSE_RANGE_CLOEXEC: libc::c_uint = 4;

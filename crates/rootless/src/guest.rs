@@ -77,8 +77,12 @@ pub enum GuestStage {
     EnterRoot,
     #[error("`{path}` could not be mounted")]
     Mount { path: String },
+    #[error("abstract unix sockets of others could not be put out of reach")]
+    AbstractSockets,
     #[error("the capabilities could not be reduced")]
     Capabilities,
+    #[error("it could make a user namespace and have all capabilities in it")]
+    UserNamespaces,
     #[error("the streams could not be set up")]
     Streams,
     #[error("the working directory `{path}` could not be entered")]
@@ -111,6 +115,10 @@ impl RunError {
                     "to run commands as this user the container itself must run as root, with the capabilities SETUID and SETGID",
                 ),
             },
+            (Self::Start { stage: GuestStage::UserNamespaces, .. }, _) => Some(
+                "the program was refused a user namespace, as in a `chroot`, and the command would not be: \
+                 build outside of the `chroot`, or with the executor image",
+            ),
             (Self::Leftovers { .. }, Place::InPlace) => {
                 Some("the container needs the capability KILL to end processes of other users")
             }
@@ -293,7 +301,9 @@ fn stage(failed: Failed, guest: &Guest<'_>, prepared: &Prepared) -> GuestStage {
                 .and_then(|entry| entry.steps.get(usize::try_from(number).ok()?));
             GuestStage::Mount { path: step.map(mounts::Step::subject).unwrap_or_default() }
         }
+        Failed::Landlock => GuestStage::AbstractSockets,
         Failed::Capabilities => GuestStage::Capabilities,
+        Failed::UserNamespaces => GuestStage::UserNamespaces,
         Failed::Streams => GuestStage::Streams,
         Failed::WorkDir => GuestStage::WorkDir {
             path: format!("/{}", String::from_utf8_lossy(guest.work_dir.as_bytes())),

@@ -15,9 +15,11 @@
 //!   given, three descriptors, and nothing else of the program's.
 //! - When [`run`] returns without a [`RunError::Leftovers`], no process that the guest started is
 //!   alive.
-//! - In a private root the guest has at most Docker's default capabilities, cannot see other
-//!   processes, and sees no file of the host but a few devices, `/sys` (read-only), `resolv.conf`
-//!   and `hosts`.
+//! - In a private root the guest has at most Docker's default capabilities and cannot get others by
+//!   making a user namespace, cannot see other processes, and sees no file of the host but a few
+//!   devices, `/sys` (read-only), `resolv.conf` and `hosts`.
+//! - A guest of a private root uses the machine's network. On Linux 6.12 and later with Landlock it
+//!   cannot connect to abstract unix sockets of others; on other kernels it can.
 //!
 //! # Reading order
 //!
@@ -37,10 +39,12 @@ mod interrupt;
 mod capabilities;
 mod child;
 mod guest;
+mod landlock;
 mod message;
 mod mounts;
 mod protect;
 mod pump;
+mod signals;
 mod stubs;
 mod tree;
 

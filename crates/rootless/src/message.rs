@@ -7,7 +7,9 @@ pub(crate) enum Failed {
     /// The step of this number.
     Mount(u32),
     EnterRoot,
+    Landlock,
     Capabilities,
+    UserNamespaces,
     Fork,
     Streams,
     WorkDir,
@@ -46,6 +48,8 @@ impl Message {
             Self::Failed(Failed::Group, error) => (4, 7, error),
             Self::Failed(Failed::User, error) => (4, 8, error),
             Self::Failed(Failed::Execute, error) => (4, 9, error),
+            Self::Failed(Failed::Landlock, error) => (4, 10, error),
+            Self::Failed(Failed::UserNamespaces, error) => (4, 11, error),
         };
         let mut bytes = [0; MESSAGE_LENGTH];
         bytes[..4].copy_from_slice(&tag.to_ne_bytes());
@@ -76,6 +80,8 @@ impl Message {
             (4, 7) => failed(Failed::Group),
             (4, 8) => failed(Failed::User),
             (4, 9) => failed(Failed::Execute),
+            (4, 10) => failed(Failed::Landlock),
+            (4, 11) => failed(Failed::UserNamespaces),
             _ => None,
         }
     }
@@ -92,7 +98,9 @@ mod tests {
             Failed::Mount(0),
             Failed::Mount(u32::MAX),
             Failed::EnterRoot,
+            Failed::Landlock,
             Failed::Capabilities,
+            Failed::UserNamespaces,
             Failed::Fork,
             Failed::Streams,
             Failed::WorkDir,

@@ -47,6 +47,8 @@ pub(crate) enum Report {
     Ready,
     /// Setting them up was refused.
     MountRefused(i32),
+    /// New user namespaces could not be forbidden to guests.
+    LimitRefused(i32),
     /// The builder has exited.
     Exited(i32),
     /// A signal has ended the builder.
@@ -63,6 +65,7 @@ impl Report {
             Self::MountRefused(error) => (5, error),
             Self::Exited(status) => (6, status),
             Self::Signalled(signal) => (7, signal),
+            Self::LimitRefused(error) => (8, error),
         };
         (tag << 32 | u64::from(value.cast_unsigned())).to_be_bytes()
     }
@@ -79,6 +82,7 @@ impl Report {
             5 => Self::MountRefused(value),
             6 => Self::Exited(value),
             7 => Self::Signalled(value),
+            8 => Self::LimitRefused(value),
             _ => return None,
         })
     }
@@ -267,6 +271,13 @@ fn start(
                 return Err(refused(attempt, error));
             }
             Some(Report::MountRefused(error)) => return Err(refused(Attempt::Mount, error)),
+            Some(Report::LimitRefused(error)) => {
+                return Err(PrivateError {
+                    attempt: Attempt::Limit,
+                    obstacle: Some(Obstacle::NestedUserNamespaces),
+                    source: io::Error::from_raw_os_error(error),
+                });
+            }
             Some(Report::Builder(pid)) => builder = Some(Pid::from_raw(pid)),
             Some(Report::Ready) => ready = true,
             Some(Report::Exited(_) | Report::Signalled(_)) | None => {
@@ -344,6 +355,7 @@ mod tests {
             Report::Builder(i32::MAX),
             Report::Ready,
             Report::MountRefused(13),
+            Report::LimitRefused(30),
             Report::Exited(255),
             Report::Signalled(9),
         ] {

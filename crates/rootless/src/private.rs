@@ -13,6 +13,7 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
 use rustix::pipe::{PipeFlags, pipe_with};
 
+use crate::child;
 use crate::outer::{self, Ending, IdPlan, IdsGranted, Report};
 use crate::refusal::{Attempt, PrivateError};
 
@@ -111,10 +112,12 @@ const FILE_LIMIT: u64 = 1 << 20;
 /// `/etc/subgid` give; `search_path` (`$PATH`) is where `newuidmap` and `newgidmap` are looked for.
 /// Where there are none, 0 is the only id. Root also gets along without a user namespace.
 ///
+/// Afterwards neither the builder nor what it starts can make another user namespace.
+///
 /// # Errors
 ///
-/// Fails in the caller, with nothing changed, where namespaces are refused; see
-/// [`PrivateError::hint`].
+/// Fails in the caller, with nothing changed, where namespaces are refused, or where user namespaces
+/// cannot be forbidden to guests; see [`PrivateError::hint`].
 pub fn enter_private(search_path: &OsStr) -> Result<Entered, PrivateError> {
     refuse_threads()?;
     let plan = IdPlan::make(search_path);
@@ -178,7 +181,7 @@ fn become_builder(
     match forked {
         Ok(ForkResult::Child) => {
             drop(alive_to);
-            be_first(alive, &mut report);
+            be_first(alive, &mut report, with_user);
             signals.release();
             id_mapping(plan, granted)
         }
@@ -205,7 +208,7 @@ fn become_builder(
 }
 
 /// Sets up what process 1 of the new namespaces finds.
-fn be_first(alive: OwnedFd, report: &mut File) {
+fn be_first(alive: OwnedFd, report: &mut File, with_user: bool) {
     die_with_parent();
     if File::from(alive).read_exact(&mut [0]).is_err() {
         quit(1);
@@ -219,9 +222,28 @@ fn be_first(alive: OwnedFd, report: &mut File) {
     // partly covered the kernel refuses a new one; `/proc/self` is right in the old one too.
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     mount(Some("proc"), "/proc", Some("proc"), flags, None::<&str>).ok();
+    if let Err(error) = forbid_user_namespaces(with_user) {
+        leave(report, Report::LimitRefused(error));
+    }
     // A wish, not a need.
     nix::unistd::sethostname(HOST_NAME).ok();
     tell(report, Report::Ready);
+}
+
+/// Sees to it that no guest can make a user namespace: it would have in there all the capabilities
+/// that were taken from it, and where root's ids stand for themselves it could do with them what
+/// root can, such as mount the machine's control groups and change them.
+///
+/// The limit counts in the builder's own user namespace, `with_user`, and guests see `/proc/sys`
+/// read-only. Without such a namespace it would be the machine's; but then this user was refused a
+/// user namespace before, and all that is to be done is to make sure.
+#[expect(clippy::disallowed_methods, reason = "procfs is not below a root")]
+fn forbid_user_namespaces(with_user: bool) -> Result<(), i32> {
+    if with_user {
+        std::fs::write("/proc/sys/user/max_user_namespaces", "0")
+            .map_err(|error| error.raw_os_error().unwrap_or(libc::EIO))?;
+    }
+    if child::can_make_user_namespace()? { Err(libc::EPERM) } else { Ok(()) }
 }
 
 fn unshare_all(is_root: bool) -> Result<bool, Errno> {

@@ -30,6 +30,9 @@ pub enum Outcome {
     Exited(i32),
     /// By this signal, which was not the builder's.
     Signalled(i32),
+    /// It was ended together with its init, the process between it and the builder. In place a
+    /// command that runs as root can do that, with `kill -9 $PPID`.
+    InitKilled,
     /// It was killed because the builder was asked to stop by this signal.
     Interrupted(i32),
 }
@@ -136,7 +139,8 @@ impl Watch<'_> {
                 Message::Exited(status) => Some(Ok(Outcome::Exited(status))),
                 Message::Signalled(signal) => Some(Ok(Outcome::Signalled(signal))),
             },
-            // The init was killed; only that is known.
+            // The init was killed; only that is known. In a private root nobody inside can do it.
+            Ok(_) if self.in_place => Some(Ok(Outcome::InitKilled)),
             Ok(_) => Some(Ok(Outcome::Signalled(libc::SIGKILL))),
             Err(_) => None,
         }

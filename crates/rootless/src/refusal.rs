@@ -32,6 +32,8 @@ pub(crate) enum Attempt {
     Ids,
     #[error("mounting in the new namespaces was refused")]
     Mount,
+    #[error("user namespaces could not be forbidden to the commands that will run there")]
+    Limit,
     #[error("the process in the new namespaces ended before it was ready")]
     Ended,
 }
@@ -48,6 +50,9 @@ pub enum Obstacle {
     AppArmor,
     /// A seccomp filter is active, as in a container.
     Seccomp,
+    /// A command could make a user namespace, have every capability in it, and reach the machine
+    /// with them; `user.max_user_namespaces` cannot be set to prevent that.
+    NestedUserNamespaces,
 }
 
 impl Obstacle {
@@ -108,6 +113,11 @@ impl PrivateError {
                 "a seccomp filter, as containers have, forbids namespaces: in a container the program must be \
                  `/kaniko/executor` of the executor image (or lie in `$KANIKO_DIR`) to build on the container's own root, \
                  and the pod must not share the host's processes (`hostPID`)"
+            }
+            Some(Obstacle::NestedUserNamespaces) => {
+                "the program must be able to write its own `/proc/sys/user/max_user_namespaces`, which a container with \
+                 a read-only `/proc/sys` prevents: build outside of it, in one whose `/proc` is not masked, \
+                 or with the executor image"
             }
             None => {
                 "a private root needs user namespaces (as a normal user) or CAP_SYS_ADMIN (as root); \

@@ -10,8 +10,10 @@
 )]
 
 use std::fs;
+use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
-use std::path::PathBuf;
+use std::os::unix::net::{SocketAddr, UnixListener};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -19,9 +21,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-const APPLETS: [&str; 14] = [
+const APPLETS: [&str; 16] = [
     "cat", "echo", "grep", "head", "id", "kill", "ls", "mount", "ps", "setsid", "sh", "sleep",
-    "touch", "yes",
+    "touch", "true", "unshare", "yes",
 ];
 
 /// A directory with a busybox root and the program that enters it.
@@ -44,8 +46,21 @@ impl Machine {
         for path in ["root", "root/bin"] {
             chown(machine.path(path), Some(owner), Some(owner)).unwrap();
         }
-        copy(example(), machine.path("guest"));
+        copy(example("guest"), machine.path("guest"));
         machine
+    }
+
+    /// Puts a program of the machine into `/bin` of the root, with the libraries that it needs.
+    fn add_program(&self, program: &Path) {
+        let name = program.file_name().unwrap();
+        copy(program.to_owned(), self.path("root/bin").join(name));
+        let libraries = Command::new("ldd").arg(program).output().unwrap();
+        let libraries = String::from_utf8(libraries.stdout).unwrap();
+        for library in libraries.split_ascii_whitespace().filter(|word| word.starts_with('/')) {
+            let target = self.path("root").join(&library[1..]);
+            fs::create_dir_all(target.parent().unwrap()).unwrap();
+            copy(fs::canonicalize(library).unwrap(), target);
+        }
     }
 
     fn path(&self, path: &str) -> PathBuf {
@@ -88,9 +103,9 @@ fn copy(from: PathBuf, to: PathBuf) {
 }
 
 /// Cargo builds examples before it runs tests, beside them.
-fn example() -> PathBuf {
+fn example(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
-    test.ancestors().nth(2).unwrap().join("examples/guest")
+    test.ancestors().nth(2).unwrap().join("examples").join(name)
 }
 
 /// How many processes of the machine sleep for a time that starts with these digits.
@@ -182,8 +197,16 @@ fn privileged_a_command_that_kills_its_init_takes_the_rest_along() {
         &["--in-place"],
         "setsid sleep 98771 & sleep 98772 & kill -9 $PPID; sleep 98773",
     );
-    assert_eq!(output, "Signalled(9)\n");
+    assert_eq!(output, "InitKilled\n");
     assert_eq!(sleepers("9877"), 0);
+}
+
+#[test]
+fn privileged_a_command_cannot_end_its_init_in_passing() {
+    let machine = Machine::new(0);
+    // 32 is one that C libraries keep for themselves.
+    let script = "for signal in TERM INT HUP QUIT 32 64; do kill -$signal $PPID; done; echo on";
+    machine.check_both(script, "on\nExited(0)\n");
 }
 
 #[test]
@@ -266,6 +289,116 @@ fn privileged_a_private_root_has_dockers_capabilities_and_no_way_out() {
          ls: /home: No such file or directory\n\
          Exited(1)\n"
     );
+}
+
+#[test]
+fn privileged_a_guest_gets_no_capabilities_back_in_a_user_namespace_of_its_own() {
+    // Names no control group in what it makes, so that a failure changes nothing of the machine.
+    let attacks = "exec 2>&1; unshare -U true; unshare -Urm true; mount -t cgroup -o memory none /bin; \
+                   echo 9 > /proc/sys/user/max_user_namespaces; cat /proc/sys/user/max_user_namespaces";
+    let refused = "unshare: unshare(0x10000000): No space left on device\n\
+                   unshare: unshare(0x10020000): No space left on device\n\
+                   mount: permission denied (are you root?)\n\
+                   sh: can't create /proc/sys/user/max_user_namespaces: Read-only file system\n\
+                   0\nExited(0)\n";
+    assert_eq!(Machine::new(0).run(&[], &[], attacks), refused);
+    assert_eq!(Machine::new(1000).run(&AS_USER, &[], attacks), refused);
+}
+
+#[test]
+fn privileged_the_limit_on_user_namespaces_is_not_the_machines() {
+    let limit = || fs::read_to_string("/proc/sys/user/max_user_namespaces").unwrap();
+    let before = limit();
+    assert_eq!(Machine::new(0).run(&[], &[], "echo ran"), "ran\nExited(0)\n");
+    assert_eq!(limit(), before);
+    assert_ne!(before, "0\n");
+}
+
+#[test]
+fn privileged_where_user_namespaces_cannot_be_forbidden_nothing_runs() {
+    let machine = Machine::new(0);
+    // As in a container: a part of `/proc` is covered, so that the kernel refuses a new one, and
+    // `/proc/sys` is read-only.
+    let script = "mount -t tmpfs none /proc/irq; mount --bind /proc/sys /proc/sys; \
+                  mount -o remount,bind,ro /proc/sys; exec \"$@\"";
+    let before = ["unshare", "--mount", "sh", "-c", script, "sh"];
+    assert_eq!(
+        machine.run(&before, &[], "echo ran"),
+        "error: cannot make a private root to build in: \
+         user namespaces could not be forbidden to the commands that will run there\n\
+         hint: the program must be able to write its own `/proc/sys/user/max_user_namespaces`, \
+         which a container with a read-only `/proc/sys` prevents: build outside of it, \
+         in one whose `/proc` is not masked, or with the executor image\n"
+    );
+}
+
+#[test]
+fn privileged_nothing_runs_in_a_chroot_that_a_guest_could_leave() {
+    let machine = Machine::new(0);
+    fs::create_dir(machine.path("chroot")).unwrap();
+    let script = format!(
+        "mount --rbind / {0}; mount --make-rprivate {0}; exec chroot {0} \"$@\"",
+        machine.path("chroot").display()
+    );
+    let before = ["unshare", "--mount", "sh", "-c", &script, "sh"];
+    assert_eq!(
+        machine.run(&before, &[], "echo ran"),
+        "error: cannot start the command: it could make a user namespace and have all capabilities in it: \
+         Operation not permitted (os error 1)\n\
+         hint: the program was refused a user namespace, as in a `chroot`, and the command would not be: \
+         build outside of the `chroot`, or with the executor image\n"
+    );
+}
+
+#[test]
+fn privileged_a_guest_has_abstract_sockets_of_its_own() {
+    let name = format!("ebiko-test-{}", std::process::id());
+    let address = SocketAddr::from_abstract_name(&name).unwrap();
+    let _listener = UnixListener::bind_addr(&address).unwrap();
+    for (owner, before) in [(0, &[][..]), (1000, &AS_USER)] {
+        let machine = Machine::new(owner);
+        machine.add_program(&example("abstract_socket"));
+        let outside = if landlock_abi() >= 6 {
+            "error: Operation not permitted (os error 1)"
+        } else {
+            "connected"
+        };
+        assert_eq!(
+            machine.run(before, &[], &format!("/bin/abstract_socket connect {name}")),
+            format!("{outside}\nExited(0)\n")
+        );
+        let own = format!("{name}-own");
+        let script = format!("/bin/abstract_socket serve {own} /bin/abstract_socket connect {own}");
+        assert_eq!(machine.run(before, &[], &script), "connected\naccepted\nExited(0)\n");
+    }
+}
+
+/// Which version of Landlock the kernel has; negative without.
+fn landlock_abi() -> i64 {
+    #[expect(unsafe_code, reason = "no wrapper asks this")]
+    // SAFETY: the call for the version takes no memory.
+    unsafe {
+        libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<u8>(), 0_usize, 1)
+    }
+}
+
+#[test]
+fn privileged_set_user_id_programs_keep_their_effect() {
+    let machine = Machine::new(0);
+    // Not busybox, which gives the effect up itself; by its path, because its shell knows the name.
+    machine.add_program(Path::new("/usr/bin/whoami"));
+    fs::set_permissions(machine.path("root/bin/whoami"), fs::Permissions::from_mode(0o4755))
+        .unwrap();
+    fs::create_dir(machine.path("root/etc")).unwrap();
+    fs::write(machine.path("root/etc/passwd"), "root:x:0:0::/:\nhttp:x:33:33::/:\n").unwrap();
+    let output = machine.run(&[], &["--user", "33:34"], "/bin/whoami; id -u");
+    assert_eq!(output, "root\n33\nExited(0)\n");
+}
+
+#[test]
+fn privileged_a_guest_sees_its_own_control_groups_only() {
+    let machine = Machine::new(0);
+    assert_eq!(machine.run(&[], &[], "grep -v ':/$' /proc/self/cgroup"), "Exited(1)\n");
 }
 
 #[test]

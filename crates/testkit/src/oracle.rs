@@ -90,6 +90,11 @@ pub fn gnu_tar_list(archive: &Path) -> anyhow::Result<String> {
     capture_text(command.env("TZ", "UTC").env("LC_ALL", "C.UTF-8"))
 }
 
+/// [`gnu_tar_list`] with columns one space apart and without times.
+pub fn tar_entries(archive: &Path) -> anyhow::Result<String> {
+    Ok(gnu_tar_list(archive)?.lines().map(without_time).collect())
+}
+
 /// Every layer of a docker archive, base first, as [`gnu_tar_list`] shows it but with columns one space apart and without
 /// times.
 pub fn docker_archive_layers(archive: &Path) -> anyhow::Result<Vec<String>> {

@@ -152,6 +152,13 @@ impl Registry {
         self.dir.path().join("storage")
     }
 
+    /// The file that holds a blob.
+    pub fn blob(&self, digest: &str) -> PathBuf {
+        let hex = digest.trim_start_matches("sha256:");
+        let directory = format!("docker/registry/v2/blobs/sha256/{}/{hex}", &hex[..2]);
+        self.storage().join(directory).join("data")
+    }
+
     /// Everything that the server wrote.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()

@@ -139,11 +139,53 @@ fn privileged_the_run_sees_nothing_of_the_builder() {
 }
 
 #[test]
+fn privileged_a_mount_that_a_run_has_moved_away_never_gets_into_an_image() {
+    let bench = Bench::new();
+    // Renaming the directory above a mount takes the mount along, and the path is then no mount point that was known.
+    let dockerfile = "FROM busybox AS a\nRUN mv /var /var2 && mkdir /var\nFROM busybox\nCOPY --from=a /var2 /v\n";
+    let output = bench.build(dockerfile, &["--no-push", "--tar-path=/out/image.tar"]);
+    assert_eq!(output.code, 1, "{output}");
+    for part in ["Dockerfile:2", "serviceaccount` was moved to `var2/", "hint:"] {
+        assert!(output.stderr.contains(part), "`{part}` is missing: {output}");
+    }
+    assert!(!bench.out("image.tar").exists());
+}
+
+#[test]
+fn privileged_a_working_directory_on_a_mount_is_refused() {
+    let bench = Bench::new();
+    let dockerfile = "FROM busybox\nWORKDIR /workspace\nCOPY . .\nRUN echo built > made\n";
+    let output = bench.build(dockerfile, &["--no-push"]);
+    assert_eq!(output.code, 1, "{output}");
+    for part in ["Dockerfile:4", "/workspace", "hint:"] {
+        assert!(output.stderr.contains(part), "`{part}` is missing: {output}");
+    }
+}
+
+#[test]
+fn privileged_a_link_that_a_run_puts_at_an_output_is_not_followed() {
+    let bench = Bench::new();
+    bench.write("Dockerfile", "FROM busybox\nUSER joe\nRUN ln -s /out/precious /tmp/digest\n");
+    std::fs::write(bench.out("precious"), "mine").unwrap();
+    let command = [
+        vec!["/kaniko/executor".to_owned()],
+        bench.flags(&["--no-push", "--digest-file=/tmp/digest"]),
+    ]
+    .concat();
+    let output = bench.pod().run(command).unwrap();
+    assert_eq!(output.code, 1, "{output}");
+    assert!(output.stderr.contains("put a link there"), "{output}");
+    assert_eq!(bench.read("precious"), "mine");
+}
+
+#[test]
 fn privileged_pods_without_the_rights_for_a_build_are_told_what_is_missing() {
     let bench = Bench::new();
     let pod = bench.pod().profile(Profile::Restricted).owned_root();
     let output = bench.build_in(&pod, "FROM busybox\nRUN id\n", &["--no-push"]);
     assert_ne!(output.code, 0, "{output}");
     assert_eq!(output.stdout, "", "nothing ran");
-    assert!(output.stderr.contains("hint:"), "{output}");
+    for part in ["user 1000", "needs user 0", "hint:"] {
+        assert!(output.stderr.contains(part), "`{part}` is missing: {output}");
+    }
 }

@@ -67,7 +67,11 @@ fn privileged_the_platform_is_chosen_out_of_an_index() {
 fn privileged_an_image_is_pulled_by_digest_in_docker_and_oci_format() {
     let bench = Bench::new();
     bench.registry.push(&busybox().unwrap().source(), "library/as-oci:1", "oci").unwrap();
-    for name in [busybox().unwrap().repository(), "library/as-oci:1".to_owned()] {
+    let docker = ["docker.distribution.manifest.v2", "docker.image.rootfs.diff.tar.gzip"];
+    let oci = ["oci.image.manifest.v1", "oci.image.layer.v1.tar+gzip"];
+    for (name, media_types) in
+        [(busybox().unwrap().repository(), docker), ("library/as-oci:1".to_owned(), oci)]
+    {
         let digest = bench.registry.image(&name).unwrap().manifest_digest.unwrap();
         let repository = name.split(':').next().unwrap();
         let reference = bench.registry.reference(&format!("{repository}@{digest}"));
@@ -75,7 +79,15 @@ fn privileged_an_image_is_pulled_by_digest_in_docker_and_oci_format() {
         bench
             .build(&format!("FROM {reference}\nCOPY Dockerfile /\n"), &[&destination])
             .assert_success();
-        assert_eq!(bench.registry.image("out:1").unwrap().layers.len(), 2);
+        let image = bench.registry.image("out:1").unwrap();
+        assert_eq!(image.layers.len(), 2);
+        let manifest: serde_json::Value = serde_json::from_slice(&image.manifest.unwrap()).unwrap();
+        let found = [&manifest["mediaType"], &manifest["layers"][1]["mediaType"]];
+        let found = found.map(|value| value.as_str().unwrap());
+        assert!(
+            found[0].contains(media_types[0]) && found[1].contains(media_types[1]),
+            "{found:?}"
+        );
     }
 }
 
@@ -83,11 +95,7 @@ fn privileged_an_image_is_pulled_by_digest_in_docker_and_oci_format() {
 fn privileged_a_blob_with_other_content_is_refused() {
     let bench = Bench::new();
     let layer = bench.registry.image(&busybox().unwrap().repository()).unwrap().layers[0].clone();
-    let hex = layer.trim_start_matches("sha256:");
-    let blob = bench
-        .registry
-        .storage()
-        .join(format!("docker/registry/v2/blobs/sha256/{}/{hex}/data", &hex[..2]));
+    let blob = bench.registry.blob(&layer);
     let mut bytes = std::fs::read(&blob).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
     // A new file: the old one is shared with the cache of base images.

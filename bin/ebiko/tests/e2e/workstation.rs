@@ -1,6 +1,6 @@
 //! The same command on a machine: a private root, and the machine's files out of reach.
 
-use testkit::base::workstation;
+use testkit::base::{busybox, workstation};
 use testkit::{Pod, PodOutput, Profile, executor_binary, listing};
 
 use crate::bench::Bench;
@@ -92,22 +92,59 @@ fn privileged_where_namespaces_are_refused_one_message_says_what_is_missing() {
 }
 
 #[test]
+fn privileged_force_takes_the_root_of_a_container_that_is_no_executor() {
+    let bench = Bench::new();
+    bench.write("Dockerfile", "FROM busybox\nRUN test ! -e /was-here && echo mine > /mine\n");
+    let pod = bench
+        .mounted(Pod::new(busybox().unwrap().root()))
+        .bind_read_only(executor_binary().unwrap(), "/usr/local/bin/ebiko");
+    let forced = forced(&bench).join(" ");
+    let script = format!("touch /was-here; {forced}");
+    let (output, is_there) = pod
+        .spawn(["sh", "-c", &script])
+        .unwrap()
+        .wait_and_inspect(|root| root.join("mine").exists())
+        .unwrap();
+    assert_eq!((output.code, is_there), (0, true), "{output}");
+}
+
+#[test]
 fn privileged_force_never_takes_the_root_of_a_machine_whose_processes_it_sees() {
+    let own = std::fs::read_link("/proc/self/ns/pid").unwrap();
+    if own.as_os_str() != "pid:[4026531836]" {
+        // These tests run in a container themselves: what a pod here can share are the processes of that.
+        return;
+    }
     let bench = Bench::new();
     bench.write("Dockerfile", DESTROYER);
-    // A root of its own, so that even a program that obeyed could destroy nothing else.
-    let pod = machine(&bench).host_processes();
-    let command =
-        [vec!["/usr/local/bin/ebiko".to_owned()], bench.flags(&["--no-push", "--force"])].concat();
-    let (output, has_usr) = pod
-        .spawn(command)
+    // Its root is a pod's, so that even a program that obeyed would destroy nothing else.
+    let (output, has_usr) = machine(&bench)
+        .host_processes()
+        .spawn(forced(&bench))
         .unwrap()
         .wait_and_inspect(|root| root.join("usr/bin/apt").exists())
         .unwrap();
-    // Where the tests themselves run in a container, its processes are not the machine's, and the pod's root may be taken.
-    let own = std::fs::read_link("/proc/self/ns/pid").unwrap();
-    if own.as_os_str() == "pid:[4026531836]" {
-        assert_eq!((output.code, output.stdout.as_str(), has_usr), (1, "", true), "{output}");
-        assert!(output.stderr.contains("--force") && output.stderr.contains("hint:"), "{output}");
+    assert_eq!((output.code, output.stdout.as_str(), has_usr), (1, "", true), "{output}");
+    assert!(output.stderr.contains("--force") && output.stderr.contains("hint:"), "{output}");
+}
+
+fn forced(bench: &Bench) -> Vec<String> {
+    [vec!["/usr/local/bin/ebiko".to_owned()], bench.flags(&["--no-push", "--force"])].concat()
+}
+
+#[test]
+fn privileged_colours_are_for_terminals_and_for_people_who_want_them() {
+    let bench = Bench::new();
+    bench.write("Dockerfile", "FROM scratch\nENV A=1\n");
+    let build = "/usr/local/bin/ebiko --context=/workspace --no-push";
+    let in_a_terminal = format!("script -qec '{build}' /dev/null");
+    for (script, has_colours) in [
+        (in_a_terminal.clone(), true),
+        (format!("NO_COLOR=1 {in_a_terminal}"), false),
+        (format!("{build} --log-format=color 2>&1"), false),
+    ] {
+        let output = machine(&bench).run(["sh", "-c", &script]).unwrap().assert_success();
+        assert_eq!(output.stdout.contains('\u{1b}'), has_colours, "{script}\n{output}");
+        assert!(output.stdout.contains("FROM scratch"), "{output}");
     }
 }

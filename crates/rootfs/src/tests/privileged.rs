@@ -3,7 +3,9 @@
 
 use std::os::unix::fs::MetadataExt;
 
-use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_change};
+use rustix::mount::{
+    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_change, unmount,
+};
 use rustix::thread::UnshareFlags;
 
 use super::*;
@@ -83,6 +85,107 @@ fn privileged_a_mount_made_since_is_not_emptied() {
         assert_eq!(error.to_string(), "cannot remove `/a/b`");
         assert_eq!(error.raw_os_error(), Some(libc::EBUSY));
         assert!(sandbox.canary().contains("secret"));
+    });
+}
+
+/// A root as a pod has it: `var/run/secrets/token` is mounted.
+fn with_token(sandbox: &Sandbox) -> Root {
+    let mount_point = sandbox.host("root/var/run/secrets/token");
+    std::fs::create_dir(sandbox.host("root/kaniko")).unwrap();
+    std::fs::create_dir_all(&mount_point).unwrap();
+    mount_bind(sandbox.host("canary"), &mount_point).unwrap();
+    open(sandbox)
+}
+
+#[test]
+fn privileged_a_mount_that_travels_with_its_parent_is_noticed_and_not_shown() {
+    with_own_mounts(|| {
+        let sandbox = Sandbox::new();
+        let host = |text: &str| sandbox.host("root").join(text);
+        let root = with_token(&sandbox);
+        root.check_mounts().unwrap();
+
+        std::fs::rename(host("var"), host("var2")).unwrap();
+        std::fs::create_dir(host("var")).unwrap();
+        assert_eq!(
+            std::fs::read_to_string(host("var2/run/secrets/token/secret")).unwrap(),
+            "secret"
+        );
+        let error = root.check_mounts().unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the mount point `var/run/secrets/token` was moved to `var2/run/secrets/token`"
+        );
+        assert!(error.hint().is_some());
+
+        let error = root.list(&path("var2/run/secrets")).unwrap_err();
+        assert_eq!(error.to_string(), "cannot look at `/var2/run/secrets/token`");
+        assert_eq!(error.raw_os_error(), Some(libc::EBUSY));
+        assert!(root.metadata(&path("var2/run/secrets/token")).is_err());
+        let error = root.remove(&path("var2")).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EBUSY));
+        assert_eq!(
+            std::fs::read_to_string(host("var2/run/secrets/token/secret")).unwrap(),
+            "secret"
+        );
+
+        std::fs::remove_dir(host("var")).unwrap();
+        std::fs::rename(host("var2"), host("var")).unwrap();
+        root.check_mounts().unwrap();
+    });
+}
+
+#[test]
+fn privileged_mounts_that_a_command_makes_or_removes_are_noticed() {
+    with_own_mounts(|| {
+        let sandbox = Sandbox::new();
+        let host = |text: &str| sandbox.host("root").join(text);
+        let root = with_token(&sandbox);
+        dir(&root, "mnt");
+        std::fs::write(host("file"), "").unwrap();
+        mount_bind(sandbox.host("canary/secret"), host("file")).unwrap();
+        let error = root.check_mounts().unwrap_err();
+        assert_eq!(error.to_string(), "something was mounted at `file` since the build began");
+        assert!(root.open_file(&path("file")).is_err());
+        let entries = root.open_dir(&RootPath::root()).unwrap();
+        assert!(entries.open_file(b"file").is_err());
+        assert!(entries.entries().is_err());
+        unmount(host("file"), UnmountFlags::empty()).unwrap();
+        root.check_mounts().unwrap();
+
+        // A mount in a mount is the container's as well, whoever made it.
+        mount_bind(sandbox.host("canary"), host("var/run/secrets/token/dir")).unwrap();
+        root.check_mounts().unwrap();
+        unmount(host("var/run/secrets/token/dir"), UnmountFlags::empty()).unwrap();
+
+        unmount(host("var/run/secrets/token"), UnmountFlags::empty()).unwrap();
+        let error = root.check_mounts().unwrap_err();
+        assert_eq!(error.to_string(), "the mount point `var/run/secrets/token` is gone");
+    });
+}
+
+#[test]
+fn privileged_writes_beside_a_mount_beneath_a_link_belong_to_the_image() {
+    with_own_mounts(|| {
+        let sandbox = Sandbox::new();
+        let host = |text: &str| sandbox.host("root").join(text);
+        let root = with_token(&sandbox);
+        dir(&root, "run");
+        dir(&root, "var");
+        root.symlink(b"/run", &path("var/run")).unwrap();
+        root.settle().unwrap();
+        std::fs::create_dir(host("var/run/secrets/a")).unwrap();
+        std::fs::write(host("var/run/secrets/x"), "x").unwrap();
+        root.settle().unwrap();
+        root.check_mounts().unwrap();
+        assert_eq!(
+            shown(&root),
+            "d /\nd run\nd run/secrets\nd run/secrets/a\nf run/secrets/x \"x\"\nd var\nl var/run -> /run\n"
+        );
+        assert_eq!(
+            std::fs::read_to_string(host("var/run/secrets/token/secret")).unwrap(),
+            "secret"
+        );
     });
 }
 

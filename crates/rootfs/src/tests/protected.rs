@@ -257,12 +257,8 @@ fn without_a_store_a_wish_for_a_protected_path_is_refused() {
 
 /// A root whose image has `/var/run -> /run`, with what a command does in it done on the host.
 fn settled(way: &str, sandbox: &Sandbox, root: &Root, command: impl FnOnce(&Path), expected: &str) {
-    root.settle().unwrap();
-    command(&sandbox.host("root"));
-    root.settle().unwrap();
+    settle_around(root, sandbox, command);
     assert_eq!(shown(root), format!("d /\nd run\n{expected}d var\nl var/run -> /run\n"), "{way}");
-    let token = sandbox.host("root/var/run/secrets/cluster/token");
-    assert_eq!(std::fs::read_to_string(token).unwrap(), "the container's", "{way}");
 }
 
 #[test]
@@ -310,6 +306,173 @@ fn what_a_command_does_in_the_containers_directory_happens_where_the_images_link
         root.clear().unwrap();
         assert_eq!(describe(&sandbox.host("root"), false), CONTAINERS_OWN, "{way}");
     }
+}
+
+/// Settles before and after what a command does in the root, done on the host.
+fn settle_around(root: &Root, sandbox: &Sandbox, command: impl FnOnce(&Path)) {
+    root.settle().unwrap();
+    command(&sandbox.host("root"));
+    root.settle().unwrap();
+    let token = sandbox.host("root/var/run/secrets/cluster/token");
+    assert_eq!(std::fs::read_to_string(token).unwrap(), "the container's");
+}
+
+#[test]
+fn directories_between_a_link_and_a_mount_stand_for_directories_of_the_image() {
+    for (way, sandbox, root) in pods() {
+        dir(&root, "run");
+        dir(&root, "var");
+        root.symlink(b"/run", &path("var/run")).unwrap();
+        let check = |expected: &str| {
+            assert_eq!(
+                shown(&root),
+                format!("d /\nd run\n{expected}d var\nl var/run -> /run\n"),
+                "{way}"
+            );
+        };
+        let on_disk = |text: &str| describe(&sandbox.host("root").join(text), false);
+
+        settle_around(&root, &sandbox, |_| ());
+        check("");
+
+        settle_around(&root, &sandbox, |host| {
+            std::fs::create_dir_all(host.join("var/run/secrets/a/b")).unwrap();
+            std::fs::write(host.join("var/run/secrets/x"), "x").unwrap();
+            std::fs::write(host.join("var/run/secrets/cluster/y"), "y").unwrap();
+        });
+        let made = "d run/secrets\nd run/secrets/a\nd run/secrets/a/b\nd run/secrets/cluster\n\
+                    f run/secrets/cluster/y \"y\"\nf run/secrets/x \"x\"\n";
+        check(made);
+        assert_eq!(root.metadata(&path("run/secrets")).unwrap().mode, 0o755, "{way}");
+        assert_eq!(
+            on_disk("var/run"),
+            "d .\nd secrets\nl secrets/a -> /run/secrets/a\nd secrets/cluster\n\
+             f secrets/cluster/token \"the container's\"\n\
+             l secrets/cluster/y -> /run/secrets/cluster/y\nl secrets/x -> /run/secrets/x\n",
+            "{way}: the next command finds them by both names"
+        );
+        let before = describe(&sandbox.host("root"), false);
+        settle_around(&root, &sandbox, |_| ());
+        check(made);
+        assert_eq!(describe(&sandbox.host("root"), false), before, "{way}");
+
+        settle_around(&root, &sandbox, |host| {
+            std::fs::remove_file(host.join("var/run/secrets/x")).unwrap();
+            std::fs::remove_file(host.join("var/run/secrets/cluster/y")).unwrap();
+            std::fs::write(host.join("var/run/secrets/cluster/y"), "z").unwrap();
+            std::fs::write(host.join("run/secrets/new"), "1").unwrap();
+            std::fs::remove_dir_all(host.join("run/secrets/a")).unwrap();
+        });
+        check(
+            "d run/secrets\nd run/secrets/cluster\nf run/secrets/cluster/y \"z\"\n\
+             f run/secrets/new \"1\"\n",
+        );
+
+        settle_around(&root, &sandbox, |host| {
+            std::fs::remove_dir_all(host.join("run/secrets")).unwrap();
+        });
+        check("");
+        assert_eq!(
+            on_disk("var/run"),
+            "d .\nd secrets\nd secrets/cluster\nf secrets/cluster/token \"the container's\"\n",
+            "{way}"
+        );
+        root.clear().unwrap();
+        assert_eq!(describe(&sandbox.host("root"), false), CONTAINERS_OWN, "{way}");
+    }
+}
+
+#[test]
+fn a_link_high_above_a_mount_keeps_all_levels_together() {
+    for (way, sandbox, root) in pods() {
+        write(&root, "data/run/f", "image");
+        root.symlink(b"/data", &path("var")).unwrap();
+        let check = |expected: &str| {
+            assert_eq!(shown(&root), format!("d /\nd data\n{expected}l var -> /data\n"), "{way}");
+        };
+        settle_around(&root, &sandbox, |host| {
+            assert_eq!(host.join("var/run/f").read_link().unwrap(), Path::new("/data/run/f"));
+            std::fs::write(host.join("var/run/v"), "v").unwrap();
+            std::fs::create_dir(host.join("var/lib")).unwrap();
+        });
+        check("d data/lib\nd data/run\nf data/run/f \"image\"\nf data/run/v \"v\"\n");
+
+        // Nothing at all may be lost or made by commands that do not touch it.
+        settle_around(&root, &sandbox, |_| ());
+        settle_around(&root, &sandbox, |host| {
+            std::fs::remove_file(host.join("var/run/f")).unwrap();
+            std::fs::create_dir(host.join("data/run/d")).unwrap();
+            std::fs::create_dir(host.join("var/run/d")).unwrap();
+            std::fs::write(host.join("var/run/d/e"), "e").unwrap();
+        });
+        check("d data/lib\nd data/run\nd data/run/d\nf data/run/d/e \"e\"\nf data/run/v \"v\"\n");
+        root.clear().unwrap();
+        assert_eq!(describe(&sandbox.host("root"), false), CONTAINERS_OWN, "{way}");
+    }
+}
+
+#[test]
+fn links_beneath_a_link_are_followed_to_where_a_file_belongs() {
+    for (way, sandbox, root) in pods() {
+        dir(&root, "run");
+        dir(&root, "data");
+        root.symlink(b"../run", &path("data/run")).unwrap();
+        root.symlink(b"/safe", &path("run/secrets")).unwrap();
+        root.symlink(b"/data", &path("var")).unwrap();
+        dir(&root, "safe");
+        settle_around(&root, &sandbox, |host| {
+            std::fs::write(host.join("var/run/v"), "v").unwrap();
+            std::fs::write(host.join("var/run/secrets/s"), "s").unwrap();
+        });
+        assert_eq!(
+            shown(&root),
+            "d /\nd data\nl data/run -> ../run\nd run\nl run/secrets -> /safe\nf run/v \"v\"\n\
+             d safe\nf safe/s \"s\"\nl var -> /data\n",
+            "{way}"
+        );
+    }
+}
+
+#[test]
+fn a_directory_that_becomes_a_link_does_not_swallow_what_was_mirrored() {
+    for (way, sandbox, root) in pods() {
+        write(&root, "run/f", "image");
+        dir(&root, "var");
+        root.symlink(b"/run", &path("var/run")).unwrap();
+        settle_around(&root, &sandbox, |host| {
+            std::fs::rename(host.join("run"), host.join("run2")).unwrap();
+            std::os::unix::fs::symlink("run2", host.join("run")).unwrap();
+        });
+        assert_eq!(
+            shown(&root),
+            "d /\nl run -> run2\nd run2\nf run2/f \"image\"\nd var\nl var/run -> /run\n",
+            "{way}"
+        );
+    }
+}
+
+#[test]
+fn what_a_link_leads_to_may_hold_something_protected_itself() {
+    let sandbox = pod();
+    std::fs::create_dir_all(sandbox.host("root/run/secrets/vault")).unwrap();
+    std::fs::write(sandbox.host("root/run/secrets/vault/key"), "the container's").unwrap();
+    let protected = ["run/secrets/vault", "var/run/secrets/cluster/token"];
+    let root = sandbox.root_with(Resolution::Openat2, &protected);
+    root.clear().unwrap();
+    dir(&root, "run");
+    dir(&root, "var");
+    root.symlink(b"/run", &path("var/run")).unwrap();
+    settle_around(&root, &sandbox, |host| {
+        std::fs::write(host.join("var/run/secrets/x"), "x").unwrap();
+        std::fs::create_dir(host.join("var/run/secrets/vault")).unwrap();
+        std::fs::write(host.join("var/run/secrets/vault/key"), "stolen").unwrap();
+    });
+    assert_eq!(
+        shown(&root),
+        "d /\nd run\nd run/secrets\nf run/secrets/x \"x\"\nd var\nl var/run -> /run\n"
+    );
+    let key = sandbox.host("root/run/secrets/vault/key");
+    assert_eq!(std::fs::read_to_string(key).unwrap(), "the container's");
 }
 
 #[test]
