@@ -99,16 +99,7 @@ impl Bench {
     /// needs a time that is given: sources have [`testkit::FIXED_TIME`], `RUN` uses `touch`.
     #[track_caller]
     pub(crate) fn reproduced(&self, dockerfile: &str, extra: &[&str]) -> Archive {
-        let build = |name: &str, pod: Pod| {
-            let flags = [
-                format!("--tar-path=/out/{name}.tar"),
-                format!("--digest-file=/out/{name}.digest"),
-            ];
-            let flags = [&["--no-push", &flags[0], &flags[1]], extra].concat();
-            let output = self.build_in(&pod.env("SOURCE_DATE_EPOCH", EPOCH), dockerfile, &flags);
-            Archive { output: output.assert_success(), path: self.out(&format!("{name}.tar")) }
-        };
-        let (one, all) = (build("one", self.pod().cpus(1.0)), build("image", self.pod()));
+        let (one, all) = self.twice(dockerfile, extra);
         let text = |archive: &Archive| {
             let layers = docker_archive_layers_with_times(&archive.path).unwrap();
             let config = serde_json::to_string_pretty(&archive.facts().config_json()).unwrap();
@@ -123,11 +114,35 @@ impl Bench {
     }
 
     /// Builds into `/out/image.tar` without pushing; the build must succeed.
+    ///
+    /// It is built twice. What a RUN makes is as old as the build, so layers need not be the same to the byte; but they
+    /// have the same entries, and where the times agree too, the digests must.
     #[track_caller]
     pub(crate) fn archive(&self, dockerfile: &str, extra: &[&str]) -> Archive {
-        let output =
-            self.build(dockerfile, &[&["--no-push", "--tar-path=/out/image.tar"], extra].concat());
-        Archive { output: output.assert_success(), path: self.out("image.tar") }
+        let (again, archive) = self.twice(dockerfile, extra);
+        assert_eq!(again.layers(), archive.layers(), "the second build gave other layers");
+        let config = |archive: &Archive| archive.facts().config_json()["config"].clone();
+        assert_eq!(config(&again), config(&archive), "the second build gave another config");
+        let with_times =
+            |archive: &Archive| docker_archive_layers_with_times(&archive.path).unwrap();
+        if with_times(&again) == with_times(&archive) {
+            assert_eq!(self.read("one.digest"), self.read("image.digest"));
+        }
+        archive
+    }
+
+    /// The same build on one processor and on all.
+    fn twice(&self, dockerfile: &str, extra: &[&str]) -> (Archive, Archive) {
+        let build = |name: &str, pod: Pod| {
+            let flags = [
+                format!("--tar-path=/out/{name}.tar"),
+                format!("--digest-file=/out/{name}.digest"),
+            ];
+            let flags = [&["--no-push", &flags[0], &flags[1]], extra].concat();
+            let output = self.build_in(&pod.env("SOURCE_DATE_EPOCH", EPOCH), dockerfile, &flags);
+            Archive { output: output.assert_success(), path: self.out(&format!("{name}.tar")) }
+        };
+        (build("one", self.pod().cpus(1.0)), build("image", self.pod()))
     }
 }
 
