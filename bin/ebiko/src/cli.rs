@@ -23,8 +23,8 @@ pub(crate) struct Cli {
     #[arg(short = 'c', long, value_name = "CONTEXT", default_value = "/workspace/")]
     pub(crate) context: String,
 
-    /// Push the image as REGISTRY/REPOSITORY[:TAG] (repeatable)
-    #[arg(short = 'd', long = "destination", value_name = "IMAGE")]
+    /// Push the image under this name (repeatable)
+    #[arg(short = 'd', long = "destination", value_name = "REGISTRY/REPOSITORY[:TAG]")]
     pub(crate) destinations: Vec<String>,
 
     /// Set a build argument; without a value it is taken from the environment (repeatable)

@@ -154,7 +154,7 @@ impl PackError {
     }
 }
 
-/// Packs `changes` into one blob, as [`spool`] and [`compress`](crate::compress) would one after the other.
+/// Packs `changes` into one blob, as [`spool`] and [`compress`](crate::compress()) would one after the other.
 ///
 /// # Errors
 ///

@@ -26,7 +26,7 @@ pub(crate) struct Record {
     /// Which file system; see [`crate::tree::Devices`].
     device: u16,
     kind_and_mode: u16,
-    /// Where [`crate::children::Chunk`] keeps the name.
+    /// Where `children.rs` keeps the name.
     pub(crate) name_start: u16,
     pub(crate) name_len: u8,
     flags: u8,
