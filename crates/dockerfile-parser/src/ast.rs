@@ -26,6 +26,9 @@ pub struct Dockerfile {
     pub stages: Vec<Stage>,
     /// What is doubtful but not wrong.
     pub warnings: Vec<Diagnostic>,
+    /// For each instruction that a blank line stands in, the line on which its text ends; bodies of here-documents
+    /// do not count.
+    pub empty_continuations: Vec<u32>,
 }
 
 /// A `FROM` and the instructions up to the next one.
@@ -221,6 +224,15 @@ pub struct Run {
     pub security: Option<Spanned<Security>>,
     /// `--device`
     pub devices: Vec<Spanned<Device>>,
+}
+
+impl Run {
+    /// The here-document that the whole command is; `None` where there is a word before or behind its operator.
+    pub fn script(&self) -> Option<&Heredoc> {
+        let Command::Shell(text) = &self.command else { return None };
+        let heredoc = self.heredocs.first()?;
+        crate::heredoc::operator(text).map(|_| heredoc)
+    }
 }
 
 /// The value of `RUN --network`.

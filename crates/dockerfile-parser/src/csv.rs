@@ -1,9 +1,14 @@
 //! The comma-separated fields of `--mount` and `--device`: one record of RFC 4180, as Go's `encoding/csv` reads it.
 
-/// The fields of a record.
-pub(crate) fn fields(record: &str) -> Result<Vec<String>, String> {
+/// The fields of one record with commas between them, as `--mount` and Docker's `--secret` have it: RFC 4180 as Go's
+/// `encoding/csv` reads it.
+///
+/// # Errors
+///
+/// Fails with Go's words where a quotation mark is out of place.
+pub fn fields(record: &str) -> Result<Vec<String>, String> {
     if record.is_empty() {
-        return Err("no fields".to_owned());
+        return Err("EOF".to_owned());
     }
     let mut fields = Vec::new();
     let mut rest = record;
@@ -74,7 +79,7 @@ mod tests {
 
     #[test]
     fn misplaced_quotes_are_errors() {
-        check("", "error: no fields");
+        check("", "error: EOF");
         check(r#"a"b"#, "error: bare \" in non-quoted field");
         check(r#""a"b"#, "error: extraneous or missing \" in quoted-field");
         check(r#""a"#, "error: extraneous or missing \" in quoted-field");

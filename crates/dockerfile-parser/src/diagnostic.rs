@@ -26,12 +26,20 @@ pub struct Diagnostic {
     pub span: Span,
     /// What the user can do about it, if there is something.
     pub hint: Option<String>,
+    /// Other places that it is about.
+    pub related: Vec<Span>,
 }
 
 impl Diagnostic {
     /// An error at `span`, without a hint.
     pub fn error(span: Span, message: impl Into<String>) -> Self {
-        Self { severity: Severity::Error, message: message.into(), span, hint: None }
+        Self {
+            severity: Severity::Error,
+            message: message.into(),
+            span,
+            hint: None,
+            related: Vec::new(),
+        }
     }
 
     /// A warning at `span`, without a hint.
@@ -43,6 +51,12 @@ impl Diagnostic {
     #[must_use]
     pub fn with_hint(self, hint: impl Into<String>) -> Self {
         Self { hint: Some(hint.into()), ..self }
+    }
+
+    /// The same with more places that it is about.
+    #[must_use]
+    pub fn with_related(self, related: Vec<Span>) -> Self {
+        Self { related, ..self }
     }
 
     /// Whether this is an error.

@@ -71,15 +71,27 @@ impl Directives {
     /// A line that begins with `#!` may come first. Unlike for reading the file, where `escape` may be indented, a
     /// directive begins with `#`. Of a directive that is given twice the first counts, and nothing after the second.
     pub fn find(text: &[u8]) -> Self {
-        find(&lines(&Source::new("", text)).0, "#")
+        find(&lines(&Source::new("", top(text))).0, "#")
     }
+}
+
+/// The lines at the top that may be directives in some language: nothing else needs to be read to find them.
+fn top(text: &[u8]) -> &[u8] {
+    const MARK: &[u8] = b"\xef\xbb\xbf";
+    let start = if text.starts_with(MARK) { MARK.len() } else { 0 };
+    let lines = text[start..].split_inclusive(|&byte| byte == b'\n');
+    let length: usize = lines
+        .take_while(|line| line.starts_with(b"#") || line.starts_with(b"//"))
+        .map(<[u8]>::len)
+        .sum();
+    &text[..start + length]
 }
 
 fn find(lines: &[Line], comment: &'static str) -> Directives {
     let shebang = lines.first().is_some_and(|line| line.text.as_str().starts_with("#!"));
     let mut scanner = Scanner::new(comment);
     for line in &lines[usize::from(shebang)..] {
-        match scanner.read(&line.content(), line.number) {
+        match scanner.read(&line.text.slice(line.content()), line.number) {
             Some(Ok(_)) => {}
             Some(Err(_)) | None => break,
         }
@@ -92,7 +104,7 @@ fn find(lines: &[Line], comment: &'static str) -> Directives {
 /// Besides `# syntax=`, the forms for other languages are understood: `// syntax=`, and a JSON object with the key
 /// `syntax`, which has line 0.
 pub fn detect_syntax(text: &[u8]) -> Option<Directive> {
-    let source = Source::new("", text);
+    let source = Source::new("", top(text));
     let (lines, _) = lines(&source);
     find(&lines, "#").syntax.or_else(|| find(&lines, "//").syntax).or_else(|| {
         let object: serde_json::Map<_, _> = serde_json::from_slice(text).ok()?;

@@ -17,17 +17,19 @@ const UNITS: [(&str, u64); 8] = [
 /// Go counts nanoseconds in 64 bits, one of which is the sign.
 const LONGEST: u64 = i64::MAX as u64;
 
-/// A duration and whether it is negative; `None` where Go does not read one.
-pub(crate) fn parse(text: &str) -> Option<(Duration, bool)> {
+/// A duration and whether it is negative; where Go does not read one, what Go says about it.
+pub(crate) fn parse(text: &str) -> Result<(Duration, bool), String> {
+    let refuse = |reason: &str| format!("time: {reason} duration {text:?}");
+    let invalid = || refuse("invalid");
     let (negative, unsigned) = match text.strip_prefix(['-', '+']) {
         Some(rest) => (text.starts_with('-'), rest),
         None => (false, text),
     };
     if unsigned == "0" {
-        return Some((Duration::ZERO, negative));
+        return Ok((Duration::ZERO, negative));
     }
     if unsigned.is_empty() {
-        return None;
+        return Err(invalid());
     }
     let mut rest = unsigned;
     let mut total: u64 = 0;
@@ -35,16 +37,25 @@ pub(crate) fn parse(text: &str) -> Option<(Duration, bool)> {
         let (whole, behind) = digits(rest);
         let (fraction, behind) = behind.strip_prefix('.').map_or(("", behind), digits);
         if whole.is_empty() && fraction.is_empty() {
-            return None;
+            return Err(invalid());
         }
         let end = behind.find(|c: char| c == '.' || c.is_ascii_digit()).unwrap_or(behind.len());
-        let (_, unit) = UNITS.into_iter().find(|&(name, _)| name == &behind[..end])?;
-        let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
-        let part = whole.checked_mul(unit)?.checked_add(fraction_of(unit, fraction))?;
-        total = total.checked_add(part).filter(|&total| total <= LONGEST)?;
-        rest = &behind[end..];
+        let (name, behind) = behind.split_at(end);
+        if name.is_empty() {
+            return Err(refuse("missing unit in"));
+        }
+        let unit = UNITS.into_iter().find(|&(known, _)| known == name);
+        let (_, unit) = unit.ok_or_else(|| refuse(&format!("unknown unit {name:?} in")))?;
+        let whole = if whole.is_empty() { Some(0) } else { whole.parse::<u64>().ok() };
+        total = whole
+            .and_then(|whole| whole.checked_mul(unit))
+            .and_then(|part| part.checked_add(fraction_of(unit, fraction)))
+            .and_then(|part| total.checked_add(part))
+            .filter(|&total| total <= LONGEST)
+            .ok_or_else(invalid)?;
+        rest = behind;
     }
-    Some((Duration::from_nanos(total), negative))
+    Ok((Duration::from_nanos(total), negative))
 }
 
 fn digits(text: &str) -> (&str, &str) {
@@ -65,7 +76,7 @@ mod tests {
 
     #[track_caller]
     fn check(text: &str, expected: Option<(u64, bool)>) {
-        let actual = parse(text).map(|(duration, negative)| {
+        let actual = parse(text).ok().map(|(duration, negative)| {
             (u64::try_from(duration.as_nanos()).expect("Go's durations have 64 bits"), negative)
         });
         assert_eq!(actual, expected, "reading {text:?}");
@@ -88,22 +99,18 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_none() {
-        for text in [
-            "",
-            "-",
-            "5",
-            "s",
-            ".s",
-            "5 s",
-            "5S",
-            "5d",
-            "1_0s",
-            "--5s",
-            "2562047h47m16.854775808s",
-            "99999999999999999999s",
-        ] {
-            check(text, None);
+    fn anything_else_is_refused_in_the_words_of_go() {
+        let refused = |text: &str| parse(text).expect_err(text);
+        for text in
+            ["", "-", "s", ".s", "--5s", "2562047h47m16.854775808s", "99999999999999999999s"]
+        {
+            assert_eq!(refused(text), format!("time: invalid duration {text:?}"));
         }
+        assert_eq!(refused("5"), "time: missing unit in duration \"5\"");
+        assert_eq!(refused("1m5"), "time: missing unit in duration \"1m5\"");
+        assert_eq!(refused("5d"), "time: unknown unit \"d\" in duration \"5d\"");
+        assert_eq!(refused("5S"), "time: unknown unit \"S\" in duration \"5S\"");
+        assert_eq!(refused("5 s"), "time: unknown unit \" s\" in duration \"5 s\"");
+        assert_eq!(refused("1_0s"), "time: unknown unit \"_\" in duration \"1_0s\"");
     }
 }

@@ -48,6 +48,8 @@ mod node;
 mod suggest;
 mod words;
 
+pub use csv::fields as comma_separated;
+
 pub use ast::{
     Add, Arg, ArgItem, Cmd, Command, Copy, Device, Directive, Directives, Dockerfile, Entrypoint,
     Env, Escape, Expose, Flag, From, Healthcheck, Heredoc, InlineFile, Instruction,
@@ -56,6 +58,8 @@ pub use ast::{
 };
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use directive::detect_syntax;
-pub use mount::{Mount, MountError, MountKind, Sharing};
-pub use parse::parse_trigger;
+pub use mount::{Mount, MountError, MountKind, Sharing, byte_size};
+pub use parse::{Reading, parse_trigger};
 pub use source::{Source, Span, Spanned, Word};
+pub use suggest::nearest;
+pub use words::quoted_words;

@@ -154,6 +154,18 @@ impl Mount {
         Ok(mount)
     }
 
+    /// What `from` says in a `--mount` that is not expanded yet, which `from` never is.
+    ///
+    /// `None` where there is no `from` or an empty one: the build context.
+    pub fn named_source(raw: &str) -> Option<String> {
+        let fields = fields(raw).ok()?;
+        let named = fields.iter().rev().find_map(|field| {
+            let (key, value) = field.split_once('=')?;
+            (key.to_lowercase() == "from").then_some(value)
+        });
+        named.filter(|name| !name.is_empty()).map(ToOwned::to_owned)
+    }
+
     fn set_bare(&mut self, field: &str, read_only: &mut Option<bool>) -> Result<(), String> {
         match field.to_lowercase().as_str() {
             "readonly" | "ro" => *read_only = Some(true),
@@ -186,7 +198,7 @@ impl Mount {
                 self.required = csv::boolean(value).ok_or_else(invalid)?;
             }
             "size" if self.kind == MountKind::Tmpfs => {
-                self.size = size(value).ok_or_else(invalid)?;
+                self.size = byte_size(value).ok_or_else(invalid)?;
             }
             "required" | "size" => return Err(self.unexpected(key)),
             "id" => value.clone_into(&mut self.id),
@@ -270,9 +282,9 @@ fn number(key: &str, value: &str, radix: u32) -> Result<u32, String> {
     u32::from_str_radix(value, radix).map_err(|_| invalid())
 }
 
-/// A number of bytes such as `128m` or `1.5 GiB`, in units of 1024.
+/// A number of bytes such as `128m` or `1.5 GiB`, in units of 1024; `None` where it is none.
 #[expect(clippy::cast_possible_truncation, reason = "a size is rounded down, as it is in Docker")]
-fn size(value: &str) -> Option<i64> {
+pub fn byte_size(value: &str) -> Option<i64> {
     let split = value.rfind(|c: char| c.is_ascii_digit() || matches!(c, '.' | ' '))?;
     let (number, suffix) = value.split_at(split + 1);
     let number: f64 = number.strip_suffix(' ').unwrap_or(number).parse().ok()?;
@@ -378,7 +390,16 @@ mod tests {
         check("type=secret,id=a,from=b", Err("secret mount should not have a from"));
         check("type=secret,id=a,sharing=shared", Err("secret mount should not define sharing"));
         check("target=/x,ro=2", Err("invalid value for ro: 2"));
-        check("", Err("failed to parse csv mounts: no fields"));
+        check("", Err("failed to parse csv mounts: EOF"));
+    }
+
+    #[test]
+    fn the_last_from_counts() {
+        let source = |raw: &str| Mount::named_source(raw);
+        assert_eq!(source("type=$X,from=a,FROM=b").as_deref(), Some("b"));
+        assert_eq!(source("from=a,from="), None);
+        assert_eq!(source("target=/from=x"), None);
+        assert_eq!(source(""), None);
     }
 
     #[test]

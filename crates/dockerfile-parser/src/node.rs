@@ -72,9 +72,13 @@ pub(crate) struct Pair {
 #[derive(Debug)]
 pub(crate) struct File {
     pub(crate) nodes: Vec<Node>,
+    /// Where each instruction is, those that could not be divided included.
+    pub(crate) places: Vec<(Span, RangeInclusive<u32>)>,
     pub(crate) escape: Escape,
     /// Errors and warnings.
     pub(crate) problems: Vec<Diagnostic>,
+    /// The last lines of the instructions that hold a blank line.
+    pub(crate) empty_continuations: Vec<u32>,
 }
 
 /// Reads lines up to the end.
@@ -84,11 +88,18 @@ pub(crate) fn read(lines: Vec<Line>) -> File {
         last: (0, 0),
         directives: Tracker::new(),
         problems: Vec::new(),
+        empty_continuations: Vec::new(),
     };
     let mut nodes = Vec::new();
+    let mut places = Vec::new();
     let mut comments = Vec::new();
     while let Some(line) = reader.next() {
-        nodes.extend(reader.instruction(&line, &mut comments));
+        let start = line.text.span(line.content()).start;
+        let node = reader.instruction(&line, &mut comments);
+        let (number, end) = reader.last;
+        let lines = node.as_ref().map_or(line.number..=number, |node| node.lines.clone());
+        places.push((Span::new(start, end), lines));
+        nodes.extend(node);
     }
     if nodes.is_empty() && reader.problems.is_empty() {
         let end = reader.last.1;
@@ -96,7 +107,13 @@ pub(crate) fn read(lines: Vec<Line>) -> File {
             .with_hint("a Dockerfile begins with `FROM`, which names the image to build on");
         reader.problems.push(error);
     }
-    File { nodes, escape: reader.directives.escape, problems: reader.problems }
+    File {
+        nodes,
+        places,
+        escape: reader.directives.escape,
+        problems: reader.problems,
+        empty_continuations: reader.empty_continuations,
+    }
 }
 
 struct Reader {
@@ -105,50 +122,59 @@ struct Reader {
     last: (u32, usize),
     directives: Tracker,
     problems: Vec<Diagnostic>,
+    empty_continuations: Vec<u32>,
 }
 
 impl Reader {
     fn next(&mut self) -> Option<Line> {
         let line = self.lines.next()?;
-        self.last = (line.number, line.content().whole().end);
+        self.last = (line.number, line.text.span(line.content()).end);
         Some(line)
     }
 
     /// Reads the instruction that begins on `first`, if one does.
     fn instruction(&mut self, first: &Line, comments: &mut Vec<String>) -> Option<Node> {
         let content = first.content();
-        let blanks = content.as_str().len() - content.as_str().trim_start().len();
-        let content = content.slice(blanks..content.as_str().len());
-        let directive = self.directives.read(&content, first.number).unwrap_or_else(|error| {
+        let blanks = content.end - first.text.as_str()[content.clone()].trim_start().len();
+        let mut line = first.text.slice(blanks..content.end);
+        let start = line.whole().start;
+        let directive = self.directives.read(&line, first.number).unwrap_or_else(|error| {
             self.problems.push(error);
             false
         });
-        if content.as_str().starts_with('#') {
+        if line.as_str().starts_with('#') {
             if !directive {
                 add_comment(first, comments);
             }
             return None;
         }
         let escape = self.directives.escape;
-        let mut joined = continued(&content, escape);
-        if joined.is_none() && content.as_str().is_empty() {
+        let mut joined = continued(line.as_str(), escape);
+        if joined.is_none() && line.as_str().is_empty() {
             return None;
         }
-        let mut line = joined.clone().unwrap_or_else(|| content.clone());
+        line.truncate(joined.unwrap_or(line.as_str().len()));
+        let mut has_blank_line = false;
         while joined.is_some() {
             let Some(next) = self.next() else { break };
             let content = next.content();
-            if content.as_str().trim_start().starts_with('#') {
+            let string = &next.text.as_str()[content.clone()];
+            let words = string.trim_start();
+            if words.starts_with('#') {
                 continue;
             }
-            if content.as_str().trim_start().is_empty() {
-                self.problems.push(empty_continuation(&content));
+            if words.is_empty() {
+                self.problems.push(empty_continuation(next.text.span(content)));
+                has_blank_line = true;
                 continue;
             }
-            joined = continued(&content, escape);
-            line.push(joined.as_ref().unwrap_or(&content));
+            joined = continued(string, escape);
+            line.push(&next.text, 0..joined.unwrap_or(content.end));
         }
-        self.node(line, content.whole().start, first.number, std::mem::take(comments))
+        if has_blank_line {
+            self.empty_continuations.push(self.last.0);
+        }
+        self.node(line, start, first.number, std::mem::take(comments))
     }
 
     fn node(
@@ -165,6 +191,7 @@ impl Reader {
                 None
             },
         );
+        let head = self.last.0;
         let (heredocs, body) = match &args {
             Some(args) if can_hold_heredocs(&split.keyword, args) => match self.heredocs(&line) {
                 None if matches!(args, Args::Ignored) => (Vec::new(), Vec::new()),
@@ -175,15 +202,18 @@ impl Reader {
         self.problems
             .extend(line.invalid().map(|place| not_utf8(place, args.as_ref(), &split.keyword)));
         self.problems.extend(split.flags.iter().filter_map(not_ascii));
+        let args = args?;
+        // BuildKit knows of no heredocs here, and does not blame their lines.
+        let last = if matches!(args, Args::Ignored) { head } else { self.last.0 };
         Some(Node {
             keyword: split.keyword,
             flags: split.flags,
-            args: args?,
+            args,
             heredocs,
             body,
             line,
             span: Span::new(start, self.last.1),
-            lines: first..=self.last.0,
+            lines: first..=last,
             comments,
         })
     }
@@ -219,13 +249,14 @@ impl Reader {
         loop {
             let line = self.next()?;
             let end = line.content();
+            let string = &line.text.as_str()[end.clone()];
             let tabs = if operator.chomp {
-                end.as_str().len() - end.as_str().trim_start_matches('\t').len()
+                string.len() - string.trim_start_matches('\t').len()
             } else {
                 0
             };
-            if end.as_str()[tabs..] == operator.name {
-                let end = end.slice(tabs..end.as_str().len());
+            if string[tabs..] == operator.name {
+                let end = line.text.slice(tabs..end.end);
                 let nothing = end.slice(0..0);
                 body.push(Line { text: end, number: line.number });
                 let content = content.unwrap_or(nothing);
@@ -243,7 +274,7 @@ impl Reader {
                 });
             }
             match &mut content {
-                Some(content) => content.push(&line.text),
+                Some(content) => content.push(&line.text, 0..line.text.as_str().len()),
                 None => content = Some(line.text.clone()),
             }
             body.push(line);
@@ -261,16 +292,16 @@ fn add_comment(line: &Line, comments: &mut Vec<String>) {
     }
 }
 
-/// The line without its escape character, if it ends with one that continues it.
-fn continued(content: &Text, escape: Escape) -> Option<Text> {
+/// The length of the line without its escape character, if it ends with one that continues it.
+fn continued(line: &str, escape: Escape) -> Option<usize> {
     let escape = escape.as_char();
-    let line = content.as_str().trim_end_matches([' ', '\t']).strip_suffix(escape)?;
+    let line = line.trim_end_matches([' ', '\t']).strip_suffix(escape)?;
     // Two escape characters are one that is escaped. BuildKit takes three for the same.
-    (!line.ends_with(escape)).then(|| content.slice(0..line.len()))
+    (!line.ends_with(escape)).then_some(line.len())
 }
 
-fn empty_continuation(content: &Text) -> Diagnostic {
-    Diagnostic::warning(content.whole(), "empty continuation line").with_hint(
+fn empty_continuation(line: Span) -> Diagnostic {
+    Diagnostic::warning(line, "empty continuation line").with_hint(
         "remove the blank line, or make it a comment: BuildKit announces that it will be an error",
     )
 }
@@ -346,7 +377,7 @@ fn arguments(keyword: &Word, rest: &Text, escape: Escape) -> Result<Option<Args>
         "env" => Args::Pairs(pairs("ENV", rest, escape)?),
         "label" => Args::Pairs(pairs("LABEL", rest, escape)?),
         "arg" => {
-            let words = words::quoted_words(rest, escape);
+            let words = words::quoted_words(rest.as_str(), escape);
             Args::Assignments(words.into_iter().map(|range| assignment(rest, range)).collect())
         }
         "maintainer" | "stopsignal" | "user" | "workdir" => Args::Text(text()),
@@ -402,7 +433,7 @@ fn command(rest: &Text) -> Result<CommandArgs, Diagnostic> {
 
 fn pairs(name: &str, rest: &Text, escape: Escape) -> Result<Vec<Pair>, Diagnostic> {
     let string = rest.as_str();
-    let words = words::quoted_words(rest, escape);
+    let words = words::quoted_words(rest.as_str(), escape);
     let Some(first) = words.first() else { return Ok(Vec::new()) };
     if !string[first.clone()].contains('=') {
         let Some(end) = string.find(is_blank) else {

@@ -5,11 +5,15 @@ use std::cmp::Reverse;
 /// A word that is at least this many edits away is another word, not a misspelling. BuildKit draws the same line.
 const TOO_FAR: usize = 3;
 
+/// No word that is longer is compared: comparing takes time proportional to the product of two lengths, and names of
+/// variables may be as long as a line.
+const LONGEST: usize = 256;
+
 /// The option that is the fewest edits away from `word`, if one is near enough.
 ///
 /// Of several, the one that begins most like `word` wins, then the one that sorts first: a guess must not change
 /// from run to run, as it does where a map is searched.
-pub(crate) fn nearest<'a>(word: &str, options: &[&'a str]) -> Option<&'a str> {
+pub fn nearest<'a>(word: &str, options: &[&'a str]) -> Option<&'a str> {
     options
         .iter()
         .copied()
@@ -26,9 +30,11 @@ pub(crate) fn did_you_mean(word: &str, options: &[&str]) -> String {
 
 /// The Levenshtein distance, or [`TOO_FAR`] where it is at least that.
 fn edits(from: &str, to: &str) -> usize {
+    if to.len() > LONGEST || from.len() > LONGEST || to.len().abs_diff(from.len()) >= 4 * TOO_FAR {
+        return TOO_FAR;
+    }
     let to: Vec<char> = to.chars().collect();
-    // A word may be as long as its file; only as much of it is looked at as can matter.
-    let from: Vec<char> = from.chars().take(to.len() + TOO_FAR).collect();
+    let from: Vec<char> = from.chars().collect();
     let mut row: Vec<usize> = (0..=to.len()).collect();
     for (line, a) in from.iter().enumerate() {
         let mut diagonal = row[0];

@@ -14,8 +14,10 @@ const LONGEST_LINE: usize = 65_535;
 #[derive(Clone, Debug)]
 pub(crate) struct Text {
     string: String,
-    /// In ascending order of `at`; never empty, and the first is at 0.
-    parts: Vec<Part>,
+    /// Where the string begins.
+    first: Part,
+    /// The other parts, in ascending order of `at`. Most texts have none, and so cost one allocation.
+    more: Vec<Part>,
     /// The first byte that is not UTF-8.
     invalid: Option<Span>,
 }
@@ -31,8 +33,13 @@ struct Part {
 impl Text {
     /// The bytes of `range`, with U+FFFD in place of each byte that is not UTF-8, as Go reads it.
     pub(crate) fn read(bytes: &[u8], range: Range<usize>) -> Self {
-        let mut text = Self { string: String::new(), parts: Vec::new(), invalid: None };
         let mut source = range.start;
+        let mut text = Self {
+            string: String::with_capacity(range.len()),
+            first: Part { at: 0, source, length: 0 },
+            more: Vec::new(),
+            invalid: None,
+        };
         for chunk in bytes[range].utf8_chunks() {
             text.add(chunk.valid(), source, chunk.valid().len());
             source += chunk.valid().len();
@@ -42,14 +49,16 @@ impl Text {
                 source += 1;
             }
         }
-        if text.parts.is_empty() {
-            text.add("", source, 0);
-        }
         text
     }
 
     fn add(&mut self, string: &str, source: usize, length: usize) {
-        self.parts.push(Part { at: self.string.len(), source, length });
+        let part = Part { at: self.string.len(), source, length };
+        if part.at == 0 {
+            self.first = part;
+        } else {
+            self.more.push(part);
+        }
         self.string.push_str(string);
     }
 
@@ -70,38 +79,45 @@ impl Text {
         Self { invalid: None, ..self }
     }
 
-    /// Appends `other`, which keeps its places.
-    pub(crate) fn push(&mut self, other: &Self) {
+    /// Appends a part of `other`, which keeps its places; `range` lies on character boundaries.
+    pub(crate) fn push(&mut self, other: &Self, range: Range<usize>) {
         let offset = self.string.len();
-        self.string.push_str(&other.string);
-        self.parts.extend(other.parts.iter().map(|part| Part { at: part.at + offset, ..*part }));
-        self.invalid = self.invalid.or(other.invalid);
+        let string = &other.string[range.clone()];
+        self.string.push_str(string);
+        self.more.extend(other.parts_in(range).map(|part| Part { at: part.at + offset, ..part }));
+        self.invalid = self.invalid.or(other.invalid_in(string));
     }
 
     /// A part of the line; `range` lies on character boundaries.
     pub(crate) fn slice(&self, range: Range<usize>) -> Self {
+        let string = self.string[range.clone()].to_owned();
+        let invalid = self.invalid_in(&string);
+        let mut parts = self.parts_in(range);
+        Self { string, first: parts.next().unwrap_or(self.first), more: parts.collect(), invalid }
+    }
+
+    /// Leaves the first `length` bytes, which end with a character.
+    pub(crate) fn truncate(&mut self, length: usize) {
+        self.string.truncate(length);
+        self.more.retain(|part| part.at < length);
+        self.invalid = self.invalid_in(&self.string);
+    }
+
+    /// The parts that make a range, of which there is at least one, seen from its beginning.
+    fn parts_in(&self, range: Range<usize>) -> impl Iterator<Item = Part> {
         let first = self.part_at(range.start);
-        let mut parts: Vec<Part> = self.parts[first..]
-            .iter()
-            .take_while(|part| part.at < range.end)
-            .map(|part| {
-                // Only the first part can begin before the range.
-                let skip = range.start.saturating_sub(part.at).min(part.length);
-                Part {
-                    at: part.at.saturating_sub(range.start),
-                    source: part.source + skip,
-                    length: part.length - skip,
-                }
-            })
-            .collect();
-        if parts.is_empty() {
-            let source = self.place(range.start);
-            parts.push(Part { at: 0, source, length: 0 });
-        }
-        let string = self.string[range].to_owned();
-        // A slice without a replacement character cannot hold the invalid byte.
-        let invalid = self.invalid.filter(|_| string.contains('\u{fffd}'));
-        Self { string, parts, invalid }
+        // Only the first part can begin before the range.
+        let skip = (range.start - first.at).min(first.length);
+        let first = Part { at: 0, source: first.source + skip, length: first.length - skip };
+        let next = self.more.partition_point(|part| part.at <= range.start);
+        let more = self.more[next..].iter().take_while(move |part| part.at < range.end);
+        std::iter::once(first)
+            .chain(more.map(move |part| Part { at: part.at - range.start, ..*part }))
+    }
+
+    /// The invalid byte, if a part of the string can hold it: one without a replacement character cannot.
+    fn invalid_in(&self, string: &str) -> Option<Span> {
+        self.invalid.filter(|_| string.contains('\u{fffd}'))
     }
 
     /// Where a range of the line was written, from its first to its last byte.
@@ -110,7 +126,7 @@ impl Text {
         if range.is_empty() {
             return Span::new(start, start);
         }
-        let part = self.parts[self.part_at(range.end - 1)];
+        let part = self.part_at(range.end - 1);
         Span::new(start, part.source + (range.end - part.at).min(part.length))
     }
 
@@ -124,12 +140,13 @@ impl Text {
         Word::new(self.string[range.clone()].to_owned(), self.span(range))
     }
 
-    fn part_at(&self, at: usize) -> usize {
-        self.parts.partition_point(|part| part.at <= at).saturating_sub(1)
+    fn part_at(&self, at: usize) -> Part {
+        let before = self.more.partition_point(|part| part.at <= at);
+        before.checked_sub(1).and_then(|index| self.more.get(index)).copied().unwrap_or(self.first)
     }
 
     fn place(&self, at: usize) -> usize {
-        let part = self.parts[self.part_at(at)];
+        let part = self.part_at(at);
         part.source + (at - part.at).min(part.length)
     }
 
@@ -155,10 +172,9 @@ pub(crate) struct Line {
 }
 
 impl Line {
-    /// The line without its line end; several carriage returns count as one.
-    pub(crate) fn content(&self) -> Text {
-        let string = self.text.as_str();
-        self.text.slice(0..string.trim_end_matches(['\r', '\n']).len())
+    /// The range of the line without its line end; several carriage returns count as one.
+    pub(crate) fn content(&self) -> Range<usize> {
+        0..self.text.as_str().trim_end_matches(['\r', '\n']).len()
     }
 }
 
@@ -187,7 +203,7 @@ mod tests {
     fn joined_texts_keep_the_places_of_their_bytes() {
         let bytes = b"RUN a \\\n  b";
         let mut line = Text::read(bytes, 0..6);
-        line.push(&Text::read(bytes, 8..11));
+        line.push(&Text::read(bytes, 8..11), 0..3);
         assert_eq!(line.as_str(), "RUN a   b");
         assert_eq!(line.span(4..5), Span::new(4, 5));
         assert_eq!(line.span(8..9), Span::new(10, 11));

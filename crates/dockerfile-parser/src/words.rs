@@ -131,9 +131,10 @@ fn ranges(string: &str, is_separator: fn(char) -> bool) -> impl Iterator<Item = 
     })
 }
 
-/// The words between white space outside quotes. Quotes and escapes are kept, except an escape that ends the line.
-pub(crate) fn quoted_words(rest: &Text, escape: Escape) -> Vec<Range<usize>> {
-    let string = rest.as_str();
+/// Where the words of `ENV`, `LABEL` and `ARG` are in the text behind the name: between white space outside quotes.
+///
+/// Quotes and escapes are kept, except an escape that ends the line.
+pub fn quoted_words(string: &str, escape: Escape) -> Vec<Range<usize>> {
     let mut words = Vec::new();
     let mut start = None;
     let mut quote = None;
@@ -227,9 +228,8 @@ mod tests {
 
     #[track_caller]
     fn check_quoted(rest: &str, expected: &[&str]) {
-        let text = text(rest);
         let actual: Vec<_> =
-            quoted_words(&text, Escape::Backslash).into_iter().map(|range| &rest[range]).collect();
+            quoted_words(rest, Escape::Backslash).into_iter().map(|range| &rest[range]).collect();
         assert_eq!(actual, expected, "splitting {rest:?}");
     }
 

@@ -1,5 +1,6 @@
 //! `HEALTHCHECK`
 
+use std::num::{IntErrorKind, ParseIntError};
 use std::time::Duration;
 
 use super::{at_least_one, command, known_flags};
@@ -81,8 +82,7 @@ fn interval(name: &str, value: &str) -> Result<Duration, String> {
     if value.is_empty() {
         return Ok(Duration::ZERO);
     }
-    let (duration, negative) =
-        duration::parse(value).ok_or_else(|| format!("invalid duration {value:?} for --{name}"))?;
+    let (duration, negative) = duration::parse(value)?;
     if !duration.is_zero() && (negative || duration < SHORTEST) {
         return Err(format!("Interval {name:?} cannot be less than 1ms"));
     }
@@ -93,7 +93,12 @@ fn retries(value: &str) -> Result<u32, String> {
     if value.is_empty() {
         return Ok(0);
     }
-    let number: i32 =
-        value.parse().map_err(|_| format!("invalid number {value:?} for --retries"))?;
+    let number: i32 = value.parse().map_err(|error: ParseIntError| {
+        let reason = match error.kind() {
+            IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => "value out of range",
+            _ => "invalid syntax",
+        };
+        format!("strconv.ParseInt: parsing {value:?}: {reason}")
+    })?;
     u32::try_from(number).map_err(|_| format!("--retries cannot be negative ({number})"))
 }

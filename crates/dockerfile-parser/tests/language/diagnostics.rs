@@ -131,3 +131,14 @@ fn a_long_line_is_cut_around_the_caret() {
     let longest = errors.to_string().lines().map(str::len).max();
     assert!(longest < Some(200), "{errors}");
 }
+
+#[test]
+fn lines_of_a_heredoc_are_blamed_only_where_there_may_be_one() {
+    let check = |text: &str, expected: &[u32]| {
+        let reading = Dockerfile::read("Dockerfile", text.as_bytes());
+        let lines: Vec<_> = reading.errors.iter().flat_map(|error| reading.lines(error)).collect();
+        assert_eq!(lines, expected, "{text}");
+    };
+    check("FROM scratch\nCOPYY a <<EOF \\\n /\nx\nEOF\n", &[2, 3]);
+    check("FROM scratch\nCOPY --no <<EOF \\\n /\nx\nEOF\n", &[2, 3, 4, 5]);
+}

@@ -220,6 +220,105 @@ fn read_again(file: &Dockerfile, instruction: &Instruction) -> Result<(), TestCa
     Ok(())
 }
 
+/// The Dockerfiles of the golden folders: texts that reach every corner of the parser.
+fn written() -> Vec<Vec<u8>> {
+    let folders = ["testdata/dockerfile", "testdata/lint", "testdata/plan"];
+    folders
+        .iter()
+        .flat_map(|folder| testkit::cases(folder))
+        .filter_map(|case| case.bytes_if_present("Dockerfile"))
+        .collect()
+}
+
+/// A change of a text; places are parts of its length.
+#[derive(Clone, Debug)]
+enum Damage {
+    Cut(f64, usize),
+    Repeat(f64, usize),
+    Put(f64, &'static str),
+    Byte(f64, u8),
+    /// The rest of another text.
+    Splice(f64, prop::sample::Index, f64),
+}
+
+fn damage() -> impl Strategy<Value = Damage> {
+    const TOKENS: &[&str] = &[
+        "\n", "\r\n", "\\\n", "\\", "`", "\"", "'", "<<", "<<-E\n", "\nE\n", "$", "${", "}", "[",
+        "]", "#", "=", "--", "--from=", "ONBUILD ", "\u{feff}", "\u{a0}", " ", "\t",
+    ];
+    let place = || 0.0..1.0;
+    prop_oneof![
+        (place(), 1..40_usize).prop_map(|(at, length)| Damage::Cut(at, length)),
+        (place(), 1..40_usize).prop_map(|(at, length)| Damage::Repeat(at, length)),
+        (place(), prop::sample::select(TOKENS)).prop_map(|(at, token)| Damage::Put(at, token)),
+        (place(), any::<u8>()).prop_map(|(at, byte)| Damage::Byte(at, byte)),
+        (place(), any::<prop::sample::Index>(), place())
+            .prop_map(|(at, other, from)| Damage::Splice(at, other, from)),
+    ]
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    reason = "a part of a small length"
+)]
+fn place(length: usize, part: f64) -> usize {
+    ((length as f64 * part) as usize).min(length)
+}
+
+fn damaged(mut text: Vec<u8>, all: &[Vec<u8>], damage: &[Damage]) -> Vec<u8> {
+    for change in damage {
+        match change {
+            Damage::Cut(at, length) => {
+                let at = place(text.len(), *at);
+                let end = text.len().min(at + length);
+                text.drain(at..end);
+            }
+            Damage::Repeat(at, length) => {
+                let at = place(text.len(), *at);
+                let part = text[at..text.len().min(at + length)].to_vec();
+                text.splice(at..at, part);
+            }
+            Damage::Put(at, token) => {
+                let at = place(text.len(), *at);
+                text.splice(at..at, token.bytes());
+            }
+            Damage::Byte(at, byte) => {
+                let at = place(text.len(), *at);
+                if let Some(old) = text.get_mut(at) {
+                    *old = *byte;
+                }
+            }
+            Damage::Splice(at, other, from) => {
+                text.truncate(place(text.len(), *at));
+                let other = other.get(all);
+                text.extend(&other[place(other.len(), *from)..]);
+            }
+        }
+    }
+    text
+}
+
+/// Mutations of files that mean something get further than random text does.
+#[test]
+fn damaged_files_do_no_harm() {
+    let all = written();
+    assert!(all.len() > 20, "{} texts are too few to start from", all.len());
+    let config = ProptestConfig {
+        cases: 1_000,
+        rng_seed: RngSeed::Fixed(1),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    };
+    let damage = prop::collection::vec(damage(), 1..6);
+    proptest::test_runner::TestRunner::new(config)
+        .run(&(any::<prop::sample::Index>(), damage), |(text, damage)| {
+            check(&damaged(text.get(&all).clone(), &all, &damage))
+        })
+        .unwrap();
+}
+
 proptest! {
     // A fixed seed: a test that fails once in a while teaches to ignore it. Raise `cases` and change the seed to search.
     #![proptest_config(ProptestConfig {

@@ -174,9 +174,16 @@ fn healthchecks_are_commands_with_times() {
         "error: Interval \"interval\" cannot be less than 1ms",
     );
     check("HEALTHCHECK --timeout=-5s CMD x", "error: Interval \"timeout\" cannot be less than 1ms");
-    check("HEALTHCHECK --timeout=5 CMD x", "error: invalid duration \"5\" for --timeout");
+    check("HEALTHCHECK --timeout=5 CMD x", "error: time: missing unit in duration \"5\"");
     check("HEALTHCHECK --retries=-1 CMD x", "error: --retries cannot be negative (-1)");
-    check("HEALTHCHECK --retries=x CMD x", "error: invalid number \"x\" for --retries");
+    check(
+        "HEALTHCHECK --retries=x CMD x",
+        "error: strconv.ParseInt: parsing \"x\": invalid syntax",
+    );
+    check(
+        "HEALTHCHECK --retries=2147483648 CMD x",
+        "error: strconv.ParseInt: parsing \"2147483648\": value out of range",
+    );
 }
 
 #[test]
