@@ -127,15 +127,26 @@ fn read_ignore_file(
     directory: &Path,
     path: &Path,
 ) -> Result<Option<FoundIgnoreFile>, FindIgnoreFileError> {
-    let read = || {
-        let relative = path.strip_prefix(directory).unwrap_or(path);
-        let relative =
-            RootPath::resolve(&RootPath::root(), relative.as_os_str().as_encoded_bytes())?;
-        let root = Root::open_read_only(directory)?;
-        Ok(root.read_bounded(&relative, MAX_IGNORE_FILE)?)
-    };
-    let text = read().map_err(|source| FindIgnoreFileError { path: path.into(), source })?;
+    let relative = path.strip_prefix(directory).unwrap_or(path);
+    let text = read_inside(directory, relative, MAX_IGNORE_FILE)
+        .map_err(|source| FindIgnoreFileError { path: path.into(), source })?;
     Ok(text.map(|text| FoundIgnoreFile { path: path.into(), text }))
+}
+
+/// Reads the file `relative` of `directory`, `None` where there is none. Links are followed as if `directory` were the
+/// root: what somebody else has put into a context must not lead to files outside of it.
+///
+/// # Errors
+///
+/// Fails if the file cannot be read, is no regular file or has more than `limit` bytes.
+pub fn read_inside(
+    directory: &Path,
+    relative: &Path,
+    limit: u64,
+) -> Result<Option<Vec<u8>>, FindIgnoreFileFault> {
+    let relative = RootPath::resolve(&RootPath::root(), relative.as_os_str().as_encoded_bytes())?;
+    let root = Root::open_read_only(directory)?;
+    Ok(root.read_bounded(&relative, limit)?)
 }
 
 #[cfg(test)]

@@ -233,7 +233,7 @@ fn parse_class_character(text: &[u8]) -> Result<(u32, &[u8]), GlobFault> {
 /// Whether `text` has a wildcard that is not escaped.
 ///
 /// Without one the text is a plain path, in which even `\` stands for itself.
-pub(crate) fn has_wildcard(text: &[u8]) -> bool {
+pub fn has_wildcard(text: &[u8]) -> bool {
     let mut bytes = text.iter();
     while let Some(byte) = bytes.next() {
         match byte {

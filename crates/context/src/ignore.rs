@@ -10,14 +10,16 @@ use crate::text::{clean, trim};
 /// ```
 /// # use ebiko_context::IgnoreFile;
 /// let file = IgnoreFile::parse(b"# build products\n*.o\n!keep.o\n")?;
-/// assert!(file.patterns().excludes(b"main.o"));
-/// assert!(!file.patterns().excludes(b"keep.o"));
+/// assert_eq!(file.patterns().excludes(b"main.o"), Ok(true));
+/// assert_eq!(file.patterns().excludes(b"keep.o"), Ok(false));
 /// # Ok::<(), ebiko_context::IgnoreFileError>(())
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct IgnoreFile {
     patterns: PatternList,
     lines: Vec<IgnoreLine>,
+    /// Whether one of the patterns matches every name.
+    excludes_everything: bool,
 }
 
 /// A line of an ignore file that is a pattern.
@@ -50,8 +52,11 @@ impl IgnoreFile {
     /// would put files into the image that should not be there.
     pub fn parse(text: &[u8]) -> Result<Self, IgnoreFileError> {
         let (patterns, lines): (Vec<_>, Vec<_>) = read(text).into_iter().unzip();
-        match PatternList::compile(&patterns) {
-            Ok(patterns) => Ok(Self { patterns, lines }),
+        let excludes_everything =
+            patterns.iter().any(|pattern| matches!(&pattern[..], b"*" | b"**" | b"**/*"));
+        let compiled = PatternList::compile(&patterns);
+        match compiled.and_then(|list| list.check().map(|()| list)) {
+            Ok(patterns) => Ok(Self { patterns, lines, excludes_everything }),
             Err((index, source)) => {
                 let line = lines.into_iter().nth(index);
                 let line = line.unwrap_or(IgnoreLine { number: 0, text: String::new() });
@@ -63,6 +68,11 @@ impl IgnoreFile {
     /// The patterns.
     pub fn patterns(&self) -> &PatternList {
         &self.patterns
+    }
+
+    /// Whether there is a pattern `*`, `**` or `**/*`: nothing is left of the context but what others let in again.
+    pub fn excludes_everything(&self) -> bool {
+        self.excludes_everything
     }
 
     /// The line that had the last word in `verdict`.

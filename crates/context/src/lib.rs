@@ -34,10 +34,10 @@ mod tree;
 
 pub use context::{
     Context, FindIgnoreFileError, FindIgnoreFileFault, FoundIgnoreFile, OpenContextError,
-    find_ignore_file,
+    find_ignore_file, read_inside,
 };
-pub use glob::{Glob, GlobError, GlobFault};
+pub use glob::{Glob, GlobError, GlobFault, has_wildcard};
 pub use ignore::{IgnoreFile, IgnoreFileError, IgnoreLine};
 pub use pattern::{PatternError, PatternList, Verdict};
-pub use select::{SelectError, Selected, select};
+pub use select::{SelectError, Selected, follow, select};
 pub use walk::{Member, Walk};

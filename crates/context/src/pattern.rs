@@ -27,6 +27,7 @@ pub(crate) struct Pattern {
     literal_prefix: Vec<u8>,
     /// Which of the given texts this is; empty ones make no pattern.
     index: usize,
+    text: Vec<u8>,
 }
 
 /// How a pattern is compared; most are compared without an expression.
@@ -38,6 +39,8 @@ enum Matcher {
     /// `**/a`: everything that ends so, and the path itself at the top.
     Suffix(Vec<u8>),
     Regexp(Regexp),
+    /// An expression that means nothing. Upstream sees it where it first compares it with a path.
+    Unusable,
 }
 
 /// A pattern that Docker does not accept.
@@ -82,13 +85,31 @@ impl PatternList {
         Ok(Self { patterns: compiled })
     }
 
+    /// Checks that each pattern can be compared: `[z-a]` compiles, as it does upstream, and matches nothing.
+    ///
+    /// Who walks a tree asks this first, because a pattern that does not count would let files through.
+    ///
+    /// # Errors
+    ///
+    /// The first pattern that cannot be compared, with its index.
+    pub fn check(&self) -> Result<(), (usize, PatternError)> {
+        match self.patterns.iter().find(|pattern| pattern.is_unusable()) {
+            Some(pattern) => Err((pattern.index, pattern.error())),
+            None => Ok(()),
+        }
+    }
+
     /// Whether `path` is excluded, judged on its own (`MatchesOrParentMatches`).
     ///
     /// The path is cleaned first; `.` is never excluded.
-    pub fn excludes(&self, path: &[u8]) -> bool {
+    ///
+    /// # Errors
+    ///
+    /// Fails where a pattern has a say that cannot be compared. After [`check`](Self::check) there is none.
+    pub fn excludes(&self, path: &[u8]) -> Result<bool, PatternError> {
         let path = clean(path);
         if path == b"." {
-            return false;
+            return Ok(false);
         }
         // An absolute path has `/` itself for a parent, and nothing before it.
         let ends = path.iter().enumerate().skip(1).filter(|&(_, &byte)| byte == b'/');
@@ -98,13 +119,17 @@ impl PatternList {
         }
         let mut excluded = false;
         for pattern in &self.patterns {
-            if pattern.reincludes == excluded
-                && (pattern.matches(&path) || parents.iter().any(|parent| pattern.matches(parent)))
-            {
+            if pattern.reincludes != excluded {
+                continue;
+            }
+            if pattern.is_unusable() {
+                return Err(pattern.error());
+            }
+            if pattern.matches(&path) || parents.iter().any(|parent| pattern.matches(parent)) {
                 excluded = !pattern.reincludes;
             }
         }
-        excluded
+        Ok(excluded)
     }
 
     /// Judges a path on a walk, knowing the `parent` directory's verdict; the top directory's is
@@ -134,10 +159,20 @@ impl PatternList {
     ///
     /// An excluded directory for which this is `false` need not be read.
     pub fn may_reinclude_below(&self, directory: &[u8]) -> bool {
-        self.patterns.iter().any(|pattern| {
+        self.may_concern_below(directory, true)
+    }
+
+    /// Whether a pattern without `!` could match something beneath `directory`.
+    ///
+    /// Where the patterns say what is wanted, a directory for which this is `false` need not be read.
+    pub fn may_match_below(&self, directory: &[u8]) -> bool {
+        self.may_concern_below(directory, false)
+    }
+
+    fn may_concern_below(&self, directory: &[u8], reincludes: bool) -> bool {
+        self.patterns.iter().filter(|pattern| pattern.reincludes == reincludes).any(|pattern| {
             let prefix = pattern.literal_prefix.as_slice();
-            pattern.reincludes
-                && (is_at_or_below(prefix, directory) || is_at_or_below(directory, prefix))
+            is_at_or_below(prefix, directory) || is_at_or_below(directory, prefix)
         })
     }
 
@@ -170,10 +205,18 @@ impl Pattern {
         };
         // Upstream checks the syntax with `filepath.Match`, although it then matches otherwise.
         Glob::parse(pattern)?;
-        let matcher = Matcher::compile(pattern).ok_or_else(|| PatternError::Expression {
-            pattern: String::from_utf8_lossy(pattern).into_owned(),
-        })?;
-        Ok(Self { reincludes, matcher, literal_prefix: literal_prefix(pattern), index })
+        let matcher = Matcher::compile(pattern).unwrap_or(Matcher::Unusable);
+        let literal_prefix = literal_prefix(pattern);
+        Ok(Self { reincludes, matcher, literal_prefix, index, text: pattern.to_vec() })
+    }
+
+    fn is_unusable(&self) -> bool {
+        matches!(self.matcher, Matcher::Unusable)
+    }
+
+    /// What is said of an unusable one.
+    fn error(&self) -> PatternError {
+        PatternError::Expression { pattern: String::from_utf8_lossy(&self.text).into_owned() }
     }
 
     fn matches(&self, path: &[u8]) -> bool {
@@ -184,6 +227,7 @@ impl Pattern {
                 path.ends_with(suffix) || suffix.strip_prefix(b"/").is_some_and(|rest| rest == path)
             }
             Matcher::Regexp(regexp) => regexp.matches(path),
+            Matcher::Unusable => false,
         }
     }
 }
@@ -282,10 +326,10 @@ mod tests {
     fn check(patterns: &str, excluded: &[&str], kept: &[&str]) {
         let list = PatternList::compile(patterns.split(' ')).expect("the patterns are well formed");
         for path in excluded {
-            assert!(list.excludes(path.as_bytes()), "`{patterns}` excludes `{path}`");
+            assert!(list.excludes(path.as_bytes()).unwrap(), "`{patterns}` excludes `{path}`");
         }
         for path in kept {
-            assert!(!list.excludes(path.as_bytes()), "`{patterns}` keeps `{path}`");
+            assert!(!list.excludes(path.as_bytes()).unwrap(), "`{patterns}` keeps `{path}`");
         }
     }
 
@@ -348,9 +392,9 @@ mod tests {
     #[test]
     fn names_that_are_not_utf8_are_matched_byte_by_byte() {
         let list = PatternList::compile([b"\xff*".as_slice(), b"?.o"]).unwrap();
-        assert!(list.excludes(b"\xff\xfe"));
-        assert!(!list.excludes(b"\xfe\xff"));
-        assert!(list.excludes(b"\xfe.o"));
+        assert_eq!(list.excludes(b"\xff\xfe"), Ok(true));
+        assert_eq!(list.excludes(b"\xfe\xff"), Ok(false));
+        assert_eq!(list.excludes(b"\xfe.o"), Ok(true));
     }
 
     #[test]
@@ -362,15 +406,25 @@ mod tests {
             (["[", "a"], 0, "syntax error in pattern `[`"),
             (["a\\", "a"], 0, "syntax error in pattern `a\\`"),
             (["", "[a-]"], 1, "syntax error in pattern `[a-]`"),
-            (
-                ["a", r"\q"],
-                1,
-                r"syntax error in pattern `\q`: an escape or a class in it means nothing",
-            ),
         ] {
             let (at, error) = PatternList::compile(patterns).unwrap_err();
             assert_eq!((at, error.to_string().as_str()), (index, message), "{patterns:?}");
         }
+    }
+
+    #[test]
+    fn an_expression_that_means_nothing_is_an_error_where_it_has_a_say() {
+        for pattern in [r"\q", "[z-a]"] {
+            let list = PatternList::compile(["a", pattern]).unwrap();
+            let message = format!(
+                "syntax error in pattern `{pattern}`: an escape or a class in it means nothing"
+            );
+            let (at, error) = list.check().unwrap_err();
+            assert_eq!((at, error.to_string()), (1, message.clone()));
+            assert_eq!(list.excludes(b"b").unwrap_err().to_string(), message);
+            assert_eq!(list.excludes(b"a"), Ok(true), "what is excluded already is not compared");
+        }
+        assert_eq!(PatternList::compile(["a", "[a-z]"]).unwrap().check(), Ok(()));
     }
 
     #[test]
@@ -381,7 +435,7 @@ mod tests {
         let file = list.judge(&directory, b"d/a");
         assert!(file.excluded);
         assert_eq!(file.decided_by, Some(0));
-        assert!(!list.excludes(b"d/a"), "judged alone, the file would be kept");
+        assert_eq!(list.excludes(b"d/a"), Ok(false), "judged alone, the file would be kept");
     }
 
     #[test]
@@ -395,5 +449,16 @@ mod tests {
         }
         let anywhere = PatternList::compile(["*", "!**/*.md"]).unwrap();
         assert!(anywhere.may_reinclude_below(b"node_modules"));
+    }
+
+    #[test]
+    fn a_directory_is_searched_only_if_something_wanted_may_lie_in_it() {
+        let list = PatternList::compile(["src/*/a", "doc", "!etc"]).unwrap();
+        for directory in ["src", "src/sub", "doc", "doc/sub"] {
+            assert!(list.may_match_below(directory.as_bytes()), "{directory}");
+        }
+        for directory in ["lib", "sr", "etc"] {
+            assert!(!list.may_match_below(directory.as_bytes()), "{directory}");
+        }
     }
 }

@@ -30,7 +30,7 @@ pub enum SelectError {
     Excluded { path: String, line: IgnoreLine },
     #[error("\"/{link}\": not found: it is a symbolic link to `{target}`")]
     Dangling { link: String, target: String, source: Box<SelectError> },
-    #[error("`/{path}` has too many levels of symbolic links")]
+    #[error("too many links: /{path}")]
     TooManyLinks { path: String },
     #[error(transparent)]
     Pattern(#[from] GlobError),
@@ -114,6 +114,22 @@ pub fn select(
         }
     }
     Ok(selected)
+}
+
+/// Finds what `path` leads to beneath `root` when every link on it and at its end is followed, as far as `ignore` leaves
+/// it there.
+///
+/// # Errors
+///
+/// Fails if it, or the target of a link, does not exist.
+pub fn follow(
+    root: &Root,
+    ignore: Option<&IgnoreFile>,
+    path: &RootPath,
+) -> Result<Selected, SelectError> {
+    let name = path.file_name().unwrap_or_default().into();
+    let (path, metadata) = Tree { root, ignore }.follow(path)?;
+    Ok(Selected { path, name, metadata })
 }
 
 /// The first `count` components of `path`, and the others.
@@ -327,10 +343,7 @@ mod tests {
             selection(&context, "two"),
             "error: \"/two\": not found: it is a symbolic link to `bad`: \"/nope/x\": not found"
         );
-        assert_eq!(
-            selection(&context, "loop"),
-            "error: `/loop` has too many levels of symbolic links"
-        );
+        assert_eq!(selection(&context, "loop"), "error: too many links: /loop");
     }
 
     #[test]

@@ -112,6 +112,12 @@ impl Destination {
         Self { base, owner, climbing: Climbing::EndsAtTop }
     }
 
+    /// Whether this is an archive of `ADD`, of which BuildKit gives a file the attributes of its last name. Layers say the
+    /// same for every name, and their files are known by what the first one says.
+    fn is_archive(&self) -> bool {
+        matches!(self.climbing, Climbing::EndsAtTop)
+    }
+
     fn read(&self, raw: &[u8]) -> Result<RootPath, RootPathError> {
         match self.climbing {
             Climbing::Refused => RootPath::parse(raw),
@@ -265,14 +271,15 @@ impl<'a> Applier<'a> {
             above = directory.parent();
         }
         // Nobody said what these are like; the time is the member's, because the clock would make every build differ.
-        let (uid, gid) = self.to.owner.unwrap_or((0, 0));
-        let attributes = Attributes {
-            uid: Some(uid),
-            gid: Some(gid),
-            mode: Some(0o755),
-            ..Attributes::default()
-        };
+        let attributes =
+            Attributes { uid: Some(0), gid: Some(0), mode: Some(0o755), ..Attributes::default() };
         for directory in self.root.create_parents(path, &attributes)? {
+            // The destination is the instruction's. What is in it and no member stands for is nobody's, as in BuildKit.
+            if let Some((uid, gid)) = self.to.owner.filter(|_| self.to.base.starts_with(&directory))
+            {
+                let owner = Attributes { uid: Some(uid), gid: Some(gid), ..Attributes::default() };
+                self.root.set_attributes(&directory, &owner)?;
+            }
             let metadata = self.root.metadata(&directory)?;
             self.journal.wrote(&directory, &metadata, None, &Xattrs::new());
             self.times.insert(directory, member.mtime);
@@ -406,6 +413,9 @@ impl<'a> Applier<'a> {
         self.root
             .hard_link(&first, path)
             .map_err(|error| if error.is_missing() { missing() } else { error.into() })?;
+        if self.to.is_archive() && !found.is_symlink() {
+            self.root.set_attributes(path, &self.attributes(member))?;
+        }
         let metadata = self.root.metadata(path)?;
         self.journal.linked(path, &first, &metadata);
         let names = self.links.entry((metadata.dev, metadata.ino)).or_default();

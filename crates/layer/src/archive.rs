@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Seek as _};
 
-use ebiko_rootfs::{Metadata, Root, RootError, RootPath, Xattrs};
+use ebiko_rootfs::{Metadata, Root, RootError, RootPath, Time, Xattrs};
 use ebiko_snapshot::ContentHash;
 
 use crate::apply::{Applier, Destination, Journal};
@@ -40,8 +40,8 @@ impl ArchiveError {
 /// `None` means that it is something else, to be copied as it is; `file` is then at its start again. Otherwise the
 /// result is every path that was written or removed, as it is beneath the root. Links on the way to `destination` are
 /// followed; `destination` itself is made if it is missing and a member needs it, and otherwise stays as it is, also if
-/// the archive has a member for it (`./`). A `..` ends at `destination`. With `owner`, everything in the archive belongs to it, and so do directories
-/// that are made without being mentioned. Whiteouts remove, because a layer with them in it would.
+/// the archive has a member for it (`./`). A `..` ends at `destination`. With `owner`, every member belongs to it, and so do
+/// the directories that are made on the way to `destination`; others that are made without being mentioned are root's. Whiteouts remove, because a layer with them in it would.
 ///
 /// # Errors
 ///
@@ -71,6 +71,28 @@ pub fn unpack_archive(
     let Touched { mut written, removed } = touched;
     written.extend(removed);
     Ok(Some(written))
+}
+
+/// The modification time of the youngest member of `file`, `None` if it is no tar archive.
+///
+/// For `SOURCE_DATE_EPOCH`, where the time of an archive is asked for and its server does not say it.
+///
+/// # Errors
+///
+/// Fails where the file is an archive at its beginning and cannot be read to its end.
+pub fn newest_member(file: &mut File, limits: &Limits) -> Result<Option<Time>, ArchiveError> {
+    let read = |source| ArchiveError::Read { source };
+    file.rewind().map_err(read)?;
+    if !is_archive(file) {
+        return Ok(None);
+    }
+    file.rewind().map_err(read)?;
+    let mut tar = TarReader::new(decoder(file).map_err(read)?, limits.extended_header);
+    let mut newest = None;
+    while let Some(member) = tar.next().map_err(|source| ArchiveError::Archive { source })? {
+        newest = newest.max(Some(member.mtime));
+    }
+    Ok(newest)
 }
 
 /// Whether the file begins with a member; what is merely compressed, or an archive without members, is not unpacked.

@@ -30,7 +30,7 @@ mod limits;
 mod unpack;
 
 pub use apply::UnpackErrorKind;
-pub use archive::{ArchiveError, unpack_archive};
+pub use archive::{ArchiveError, newest_member, unpack_archive};
 pub use blob::FileBlob;
 pub use compress::{
     CompressError, CompressedBlob, Compression, DEFAULT_GZIP_LEVEL, DEFAULT_ZSTD_LEVEL, compress,

@@ -23,11 +23,13 @@ pub struct PackOptions {
     pub compression: Compression,
     /// How many threads compress; 0 counts as 1. The bytes do not depend on it.
     pub threads: usize,
+    /// The latest modification time that a member may have; what is younger gets this one. `None` keeps all.
+    pub newest: Option<Time>,
 }
 
 impl Default for PackOptions {
     fn default() -> Self {
-        Self { compression: Compression::default(), threads: 1 }
+        Self { compression: Compression::default(), threads: 1, newest: None }
     }
 }
 
@@ -167,7 +169,7 @@ pub fn pack(
     options: &PackOptions,
 ) -> Result<Packed, PackError> {
     let (tar, blob) = compress_from(out, options.compression, options.threads, |sink| {
-        spool(changes, root, snapshot, sink)
+        spool(changes, root, snapshot, options.newest, sink)
     })?;
     Ok(Packed { tar, blob })
 }
@@ -176,7 +178,8 @@ pub fn pack(
 ///
 /// Files are read from `root` as they are now, which must be as `changes` found them: nobody else may write meanwhile.
 /// A file that changes nevertheless gives a [`PackWarning`] and a well-formed stream. What was read of each file is
-/// told to `snapshot`, the index that `changes` come from, so that no file is read twice.
+/// told to `snapshot`, the index that `changes` come from, so that no file is read twice. Members younger than `newest`
+/// are as old as it says in the stream; the files themselves keep their times.
 ///
 /// # Errors
 ///
@@ -185,6 +188,7 @@ pub fn spool(
     changes: &Changeset,
     root: &Root,
     snapshot: &mut Snapshot,
+    newest: Option<Time>,
     out: &mut dyn Write,
 ) -> Result<Spooled, PackError> {
     let tar = TarWriter::new(Sum { out, hasher: Sha256Hasher::new(), size: 0 });
@@ -192,6 +196,7 @@ pub fn spool(
         root,
         snapshot,
         tar,
+        newest,
         entries: 0,
         warnings: Vec::new(),
         buffer: vec![0; 256 * 1024],
@@ -208,6 +213,7 @@ struct Packer<'a> {
     root: &'a Root,
     snapshot: &'a mut Snapshot,
     tar: TarWriter<Sum<'a>>,
+    newest: Option<Time>,
     entries: u64,
     warnings: Vec<PackWarning>,
     buffer: Vec<u8>,
@@ -338,6 +344,7 @@ impl Packer<'_> {
         xattrs: &Xattrs,
     ) -> Result<(), Failure> {
         let Metadata { mode, uid, gid, mtime, .. } = *metadata;
+        let mtime = self.newest.map_or(mtime, |newest| mtime.min(newest));
         Ok(self.tar.header(&Header {
             path: path.as_bytes(),
             kind,

@@ -8,7 +8,7 @@ mod support;
 use std::fs::File;
 use std::io::Write as _;
 
-use ebiko_layer::{Limits, unpack_archive};
+use ebiko_layer::{Limits, newest_member, unpack_archive};
 use ebiko_rootfs::Time;
 use support::{FIXED, Place, Tar, chain, outline, output, path};
 
@@ -101,7 +101,7 @@ fn the_destination_itself_is_not_touched() {
 }
 
 #[test]
-fn an_owner_is_everybodys() {
+fn an_owner_is_that_of_every_member() {
     let place = Place::new();
     let tar =
         Tar::new().file("f", "x").symlink("l", "f").directory("d").file("made/by/need", "x").end();
@@ -121,7 +121,9 @@ fn an_owner_is_everybodys() {
     );
     for name in touched {
         let metadata = place.root.metadata(&path(&name)).unwrap();
-        assert_eq!((metadata.uid, metadata.gid), (100, 200), "{name}");
+        let is_implied = ["out/deep/made", "out/deep/made/by"].contains(&name.as_str());
+        let expected = if is_implied { (0, 0) } else { (100, 200) };
+        assert_eq!((metadata.uid, metadata.gid), expected, "{name}");
     }
 }
 
@@ -139,6 +141,20 @@ fn hard_links_are_relative_to_the_destination() {
         chain(&error),
         "cannot unpack `stolen` from the archive: the hard link's target `etc/shadow` is not there"
     );
+}
+
+#[test]
+fn a_file_with_several_names_is_what_the_last_one_says() {
+    let place = Place::new();
+    let tar = Tar::new().file("f", "x").member(b'1', "g", "f", 0o4750, b"").end();
+    add(&place, &tar, "out", Some((7, 8))).unwrap();
+    for name in ["out/f", "out/g"] {
+        let metadata = place.root.metadata(&path(name)).unwrap();
+        assert_eq!((metadata.mode, metadata.uid, metadata.gid), (0o4750, 7, 8), "{name}");
+    }
+    let tar = Tar::new().symlink("l", "f").hard_link("m", "l").end();
+    add(&place, &tar, "out", Some((7, 8))).unwrap();
+    assert_eq!(place.root.metadata(&path("out/f")).unwrap().mode, 0o4750, "no link is followed");
 }
 
 #[test]
@@ -194,4 +210,21 @@ fn a_broken_archive_is_named_by_its_member() {
         "{}",
         chain(&error)
     );
+}
+
+#[test]
+fn the_youngest_member_tells_how_old_an_archive_is() {
+    let source = Place::new();
+    let time = |secs| Time { secs, nanos: 0 };
+    source.file("a", "1").set("a", 0o644, time(1000));
+    source.file("b", "2").set("b", 0o644, time(3000));
+    source.file("c", "3").set("c", 0o644, time(2000));
+    output("tar", &["-czf", "../a.tar", "a", "b", "c"], &source.host(""));
+    let bytes = std::fs::read(source.dir.path().join("a.tar")).unwrap();
+    let newest = |bytes: &[u8]| newest_member(&mut file_of(bytes), &Limits::default());
+    assert_eq!(newest(&bytes).unwrap(), Some(time(3000)));
+    assert_eq!(newest(b"no archive").unwrap(), None);
+    output("tar", &["-cf", "../b.tar", "a", "b", "c"], &source.host(""));
+    let bytes = std::fs::read(source.dir.path().join("b.tar")).unwrap();
+    assert!(newest(&bytes[..1300]).is_err(), "half of an archive has no age");
 }

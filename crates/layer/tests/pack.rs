@@ -68,7 +68,7 @@ const CAP_NET_RAW: [u8; 20] = [1, 0, 0, 2, 0, 32, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 
 
 fn tar_of(place: &mut Place, changes: &Changeset) -> Vec<u8> {
     let mut tar = Vec::new();
-    let spooled = spool(changes, &place.root, &mut place.snapshot, &mut tar).unwrap();
+    let spooled = spool(changes, &place.root, &mut place.snapshot, None, &mut tar).unwrap();
     assert_eq!((spooled.size, spooled.warnings.len()), (tar.len() as u64, 0));
     assert_eq!(spooled.diff_id, ebiko_oci::DiffId::of(&tar));
     assert_eq!(spooled.entries, changes.len() as u64);
@@ -307,12 +307,12 @@ fn the_bytes_do_not_depend_on_threads_or_on_the_day() {
             [Compression::None, Compression::default(), Compression::Zstd { level: 3 }]
         {
             let mut blob = Vec::new();
-            let options = PackOptions { compression, threads };
+            let options = PackOptions { compression, threads, newest: None };
             let packed =
                 pack(&changes, &place.root, &mut place.snapshot, &mut blob, &options).unwrap();
             assert_eq!(packed.blob.digest, ebiko_oci::Digest::of(&blob));
             let mut tar = Vec::new();
-            spool(&changes, &place.root, &mut place.snapshot, &mut tar).unwrap();
+            spool(&changes, &place.root, &mut place.snapshot, None, &mut tar).unwrap();
             assert_eq!(packed.tar.diff_id, ebiko_oci::DiffId::of(&tar));
             let mut compressed = Vec::new();
             compress(&mut &tar[..], &mut compressed, compression, threads).unwrap();
@@ -331,7 +331,7 @@ fn a_packed_layer_is_a_layer_of_an_image() {
         let changes = place.advance();
         let file = place.dir.path().join("blob");
         let mut blob = std::fs::File::create(&file).unwrap();
-        let options = PackOptions { compression, threads: 2 };
+        let options = PackOptions { compression, threads: 2, newest: None };
         let packed = pack(&changes, &place.root, &mut place.snapshot, &mut blob, &options).unwrap();
         let layer = packed.layer(ImageFormat::Docker, Arc::new(FileBlob::new(&file)));
         let mut copy = Place::new();
@@ -345,7 +345,8 @@ fn names_that_mark_removals_cannot_be_packed() {
     let mut place = Place::new();
     place.directory("d").file("d/.wh.x", "");
     let changes = place.advance();
-    let error = spool(&changes, &place.root, &mut place.snapshot, &mut Vec::new()).unwrap_err();
+    let error =
+        spool(&changes, &place.root, &mut place.snapshot, None, &mut Vec::new()).unwrap_err();
     assert_eq!(
         support::chain(&error),
         "cannot put `d/.wh.x` into the layer: names that begin with `.wh.` mark removals in layers"
@@ -360,7 +361,7 @@ fn a_file_that_vanished_is_left_out_with_a_warning() {
     let changes = place.advance();
     place.root.remove(&path("a")).unwrap();
     let mut tar = Vec::new();
-    let spooled = spool(&changes, &place.root, &mut place.snapshot, &mut tar).unwrap();
+    let spooled = spool(&changes, &place.root, &mut place.snapshot, None, &mut tar).unwrap();
     let warnings: Vec<String> = spooled.warnings.iter().map(ToString::to_string).collect();
     assert_eq!(warnings, ["`a` went away before it was read and is not in the layer"]);
     assert_eq!(spooled.entries, 1);
@@ -381,7 +382,7 @@ fn a_disk_that_is_full_is_said_in_words() {
     let mut place = everything();
     let changes = place.advance();
     for compression in [Compression::None, Compression::default(), Compression::Zstd { level: 3 }] {
-        let options = PackOptions { compression, threads: 1 };
+        let options = PackOptions { compression, threads: 1, newest: None };
         let error =
             pack(&changes, &place.root, &mut place.snapshot, &mut Full, &options).unwrap_err();
         assert_eq!(
@@ -391,4 +392,29 @@ fn a_disk_that_is_full_is_said_in_words() {
             support::chain(&error)
         );
     }
+}
+
+#[test]
+fn no_member_is_younger_than_it_may_be_and_older_ones_keep_their_time() {
+    let place = &mut Place::new();
+    let time = |secs| Time { secs, nanos: 5 };
+    place.file("old", "").set("old", 0o644, time(100));
+    place.file("young", "").set("young", 0o644, time(300));
+    let changes = place.advance();
+    let mut stream = Vec::new();
+    let newest = Some(Time { secs: 200, nanos: 0 });
+    spool(&changes, &place.root, &mut place.snapshot, newest, &mut stream).unwrap();
+    let mut archive = tar::Archive::new(stream.as_slice());
+    let mut times = String::new();
+    for member in archive.entries().unwrap() {
+        let mut member = member.unwrap();
+        let fields = member.pax_extensions().unwrap();
+        let fields =
+            fields.into_iter().flatten().map(|field| field.unwrap().value().unwrap().to_owned());
+        let precise: Vec<String> = fields.collect();
+        let name = member.path().unwrap().display().to_string();
+        writeln!(times, "{name} {} {precise:?}", member.header().mtime().unwrap()).unwrap();
+    }
+    assert_eq!(times, "old 100 [\"100.000000005\"]\nyoung 200 []\n");
+    assert_eq!(place.root.metadata(&path("young")).unwrap().mtime, time(300), "the file itself");
 }

@@ -1,7 +1,7 @@
 //! OCI layout directories and docker-archive tars: images as files, in and out.
 //!
 //! [`write_layout`] and [`write_archive`] store an [`Image`](ebiko_oci::Image); [`read_layout()`] and
-//! [`read_archive()`] find it again. Layers are copied as the blobs they are, never unpacked or
+//! [`read_archive()`] find it again; [`find_in_layout`] picks one of several. Layers are copied as the blobs they are, never unpacked or
 //! compressed anew, so an image that is pushed and stored has one digest.
 //!
 //! # Guarantees
@@ -37,4 +37,4 @@ pub use blob::BlobFault;
 pub use layout::write_layout;
 pub use output::{WriteError, WriteFault};
 pub use read_archive::{ReadArchiveError, ReadArchiveFault, read_archive};
-pub use read_layout::{ReadLayoutError, ReadLayoutFault, read_layout};
+pub use read_layout::{ReadLayoutError, ReadLayoutFault, find_in_layout, read_layout};

@@ -6,7 +6,8 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use ebiko_oci::{
-    Descriptor, Digest, Image, ImageError, Manifest, ManifestBytes, ManifestError, MediaType,
+    Descriptor, Digest, Image, ImageError, ImageIndex, Manifest, ManifestBytes, ManifestError,
+    MediaType, NoPlatform, Platform, Reference, ResolvedImage,
 };
 use serde::Deserialize;
 
@@ -42,6 +43,12 @@ pub enum ReadLayoutFault {
     NotOne { count: usize },
     #[error("the blob {expected} has other content, whose digest is {actual}")]
     Digest { expected: Digest, actual: Digest },
+    #[error("it has no image of the name `{name}`")]
+    NoSuchName { name: String },
+    #[error("its index cannot be used")]
+    Platform { source: Box<NoPlatform> },
+    #[error("its indexes are nested more than {INDEX_DEPTH} deep")]
+    TooDeep,
     #[error("its parts do not belong together")]
     Image { source: ImageError },
 }
@@ -65,7 +72,89 @@ pub fn read_layout(directory: &Path) -> Result<Image, ReadLayoutError> {
     read(directory).map_err(|source| ReadLayoutError { path: directory.into(), source })
 }
 
+/// Finds the image that `reference` means in the OCI layout `directory`: the one of its digest, else the one of its tag,
+/// else the only one there; and of an index the image for `platform`.
+///
+/// # Errors
+///
+/// As [`read_layout`], and where nothing in the layout is meant by the reference.
+pub fn find_in_layout(
+    directory: &Path,
+    reference: &Reference,
+    platform: &Platform,
+) -> Result<ResolvedImage, ReadLayoutError> {
+    find(directory, reference, platform)
+        .map_err(|source| ReadLayoutError { path: directory.into(), source })
+}
+
+/// An index of indexes of indexes is no image that anybody made.
+const INDEX_DEPTH: usize = 4;
+
+fn find(
+    directory: &Path,
+    reference: &Reference,
+    platform: &Platform,
+) -> Result<ResolvedImage, ReadLayoutFault> {
+    let index = read_index(directory)?;
+    let mut entry = match (reference.digest(), reference.tag()) {
+        (Some(digest), _) => {
+            let entry = index.manifests.iter().find(|entry| entry.digest == digest);
+            // What an index in the layout lists is not listed in `index.json`.
+            entry.cloned().unwrap_or_else(|| Descriptor::new(MediaType::OciManifest, digest, 0))
+        }
+        (None, tag) => {
+            let tag = tag.unwrap_or("latest");
+            let names = [tag.to_owned(), reference.to_string(), reference.familiar()];
+            let is_named = |entry: &&Descriptor| {
+                let annotations = entry.annotations.iter().flatten();
+                let mut tags = annotations.filter(|(key, _)| *key == REF_NAME);
+                tags.any(|(_, value)| names.contains(value))
+            };
+            match (index.manifests.iter().find(is_named), &index.manifests[..]) {
+                (Some(entry), _) => entry.clone(),
+                (None, [only]) if tag == "latest" => only.clone(),
+                _ => return Err(ReadLayoutFault::NoSuchName { name: tag.to_owned() }),
+            }
+        }
+    };
+    let digest = entry.digest;
+    for _ in 0..INDEX_DEPTH {
+        let bytes = read_blob(directory, entry.digest)?;
+        let parsed = Manifest::parse(&bytes, None).map_err(|source| ReadLayoutFault::Manifest {
+            name: blob_name(entry.digest),
+            source,
+        })?;
+        let Manifest::Index(index) = parsed else {
+            let image = read_image(directory, entry.digest, parsed, bytes)?;
+            return Ok(ResolvedImage { image, digest });
+        };
+        let selected = index.select(platform);
+        entry = selected
+            .map_err(|source| ReadLayoutFault::Platform { source: Box::new(source) })?
+            .clone();
+    }
+    Err(ReadLayoutFault::TooDeep)
+}
+
+/// Where a layout keeps the tags of its images.
+const REF_NAME: &str = "org.opencontainers.image.ref.name";
+
 fn read(directory: &Path) -> Result<Image, ReadLayoutFault> {
+    let index = read_index(directory)?;
+    let digests: BTreeSet<Digest> =
+        index.manifests.iter().map(|descriptor| descriptor.digest).collect();
+    let (Some(descriptor), 1) = (index.manifests.first(), digests.len()) else {
+        return Err(ReadLayoutFault::NotOne { count: digests.len() });
+    };
+    let bytes = read_blob(directory, descriptor.digest)?;
+    let parsed = Manifest::parse(&bytes, Some(&descriptor.media_type)).map_err(|source| {
+        ReadLayoutFault::Manifest { name: blob_name(descriptor.digest), source }
+    })?;
+    read_image(directory, descriptor.digest, parsed, bytes)
+}
+
+/// The list of images, after a look at the version of the layout.
+fn read_index(directory: &Path) -> Result<ImageIndex, ReadLayoutFault> {
     let marker: Marker = serde_json::from_slice(&read_file(directory, "oci-layout")?)
         .map_err(|source| ReadLayoutFault::Marker { source })?;
     if marker.image_layout_version != "1.0.0" {
@@ -74,23 +163,24 @@ fn read(directory: &Path) -> Result<Image, ReadLayoutFault> {
     let name = "index.json";
     let index = Manifest::parse(&read_file(directory, name)?, Some(&MediaType::OciIndex))
         .map_err(|source| ReadLayoutFault::Manifest { name: name.into(), source })?;
-    let Manifest::Index(index) = index else { return Err(ReadLayoutFault::NotAnIndex) };
-    let digests: BTreeSet<Digest> =
-        index.manifests.iter().map(|descriptor| descriptor.digest).collect();
-    let (Some(descriptor), 1) = (index.manifests.first(), digests.len()) else {
-        return Err(ReadLayoutFault::NotOne { count: digests.len() });
-    };
-    let manifest = ManifestBytes {
-        media_type: descriptor.media_type.clone(),
-        bytes: read_blob(directory, descriptor.digest)?,
-        digest: descriptor.digest,
-    };
-    let parsed = Manifest::parse(&manifest.bytes, Some(&manifest.media_type))
-        .map_err(|source| ReadLayoutFault::Manifest { name: blob_name(manifest.digest), source })?;
-    let Manifest::Image(parsed) = parsed else {
+    match index {
+        Manifest::Index(index) => Ok(index),
+        Manifest::Image(_) => Err(ReadLayoutFault::NotAnIndex),
+    }
+}
+
+fn read_image(
+    directory: &Path,
+    digest: Digest,
+    manifest: Manifest,
+    bytes: Vec<u8>,
+) -> Result<Image, ReadLayoutFault> {
+    let Manifest::Image(parsed) = manifest else {
         return Err(ReadLayoutFault::Image { source: ImageError::IsIndex });
     };
     let config = read_blob(directory, parsed.config.digest)?;
+    let media_type = parsed.media_type.clone().unwrap_or(MediaType::OciManifest);
+    let manifest = ManifestBytes { media_type, bytes, digest };
     Image::received(manifest, config, |Descriptor { digest, size, .. }| {
         // One byte more than promised, so that a longer file is noticed.
         let path = directory.join(blob_name(*digest));
@@ -115,9 +205,15 @@ fn read_blob(directory: &Path, digest: Digest) -> Result<Vec<u8>, ReadLayoutFaul
 
 fn read_file(directory: &Path, name: &str) -> Result<Vec<u8>, ReadLayoutFault> {
     let mut bytes = Vec::new();
-    File::open(directory.join(name))
-        .and_then(|file| file.take(MAX_JSON + 1).read_to_end(&mut bytes))
-        .map_err(|source| ReadLayoutFault::File { name: name.into(), source })?;
+    let path = directory.join(name);
+    let mut read = || {
+        // Opening a pipe would wait for somebody to write to it.
+        if !std::fs::metadata(&path)?.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
+        }
+        File::open(&path)?.take(MAX_JSON + 1).read_to_end(&mut bytes)
+    };
+    read().map_err(|source| ReadLayoutFault::File { name: name.into(), source })?;
     if bytes.len() as u64 > MAX_JSON {
         return Err(ReadLayoutFault::TooLarge { name: name.into(), limit: MAX_JSON });
     }

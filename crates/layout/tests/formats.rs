@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
-use ebiko_layout::{read_archive, read_layout, write_archive, write_layout};
+use ebiko_layout::{find_in_layout, read_archive, read_layout, write_archive, write_layout};
 use ebiko_oci::{
     BytesBlob, ConfigEdit, Descriptor, DiffId, Digest, Image, ImageBuilder, ImageFormat, Layer,
     LayerCompression, Platform, Reference, Timestamp,
@@ -222,6 +222,36 @@ fn an_image_read_from_a_layout_is_the_same_image() {
             fs::read(directory.path().join("index.json")).unwrap()
         );
     }
+}
+
+#[test]
+fn an_image_is_found_in_a_layout_by_name_or_digest_or_because_it_is_the_only_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let image = image(ImageFormat::Oci);
+    write_layout(directory.path(), &image, &["a", "b"]).unwrap();
+    let linux = Platform::linux("amd64");
+    let find = |name: &str| {
+        let found = find_in_layout(directory.path(), &name.parse().unwrap(), &linux);
+        found.map(|found| found.digest).map_err(|error| error.source.to_string())
+    };
+    assert_eq!(find("x:a"), Ok(image.digest()));
+    assert_eq!(find(&format!("x@{}", image.digest())), Ok(image.digest()));
+    assert_eq!(find("x:c"), Err("it has no image of the name `c`".to_owned()));
+    assert_eq!(find("x"), Err("it has no image of the name `latest`".to_owned()), "which one?");
+    write_layout(directory.path(), &image, &[]).unwrap();
+    assert_eq!(find("x"), Ok(image.digest()));
+}
+
+#[test]
+fn a_layout_with_a_pipe_in_it_is_refused_and_not_waited_for() {
+    let directory = tempfile::tempdir().unwrap();
+    write_layout(directory.path(), &image(ImageFormat::Oci), &["a"]).unwrap();
+    let index = directory.path().join("index.json");
+    fs::remove_file(&index).unwrap();
+    let made = std::process::Command::new("mkfifo").arg(&index).status().unwrap();
+    assert!(made.success());
+    let error = read_layout(directory.path()).unwrap_err();
+    assert_eq!(error.source.to_string(), "cannot read `index.json`");
 }
 
 #[test]

@@ -137,7 +137,7 @@ impl ImageConfig {
     /// What `FROM scratch` starts with.
     pub fn scratch(platform: Platform) -> Self {
         let mut config = ContainerConfig { working_dir: "/".into(), ..ContainerConfig::default() };
-        config.add_default_path();
+        config.add_default_path(&platform);
         Self {
             created: None,
             author: None,
@@ -156,7 +156,7 @@ impl ImageConfig {
         let mut child = self.clone();
         child.created = None;
         child.config.on_build.clear();
-        child.config.add_default_path();
+        child.config.add_default_path(&self.platform);
         child
     }
 
@@ -189,8 +189,9 @@ impl ContainerConfig {
         }
     }
 
-    fn add_default_path(&mut self) {
-        if self.env_value("PATH").is_none() {
+    /// Windows has a `PATH` of its own.
+    fn add_default_path(&mut self, platform: &Platform) {
+        if self.env_value("PATH").is_none() && platform.os != "windows" {
             self.set_env("PATH", DEFAULT_PATH);
         }
     }

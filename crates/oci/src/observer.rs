@@ -122,6 +122,15 @@ pub enum Event<'a> {
         /// The manifest.
         digest: Digest,
     },
+    /// The Dockerfile breaks a rule, and can be built all the same.
+    RuleBroken {
+        /// The name of the rule.
+        rule: &'a str,
+        /// The line, counted from 1.
+        line: u32,
+        /// What is wrong.
+        message: &'a str,
+    },
     /// Something that the user should know and that does not end the build.
     Warning {
         /// One line.

@@ -135,7 +135,9 @@ impl FromStr for Reference {
             return Err(refuse("the registry is not a host name with an optional port"));
         }
         if path.bytes().any(|byte| byte.is_ascii_uppercase()) {
-            return Err(refuse("the repository name must be lower case"));
+            let official =
+                if registry == "docker.io" && !path.contains('/') { "library/" } else { "" };
+            return Err(refuse(&format!("repository name ({official}{path}) must be lowercase")));
         }
         if !path.split('/').all(is_path_component) {
             return Err(refuse(
@@ -254,7 +256,8 @@ mod tests {
     #[test]
     fn wrong_names_are_refused_with_the_reason() {
         check("", "refused: it has no name");
-        check("r.io/UPPER", "refused: the repository name must be lower case");
+        check("r.io/UPPER", "refused: repository name (UPPER) must be lowercase");
+        check("Alpine", "refused: repository name (library/Alpine) must be lowercase");
         check("a/b:", TAG);
         check("a/b:-x", TAG);
         check("r.io:port/x", "refused: the registry is not a host name with an optional port");

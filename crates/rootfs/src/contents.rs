@@ -22,21 +22,31 @@ const KERNEL_CHUNK: u64 = 64 * 1024 * 1024;
 ///
 /// Fails where reading or writing fails; `to` then holds a part.
 pub fn copy_file_contents(from: &File, to: &File) -> io::Result<u64> {
-    ftruncate(to, 0)?;
+    // Ext4 takes the truncation even of an empty file for the beginning of a replacement, and then writes the file to
+    // the disk when it is closed: for many small files most of the time went into that.
+    if size_of(to)? > 0 {
+        ftruncate(to, 0)?;
+    }
     if ioctl_ficlone(to, from).is_ok() {
         return size_of(to);
     }
     let mut copier = Copier { from, to, kernel_copies: true, buffer: Vec::new() };
     let end = size_of(from)?;
     let mut position = 0;
+    let mut written = 0;
     while position < end {
         let (data, hole) = next_data(from, position, end);
-        copier.copy(data, hole)?;
+        let count = copier.copy(data, hole)?;
+        written = if count > 0 { data + count } else { written };
         position = hole;
     }
     // Some files (in /proc, or growing ones) have more to read than their size says.
-    let size = end + copier.copy(end, u64::MAX)?;
-    ftruncate(to, size)?;
+    let more = copier.copy(end, u64::MAX)?;
+    let size = end + more;
+    // A hole at the end; or a file that became shorter.
+    if more == 0 && written != size {
+        ftruncate(to, size)?;
+    }
     Ok(size)
 }
 

@@ -221,13 +221,19 @@ impl Guard {
     }
 }
 
+/// What is done about directories on the way that do not exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Missing {
+pub(crate) enum Missing {
     Refuse,
     Make,
 }
 
-fn descend(top: BorrowedFd<'_>, path: &RootPath, missing: Missing) -> Result<OwnedFd, Errno> {
+/// Opens a directory beneath `top`; no link is followed.
+pub(crate) fn descend(
+    top: BorrowedFd<'_>,
+    path: &RootPath,
+    missing: Missing,
+) -> Result<OwnedFd, Errno> {
     const DIRECTORY: OFlags =
         OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
     let mut dir = openat(top, c".", DIRECTORY, Mode::empty())?;

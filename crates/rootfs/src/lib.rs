@@ -43,6 +43,7 @@ mod move_out;
 mod read;
 mod remove;
 mod settle;
+mod stand_in;
 mod xattr;
 
 mod contents;
@@ -59,6 +60,7 @@ pub use operation::{Operation, RootError};
 pub use path::{RootPath, RootPathError};
 pub use remove::Removed;
 pub use root::{OpenRootError, Root, RootOptions};
+pub use stand_in::{StandInError, StandIns, Substitute};
 
 #[cfg(test)]
 mod tests;

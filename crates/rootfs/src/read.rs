@@ -7,7 +7,7 @@ use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, fstat, openat, readlinkat};
 use rustix::io::Errno;
 
-use crate::attributes::Looked;
+use crate::attributes::{Handle, Looked};
 use crate::guard::Standing;
 use crate::resolve::Spot;
 use crate::{
@@ -63,6 +63,12 @@ impl Root {
     pub fn xattrs(&self, path: &RootPath) -> Result<Xattrs, RootError> {
         let spot = self.look(Operation::Read, path)?;
         self.xattrs_at(&spot).map_err(|error| RootError::new(Operation::Read, path, error))
+    }
+
+    /// The same of a file that [`Root::open_file`] returned, without resolving its path; `path` is for messages.
+    pub fn file_xattrs(&self, file: &File, path: &RootPath) -> Result<Xattrs, RootError> {
+        let handle = Handle::of_file(file.as_fd());
+        self.inodes.xattrs(&handle).map_err(|error| RootError::new(Operation::Read, path, error))
     }
 
     /// Where `path` leads when all links on it are followed as in a chroot, the last component included.

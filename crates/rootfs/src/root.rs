@@ -32,7 +32,7 @@ pub struct Root {
     pub(crate) inodes: Arc<Inodes>,
     pub(crate) resolution: Resolution,
     access: Access,
-    host: PathBuf,
+    pub(crate) host: PathBuf,
     /// As they were when the root was opened.
     mounts: Vec<Mount>,
 }

@@ -13,7 +13,9 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use ebiko_rootfs::{Attributes, Kind, Root, RootOptions, RootPath, Time, Xattrs};
+use ebiko_rootfs::{
+    Attributes, Kind, Root, RootOptions, RootPath, StandIns, Substitute, Time, Xattrs,
+};
 use ebiko_snapshot::{AdvanceOptions, Change, Changeset, ContentHash, IgnoreSet, Mode, Snapshot};
 
 /// Long after every file of a test: nothing is racy.
@@ -668,4 +670,32 @@ fn an_edit_in_place_is_seen_whatever_writes_it() {
         SAME,
         SAME,
     );
+}
+
+#[test]
+fn what_something_else_stood_in_for_is_not_changed() {
+    for mode in [Mode::Full, Mode::Redo, Mode::Time] {
+        let mut fixture = Fixture::new();
+        fs::create_dir_all(fixture.path("etc/deep")).unwrap();
+        for name in ["etc/hosts", "etc/passwd", "etc/deep/mount", "etc/deep/own"] {
+            fs::write(fixture.path(name), name).unwrap();
+        }
+        fs::hard_link(fixture.path("etc/passwd"), fixture.path("etc/linked")).unwrap();
+        symlink("passwd", fixture.path("etc/link")).unwrap();
+        let protected = vec![path("etc/hosts"), path("etc/deep/mount")];
+        let options = RootOptions { protected, ..RootOptions::default() };
+        fixture.root = Root::open(fixture.dir.path(), options).unwrap();
+        fixture.take(LATER);
+        std::thread::sleep(Duration::from_millis(20));
+
+        let store = tempfile::tempdir_in(fixture.dir.path().parent().unwrap()).unwrap();
+        let mut stand_ins = StandIns::new(&fixture.root, store.path()).unwrap();
+        stand_ins.put(&path("etc"), Substitute::Directory).unwrap();
+        assert!(fixture.root.find(&path("etc/linked")).unwrap().is_none());
+        fs::write(fixture.path("etc/passwd"), "of the command").unwrap();
+        stand_ins.restore().unwrap();
+        let changes = fixture.advance(mode, LATER);
+        assert!(changes.is_empty(), "in {mode:?} mode: {changes:?}");
+        assert_eq!(fixture.snapshot.paths(), everything(&fixture.root));
+    }
 }

@@ -4,6 +4,7 @@
 
 mod attributes;
 mod escape;
+mod exchange;
 mod move_out;
 mod privileged;
 mod protected;
