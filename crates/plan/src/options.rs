@@ -1,5 +1,7 @@
 //! What a build is asked for besides the Dockerfile.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use ebiko_oci::Platform;
 
 /// The part of a build request that decides the plan.
@@ -15,6 +17,21 @@ pub struct BuildOptions {
     pub platform: Platform,
     /// What the build runs on.
     pub build_platform: Platform,
+    /// `--build-context`: what a name stands for instead of a stage or an image. A value is
+    /// `docker-image://name`, `oci-layout://directory[:tag][@digest]`, or else whatever files come from, which whoever
+    /// builds must know. A name may end in `::platform`.
+    pub contexts: BTreeMap<String, String>,
+    /// `--allow`: what instructions may ask for that is refused otherwise.
+    pub allow: BTreeSet<Entitlement>,
+}
+
+/// A right that a Dockerfile cannot give itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Entitlement {
+    /// `network.host`: `RUN --network=host`.
+    NetworkHost,
+    /// `security.insecure`: `RUN --security=insecure`.
+    SecurityInsecure,
 }
 
 impl BuildOptions {
@@ -26,6 +43,17 @@ impl BuildOptions {
             labels: Vec::new(),
             build_platform: platform.clone(),
             platform,
+            contexts: BTreeMap::new(),
+            allow: BTreeSet::new(),
         }
+    }
+}
+
+impl std::fmt::Display for Entitlement {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::NetworkHost => "network.host",
+            Self::SecurityInsecure => "security.insecure",
+        })
     }
 }

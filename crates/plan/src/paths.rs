@@ -5,7 +5,7 @@ use crate::go;
 /// `WORKDIR path` where `current` is the working directory so far.
 ///
 /// A relative path is joined and cleaned; an absolute one is kept as it is written.
-pub(crate) fn work_dir(current: &str, path: &str) -> String {
+pub fn work_dir(current: &str, path: &str) -> String {
     if path.starts_with('/') {
         return path.to_owned();
     }
@@ -22,8 +22,19 @@ pub(crate) fn source(path: &str) -> String {
     work_dir("/", path)
 }
 
+/// A source of `COPY --parents`. The first `/./`, which says where the copied part of the path begins, stays.
+pub(crate) fn source_with_parents(path: &str) -> String {
+    match path.split_once("/./") {
+        None => source(path),
+        Some((root, copied)) => {
+            let (root, copied) = (source(root), source(copied));
+            format!("{}/.{copied}", root.strip_suffix('/').unwrap_or(&root))
+        }
+    }
+}
+
 /// The destination of `COPY`. What says "directory" (`/` and `/.` at the end) is kept.
-pub(crate) fn destination(work_dir: &str, path: &str) -> String {
+pub fn destination(work_dir: &str, path: &str) -> String {
     let path = if matches!(path, "" | ".") { "./" } else { path };
     let mut destination = self::work_dir(work_dir, path);
     if path.ends_with('/') {
@@ -85,6 +96,21 @@ mod tests {
             [("a", "/a"), ("../a/", "/a"), (".", "/"), ("", "/"), ("/a/", "/a/"), ("a*", "/a*")]
         {
             assert_eq!(super::source(path), expected, "{path:?}");
+        }
+    }
+
+    #[test]
+    fn a_source_with_parents_keeps_the_mark_in_its_middle() {
+        for (path, expected) in [
+            ("a/../b", "/b"),
+            ("a/./b/c", "/a/./b/c"),
+            ("a/x/.././b/./c", "/a/./b/c"),
+            ("/a//b/./c/", "/a//b/./c"),
+            ("/./b", "/./b"),
+            ("a/./", "/a/./"),
+            ("./a", "/a"),
+        ] {
+            assert_eq!(super::source_with_parents(path), expected, "{path:?}");
         }
     }
 }

@@ -1,9 +1,12 @@
 //! The plan: everything that a build will do, in order.
 
+use std::ops::RangeInclusive;
+
 use dockerfile_parser::Span;
 use ebiko_oci::{ConfigEdit, Platform};
 
 use crate::actions::{Action, BaseReference, StageId};
+use crate::lint::Warning;
 
 /// How large a plan may be, in bytes of its texts, roughly.
 ///
@@ -23,8 +26,12 @@ pub struct BuildPlan {
     pub stages: Vec<StagePlan>,
     /// The stage that becomes the image.
     pub target: StageId,
+    /// The time of the image in seconds since 1970, if `SOURCE_DATE_EPOCH` gave one.
+    pub epoch: Option<i64>,
     /// The stages of the file that are left out.
     pub dropped: Vec<DroppedStage>,
+    /// The rules of [`lint`](crate::lint) that the stages break, in the order in which they are checked.
+    pub warnings: Vec<Warning>,
     /// What the user should know and what does not end the build, one sentence each.
     pub notes: Vec<String>,
 }
@@ -46,21 +53,25 @@ pub struct StagePlan {
     pub platform: Platform,
     /// Changes of the base's config before the first step, without history lines.
     pub base_edits: Vec<ConfigEdit>,
-    /// The triggers of the base, then the instructions of the stage.
+    /// The triggers of the base, then the instructions of the stage. None where a named context that is an image has
+    /// taken the place of the stage.
     pub steps: Vec<Step>,
     /// Changes of the config after the last step, without history lines: labels of the request.
     pub final_edits: Vec<ConfigEdit>,
     /// Whether its image is used: it is the target, or another stage starts from it. Otherwise
     /// nobody will look at its layers, config and history.
     pub recorded: bool,
-    /// Whether a later stage copies from it.
+    /// Whether a later stage copies from it, or mounts files of it.
     pub files_read_later: bool,
 }
 
 /// What a stage starts from.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "a plan has few of them, and most are of this kind")]
 pub enum StageBase {
     /// No files, and a config with `PATH` and the working directory `/`.
+    ///
+    /// A stage that is based on a named context of files starts here too, and its first step copies them.
     Scratch,
     /// An image that was resolved before.
     Image(BaseReference),
@@ -71,8 +82,8 @@ pub enum StageBase {
 /// One instruction of a stage.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Step {
-    /// The line where it starts; for a trigger, the line of the `FROM` that set it off.
-    pub line: u32,
+    /// Its lines; for a trigger, those of the `FROM` that set it off.
+    pub lines: RangeInclusive<u32>,
     /// The bytes of the Dockerfile that an error is shown at.
     pub span: Span,
     /// Whether it comes from the ONBUILD of the base.
@@ -110,13 +121,16 @@ pub enum DropReason {
 impl Step {
     /// About how much memory it takes. Lists of short words take several times the bytes of their text.
     pub(crate) fn size(&self) -> usize {
-        let env = match &self.action {
+        let action = match &self.action {
             Some(Action::Run(run)) => {
-                run.env.iter().map(|(name, value)| name.len() + value.len() + 48).sum()
+                let env = run.env.iter().map(|(name, value)| name.len() + value.len() + 48);
+                let scripts = run.scripts.iter().map(|script| script.content.len());
+                env.chain(scripts).sum()
             }
-            _ => 0,
+            Some(Action::Copy(copy)) => copy.files.iter().map(|file| file.content.len()).sum(),
+            Some(Action::WorkDir(_)) | None => 0,
         };
-        self.text.len() + 6 * self.created_by.as_ref().map_or(0, String::len) + env
+        self.text.len() + 6 * self.created_by.as_ref().map_or(0, String::len) + action
     }
 }
 

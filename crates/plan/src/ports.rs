@@ -6,7 +6,7 @@ use std::net::IpAddr;
 /// `80/tcp`.
 ///
 /// Address and host port are checked and have no effect, as in BuildKit. Errors have its texts.
-pub(crate) fn parse(spec: &str) -> Result<Vec<String>, String> {
+pub fn parse(spec: &str) -> Result<Vec<String>, String> {
     let (address, host_port, container) = split(spec);
     let (port, protocol) = container.split_once('/').unwrap_or((container, ""));
     if port.is_empty() {

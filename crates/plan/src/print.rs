@@ -4,9 +4,14 @@
 
 use std::fmt;
 
+use dockerfile_parser::{Network, Security, Sharing};
 use ebiko_oci::ConfigEdit;
 
-use crate::actions::{Action, CopyFrom};
+use crate::actions::{
+    Action, BaseReference, CopyAction, CopyFrom, CopySource, ImageStore, InlineFile, MountKind,
+    RunAction, Unpack,
+};
+use crate::git::GitSource;
 use crate::go;
 use crate::plan::{BuildPlan, DropReason, StageBase, StagePlan, Step};
 
@@ -18,6 +23,9 @@ impl fmt::Display for BuildPlan {
         let layers = self.target_stage().map_or(0, StagePlan::layers);
         let plural = if layers == 1 { "" } else { "s" };
         writeln!(f, "target  {}, {layers} new layer{plural}", self.target)?;
+        if let Some(epoch) = self.epoch {
+            writeln!(f, "epoch   {epoch}")?;
+        }
         for stage in &self.dropped {
             write!(f, "dropped {}", stage.id)?;
             if let Some(name) = &stage.name {
@@ -27,6 +35,9 @@ impl fmt::Display for BuildPlan {
                 DropReason::NotReached => "not reached from the target",
             };
             writeln!(f, ": {reason}")?;
+        }
+        for warning in &self.warnings {
+            writeln!(f, "warning {warning}")?;
         }
         for note in &self.notes {
             writeln!(f, "note    {note}")?;
@@ -50,7 +61,7 @@ impl fmt::Display for StagePlan {
         }
         match &self.base {
             StageBase::Scratch => write!(f, " from scratch for {}", self.platform)?,
-            StageBase::Image(image) => write!(f, " from {image}")?,
+            StageBase::Image(image) => write!(f, " from {}", shown_image(image))?,
             StageBase::Stage(id) => write!(f, " from {id}")?,
         }
         if !self.recorded {
@@ -75,7 +86,7 @@ fn print_edits(f: &mut fmt::Formatter<'_>, when: &str, edits: &[ConfigEdit]) -> 
 /// One step; what it would leave in an image only where there is one.
 fn print_step(f: &mut fmt::Formatter<'_>, step: &Step, is_recorded: bool) -> fmt::Result {
     let mark = if step.is_trigger { "on build " } else { "" };
-    writeln!(f, "  line {:<4} {mark}{}", step.line, go::quote(&step.text))?;
+    writeln!(f, "  line {:<4} {mark}{}", step.lines.start(), go::quote(&step.text))?;
     if let Some(action) = &step.action {
         print_action(f, action)?;
     }
@@ -93,35 +104,167 @@ fn print_step(f: &mut fmt::Formatter<'_>, step: &Step, is_recorded: bool) -> fmt
 
 fn print_action(f: &mut fmt::Formatter<'_>, action: &Action) -> fmt::Result {
     match action {
-        Action::Run(run) => {
-            writeln!(f, "    run      {}", go::quoted_list(&run.argv))?;
-            write!(f, "             in {}", go::quote(&run.work_dir))?;
-            print_unless_empty(f, "as", &run.user)?;
-            write!(f, "\n             with")?;
-            for (name, value) in &run.env {
-                write!(f, " {}={}", shown_key(name), go::quote(value))?;
-            }
-            writeln!(f)
-        }
-        Action::Copy(copy) => {
-            let verb = if copy.extract_archives { "add " } else { "copy" };
-            write!(f, "    {verb}     ")?;
-            match &copy.from {
-                CopyFrom::Context => write!(f, "context")?,
-                CopyFrom::Stage(id) => write!(f, "{id}")?,
-                CopyFrom::Image(image) => write!(f, "{image}")?,
-                CopyFrom::Scratch => write!(f, "scratch")?,
-            }
-            write!(f, " {} -> ", go::quoted_list(&copy.sources))?;
-            write!(f, "{}", go::quote(&copy.destination))?;
-            print_unless_empty(f, "owned by", copy.chown.as_deref().unwrap_or_default())?;
-            writeln!(f)
-        }
+        Action::Run(run) => print_run(f, run),
+        Action::Copy(copy) => print_copy(f, copy),
         Action::WorkDir(work_dir) => {
             write!(f, "    mkdir    {}", go::quote(&work_dir.path))?;
             print_unless_empty(f, "owned by", &work_dir.user)?;
             writeln!(f)
         }
+    }
+}
+
+fn print_run(f: &mut fmt::Formatter<'_>, run: &RunAction) -> fmt::Result {
+    writeln!(f, "    run      {}", go::quoted_list(&run.argv))?;
+    write!(f, "             in {}", go::quote(&run.work_dir))?;
+    print_unless_empty(f, "as", &run.user)?;
+    print_unless_empty(f, "on host", run.host_name.as_deref().unwrap_or_default())?;
+    match run.network {
+        Network::Default => {}
+        Network::None => write!(f, ", no network")?,
+        Network::Host => write!(f, ", network of the host")?,
+    }
+    match run.security {
+        Security::Sandbox => {}
+        Security::Insecure => write!(f, ", insecure")?,
+    }
+    write!(f, "\n             with")?;
+    for (name, value) in &run.env {
+        write!(f, " {}={}", shown_key(name), go::quote(value))?;
+    }
+    writeln!(f)?;
+    for mount in &run.mounts {
+        write!(f, "             mount")?;
+        if let Some(target) = &mount.target {
+            write!(f, " {}", go::quote(target))?;
+        }
+        print_mount_kind(f, &mount.kind)?;
+        writeln!(f, "{}", if mount.read_only { ", read-only" } else { "" })?;
+    }
+    print_files(f, "script", &run.scripts)
+}
+
+fn print_mount_kind(f: &mut fmt::Formatter<'_>, kind: &MountKind) -> fmt::Result {
+    match kind {
+        MountKind::Bind { from, source } => {
+            write!(f, " from {} {}", shown_from(from), go::quote(source))
+        }
+        MountKind::Cache { id, sharing, seed, source, mode, uid, gid } => {
+            let sharing = match sharing {
+                Sharing::Shared => "shared",
+                Sharing::Private => "private",
+                Sharing::Locked => "locked",
+            };
+            write!(f, " cache {} {sharing}, {mode:04o} {uid}:{gid}", go::quote(id))?;
+            if source != "/" {
+                write!(f, ", at {}", go::quote(source))?;
+            }
+            match seed {
+                CopyFrom::Scratch => Ok(()),
+                seed => write!(f, ", at first from {}", shown_from(seed)),
+            }
+        }
+        MountKind::Tmpfs { size: None } => write!(f, " tmpfs"),
+        MountKind::Tmpfs { size: Some(size) } => write!(f, " tmpfs of {size} bytes"),
+        MountKind::Secret { id, env, required, mode, uid, gid } => {
+            write!(f, " secret {}", go::quote(id))?;
+            if let Some(env) = env {
+                write!(f, " as ${env}")?;
+            }
+            write!(f, ", {mode:04o} {uid}:{gid}{}", shown_required(*required))
+        }
+        MountKind::Ssh { id, required, mode, uid, gid } => {
+            let id = go::quote(id);
+            write!(f, " agent {id}, {mode:04o} {uid}:{gid}{}", shown_required(*required))
+        }
+    }
+}
+
+fn shown_required(is_required: bool) -> &'static str {
+    if is_required { ", required" } else { "" }
+}
+
+fn print_files(f: &mut fmt::Formatter<'_>, label: &str, files: &[InlineFile]) -> fmt::Result {
+    files.iter().try_for_each(|file| {
+        writeln!(f, "             {label} {} {}", go::quote(&file.name), go::quote(&file.content))
+    })
+}
+
+fn print_copy(f: &mut fmt::Formatter<'_>, copy: &CopyAction) -> fmt::Result {
+    let verb = if copy.unpack == Unpack::Nothing { "copy" } else { "add " };
+    let sources: Vec<String> = copy.sources.iter().map(shown_source).collect();
+    write!(f, "    {verb}     {} {}", shown_from(&copy.from), go::quoted_list(&sources))?;
+    write!(f, " -> {}", go::quote(&copy.destination))?;
+    print_unless_empty(f, "owned by", copy.chown.as_deref().unwrap_or_default())?;
+    if let Some(mode) = &copy.chmod {
+        write!(f, " mode {mode}")?;
+    }
+    let flags = [
+        (copy.unpack == Unpack::Everything, ", unpacking all"),
+        (copy.link, ", linked"),
+        (copy.parents, ", with parents"),
+    ];
+    for (_, text) in flags.iter().filter(|(is_set, _)| *is_set) {
+        f.write_str(text)?;
+    }
+    if !copy.exclude.is_empty() {
+        write!(f, ", but not {}", go::quoted_list(&copy.exclude))?;
+    }
+    writeln!(f)?;
+    for source in &copy.sources {
+        match source {
+            CopySource::Path(_) => {}
+            CopySource::Download(download) => {
+                write!(f, "             download named {}", go::quote(&download.name))?;
+                print_unless_empty(f, "is", download.checksum.as_deref().unwrap_or_default())?;
+                writeln!(f)?;
+            }
+            CopySource::Git(git) => print_git(f, git)?,
+        }
+    }
+    print_files(f, "file", &copy.files)
+}
+
+fn print_git(f: &mut fmt::Formatter<'_>, git: &GitSource) -> fmt::Result {
+    write!(f, "             repository")?;
+    print_unless_empty(f, "at", git.reference.as_deref().unwrap_or_default())?;
+    print_unless_empty(f, "is", git.checksum.as_deref().unwrap_or_default())?;
+    print_unless_empty(f, "in", &git.subdir)?;
+    let flags = [
+        (git.keep_git_dir, ", with .git"),
+        (!git.submodules, ", without submodules"),
+        (git.commit_time, ", as old as the commit"),
+        (git.fetch_by_commit, ", fetched by commit"),
+    ];
+    for (_, text) in flags.iter().filter(|(is_set, _)| *is_set) {
+        f.write_str(text)?;
+    }
+    writeln!(f)
+}
+
+fn shown_from(from: &CopyFrom) -> String {
+    match from {
+        CopyFrom::Context => "context".to_owned(),
+        CopyFrom::Stage(id) => id.to_string(),
+        CopyFrom::Image(image) => shown_image(image),
+        CopyFrom::Named(name) => format!("context {}", go::quote(name)),
+        CopyFrom::Scratch => "scratch".to_owned(),
+    }
+}
+
+/// An image, with the layout that it is in.
+fn shown_image(image: &BaseReference) -> String {
+    match &image.store {
+        ImageStore::Registry => image.to_string(),
+        ImageStore::Layout(directory) => format!("{image} in layout {}", go::quote(directory)),
+    }
+}
+
+fn shown_source(source: &CopySource) -> String {
+    match source {
+        CopySource::Path(path) => path.clone(),
+        CopySource::Download(download) => download.url.clone(),
+        CopySource::Git(git) => git.remote.clone(),
     }
 }
 

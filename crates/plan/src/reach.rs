@@ -8,7 +8,7 @@ use dockerfile_parser::{
 use ebiko_oci::{Digest, ImageConfig};
 
 use crate::actions::{BaseReference, StageId};
-use crate::graph::{CopySource, NodeBase, StageGraph};
+use crate::graph::{NamedSource, StageGraph};
 
 /// The images that a plan is based on.
 pub type Bases = BTreeMap<BaseReference, BaseImage>;
@@ -29,7 +29,9 @@ pub(crate) struct Reach {
     pub(crate) stages: BTreeMap<StageId, Vec<Instruction>>,
     /// The images, known or not.
     pub(crate) images: BTreeSet<BaseReference>,
-    /// Those among the stages that are read by `COPY --from`.
+    /// The named contexts that are files.
+    pub(crate) contexts: BTreeSet<String>,
+    /// Those among the stages that are read by `COPY --from` or a mount.
     pub(crate) read: BTreeSet<StageId>,
 }
 
@@ -43,14 +45,28 @@ impl StageGraph {
     ///
     /// Fails where a trigger of a known base cannot be read or names something that does not exist.
     pub fn missing_references(&self, bases: &Bases) -> Result<Vec<BaseReference>, Diagnostics> {
-        let reach =
-            self.reach(bases).map_err(|items| Diagnostics::new(self.source.clone(), items))?;
+        let reach = self.known_reach(bases)?;
         Ok(reach.images.into_iter().filter(|image| !bases.contains_key(image)).collect())
+    }
+
+    /// The named contexts whose files the build reads, as the request calls them; no other needs to be fetched.
+    /// [`epoch`](Self::epoch) may name one more.
+    ///
+    /// # Errors
+    ///
+    /// Fails as [`missing_references`](Self::missing_references) does.
+    pub fn named_contexts(&self, bases: &Bases) -> Result<BTreeSet<String>, Diagnostics> {
+        Ok(self.known_reach(bases)?.contexts)
+    }
+
+    fn known_reach(&self, bases: &Bases) -> Result<Reach, Diagnostics> {
+        self.reach(bases).map_err(|items| Diagnostics::new(self.source.clone(), items))
     }
 
     pub(crate) fn reach(&self, bases: &Bases) -> Result<Reach, Vec<Diagnostic>> {
         let mut reach = Reach::default();
         let mut waiting = vec![self.target];
+        waiting.extend((0..self.nodes.len()).filter(|_| self.every_stage).map(StageId));
         let mut errors = Vec::new();
         while let Some(id) = waiting.pop() {
             if reach.stages.contains_key(&id) {
@@ -59,15 +75,18 @@ impl StageGraph {
             let node = self.stage(id);
             let at = node.from.span;
             let triggers = match &node.base {
-                NodeBase::Scratch => Vec::new(),
-                NodeBase::Stage(base) => {
+                NamedSource::Scratch => Vec::new(),
+                NamedSource::Files(name) => {
+                    reach.contexts.insert(name.clone());
+                    Vec::new()
+                }
+                NamedSource::Stage(base) => {
                     waiting.push(*base);
                     written_triggers(&self.stage(*base).instructions)
                 }
-                NodeBase::Image(reference) => {
-                    let image = self.image(reference);
-                    let known = bases.get(&image);
-                    reach.images.insert(image);
+                NamedSource::Image(image) => {
+                    let known = bases.get(image).filter(|_| !node.is_replaced);
+                    reach.images.insert(image.clone());
                     known.map_or_else(Vec::new, |base| base.config.config.on_build.clone())
                 }
             };
@@ -83,20 +102,29 @@ impl StageGraph {
             let sources = parsed
                 .iter()
                 .map(|trigger| {
-                    let source = self.copy_source(trigger);
-                    source.map_err(|error| in_trigger(&error, &trigger.original, at))
+                    let sources = self.sources(trigger);
+                    sources.map_err(|error| in_trigger(&error, &trigger.original, at))
                 })
-                .chain(node.instructions.iter().map(|own| self.copy_source(own)));
-            for source in sources {
-                match source {
-                    Ok(Some(CopySource::Stage(from))) => {
-                        reach.read.insert(from);
-                        waiting.push(from);
+                .chain(node.instructions.iter().map(|own| self.sources(own)));
+            for found in sources {
+                match found {
+                    Ok(found) => {
+                        for (source, _) in found {
+                            match source {
+                                NamedSource::Stage(from) => {
+                                    reach.read.insert(from);
+                                    waiting.push(from);
+                                }
+                                NamedSource::Image(image) => {
+                                    reach.images.insert(image);
+                                }
+                                NamedSource::Files(name) => {
+                                    reach.contexts.insert(name);
+                                }
+                                NamedSource::Scratch => {}
+                            }
+                        }
                     }
-                    Ok(Some(CopySource::Image(reference))) => {
-                        reach.images.insert(self.image(&reference));
-                    }
-                    Ok(Some(CopySource::Scratch) | None) => {}
                     Err(error) => errors.push(error),
                 }
             }
@@ -111,7 +139,7 @@ pub(crate) fn in_trigger(diagnostic: &Diagnostic, trigger: &str, at: Span) -> Di
     let trigger = trigger.lines().next().unwrap_or_default();
     let message = format!("in the ONBUILD trigger `{trigger}` of the base: {}", diagnostic.message);
     // A hint would be about the text, which is not the user's to change.
-    Diagnostic { severity: diagnostic.severity, message, span: at, hint: None }
+    Diagnostic { severity: diagnostic.severity, message, span: at, hint: None, related: Vec::new() }
 }
 
 fn written_triggers(instructions: &[Instruction]) -> Vec<String> {

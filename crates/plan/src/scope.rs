@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ebiko_oci::Platform;
 
-use crate::BuildOptions;
 use crate::expand::Variables;
+use crate::{BuildOptions, platform};
 
 /// Variables in the order in which they were last set.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -21,6 +21,12 @@ impl Scope {
         self.changes += 1;
         self.size += name.len() + value.len();
         if let Some((_, old)) = self.values.insert(name.to_owned(), (self.changes, value)) {
+            self.size -= name.len() + old.len();
+        }
+    }
+
+    pub(crate) fn remove(&mut self, name: &str) {
+        if let Some((_, old)) = self.values.remove(name) {
             self.size -= name.len() + old.len();
         }
     }
@@ -128,7 +134,7 @@ fn platform_args(
 fn platform_values(platform: Option<&Platform>) -> [String; 5] {
     let Some(platform) = platform else { return Default::default() };
     [
-        platform.to_string(),
+        platform::in_full(platform),
         platform.os.clone(),
         platform.os_version.clone().unwrap_or_default(),
         platform.architecture.clone(),

@@ -1,29 +1,16 @@
 //! "did you mean …?"
 
-/// The candidate that is at most two letters away from `word`, the first of the nearest.
+/// The candidate that is at most two letters away from `word`; `None` if one is `word` itself, which
+/// is then not what is wrong.
 pub(crate) fn nearest<'a>(
     word: &str,
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {
-    let with_distance =
-        candidates.into_iter().map(|candidate| (distance(word, candidate), candidate));
-    let nearest = with_distance.min_by_key(|&(distance, _)| distance)?;
-    (1..=2).contains(&nearest.0).then_some(nearest.1)
-}
-
-/// How many letters must be put in, taken out or changed (Levenshtein).
-fn distance(from: &str, to: &str) -> usize {
-    let to: Vec<char> = to.chars().collect();
-    let mut row: Vec<usize> = (0..=to.len()).collect();
-    for (index, c) in from.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], index + 1);
-        for (column, &other) in to.iter().enumerate() {
-            let changed = diagonal + usize::from(c != other);
-            diagonal = row[column + 1];
-            row[column + 1] = changed.min(diagonal + 1).min(row[column] + 1);
-        }
+    let candidates: Vec<&str> = candidates.into_iter().collect();
+    if candidates.contains(&word) {
+        return None;
     }
-    row[to.len()]
+    dockerfile_parser::nearest(word, &candidates)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use ebiko_plan::{
 use proptest::prelude::*;
 
 /// Lines that can be part of a plan, in most places.
-const GOOD: [&str; 32] = [
+const GOOD: [&str; 48] = [
     "FROM scratch",
     "FROM scratch AS a",
     "FROM scratch AS b",
@@ -41,16 +41,38 @@ const GOOD: [&str; 32] = [
     "HEALTHCHECK CMD x",
     "ONBUILD COPY --from=b x y",
     "ONBUILD ENV X=$Z",
+    "FROM --platform=$BUILDPLATFORM base AS b",
+    "FROM files AS a",
+    "FROM replaced AS replaced",
+    "MAINTAINER $X",
+    "RUN --mount=from=a,target=/m$X --mount=type=cache,target=$Y/c,from=b x",
+    "RUN --mount=type=secret,id=s$X,env=Y --mount=type=ssh --mount=from=files,target=x $Y",
+    "RUN --network=none --device=a.b/c=d x",
+    "RUN <<E\n#!$X\nE",
+    "RUN <<-E cat <<F\n\t$X\n\tE\nF",
+    "COPY <<E <<'F' x /y/\n$X\nE\n$X\nF",
+    "COPY --from=files --chmod=u+x,g=o --parents --exclude=*.$X a/./$X /y/",
+    "COPY --link --from=replaced /$X y",
+    "ADD --unpack https://h/$X /y",
+    "ADD --keep-git-dir --checksum= https://h/$Y.git?submodules=0#$X git@h:$X y",
+    "ONBUILD RUN --mount=from=files,target=/x y",
+    "ONBUILD COPY <<E /x\n$X\nE",
 ];
 
 /// Lines that are errors, in most places.
-const BAD: [&str; 12] = [
+const BAD: [&str; 18] = [
     "FROM $X AS c",
     "COPY --from=2 x ..",
-    "RUN --mount=type=cache,target=/x y",
-    "COPY <<E /x",
+    "RUN --mount=target=$X y",
+    "RUN --mount=from=$X y",
+    "RUN --network=host y",
+    "RUN <<../E\n#!\n../E",
+    "COPY <<a/b /x\na/b",
+    "COPY --chmod=$X x y",
+    "ADD https://h/a.git?$X y",
+    "ADD --checksum=$X:$Y http://y z",
+    "FROM --platform=$X scratch AS a",
     "E",
-    "ADD x http://y z",
     "EXPOSE $X",
     "VOLUME $X /v",
     "STOPSIGNAL $X",
@@ -64,6 +86,9 @@ fn plan(text: &str, target: Option<&str>) -> Option<BuildPlan> {
     let options = BuildOptions {
         target: target.map(Into::into),
         build_args: vec![("X".into(), None), ("Z".into(), Some("9".into()))],
+        contexts: [("files", "./dir"), ("replaced", "docker-image://base")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into(),
         ..BuildOptions::new(Platform::linux("amd64"))
     };
     let graph = StageGraph::select(&dockerfile, &options).ok()?;
@@ -73,7 +98,7 @@ fn plan(text: &str, target: Option<&str>) -> Option<BuildPlan> {
     loop {
         let missing = graph.missing_references(&bases).ok()?;
         if missing.is_empty() {
-            return BuildPlan::lower(&graph, &bases).ok();
+            return BuildPlan::lower(&graph, &bases, None).ok();
         }
         for wanted in missing {
             let image = BaseImage { config: config.clone(), digest: Digest::of(b"") };
@@ -90,10 +115,10 @@ fn check_order(plan: &BuildPlan) {
             assert!(before.contains(&base), "{plan}");
         }
         for step in &stage.steps {
-            if let Some(Action::Copy(copy)) = &step.action
-                && let CopyFrom::Stage(from) = copy.from
-            {
-                assert!(before.contains(&from), "{plan}");
+            for from in step.action.iter().flat_map(Action::reads) {
+                if let CopyFrom::Stage(from) = from {
+                    assert!(before.contains(from), "{plan}");
+                }
             }
             assert!(step.empty_layer || step.action.is_some(), "{plan}");
         }

@@ -8,8 +8,11 @@
 
 use dockerfile_parser::{Diagnostics, Dockerfile};
 use ebiko_oci::{Digest, ImageConfig, Platform};
-use ebiko_plan::{BaseImage, Bases, BuildOptions, BuildPlan, StageGraph};
+use ebiko_plan::{BaseImage, Bases, BuildOptions, BuildPlan, Entitlement, EpochSource, StageGraph};
 use testkit::Case;
+
+/// What the time of everything is that has one.
+const ANSWERED_TIME: i64 = 1_700_000_000;
 
 #[test]
 fn dockerfiles_lower_to_their_recorded_plan() {
@@ -47,7 +50,21 @@ fn plan(
     loop {
         let missing = graph.missing_references(&bases)?;
         if missing.is_empty() {
-            return BuildPlan::lower(&graph, &bases);
+            asked.extend(
+                graph
+                    .named_contexts(&bases)?
+                    .iter()
+                    .map(|name| format!("needs   context {name}\n")),
+            );
+            let epoch = match graph.epoch() {
+                Some(EpochSource::Seconds(seconds)) => Some(*seconds),
+                Some(source) => {
+                    asked.push(format!("needs   the time of {source:?}\n"));
+                    Some(ANSWERED_TIME)
+                }
+                None => None,
+            };
+            return BuildPlan::lower(&graph, &bases, epoch);
         }
         for wanted in missing {
             asked.push(format!("needs   {wanted}\n"));
@@ -75,6 +92,14 @@ fn options(case: &Case) -> BuildOptions {
         match flag {
             "--target" => options.target = Some(value.into()),
             "--platform" => options.platform = value.parse().unwrap(),
+            "--build-context" => {
+                options.contexts.insert(pair().0.into(), pair().1.into());
+            }
+            "--allow" => {
+                let known = [Entitlement::NetworkHost, Entitlement::SecurityInsecure];
+                let wanted = known.into_iter().find(|known| known.to_string() == value);
+                options.allow.insert(wanted.unwrap());
+            }
             "--label" => options.labels.push((pair().0.into(), pair().1.into())),
             "--build-arg" => {
                 let value = value.split_once('=').map_or((value, None), |(n, v)| (n, Some(v)));

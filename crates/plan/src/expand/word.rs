@@ -138,7 +138,11 @@ impl<V: Variables + ?Sized> Reader<'_, V> {
 
     fn single_quoted(&mut self) -> Result<String> {
         self.rest.next();
-        let (quoted, rest) = self.rest.as_str().split_once('\'').ok_or(Reason::OpenSingleQuote)?;
+        let Some((quoted, rest)) = self.rest.as_str().split_once('\'') else {
+            // Everything was read in search of the end, which tells `nested` what to say.
+            self.rest = "".chars();
+            return Err(Reason::OpenSingleQuote);
+        };
         self.rest = rest.chars();
         Ok(match self.expander.quotes {
             Quotes::Kept => format!("'{quoted}'"),

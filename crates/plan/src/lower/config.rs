@@ -2,15 +2,17 @@
 
 use dockerfile_parser::{
     Arg, Command, Diagnostic, Expose, Healthcheck, Instruction, InstructionKind, KeyValue, Volume,
+    Word,
 };
 use ebiko_oci::ConfigEdit;
 
 use super::StageContext;
 use super::stage::{Origin, StageState};
-use crate::actions::Action;
-use crate::expand::{Expander, Quotes, Variables as _};
-use crate::plan::Step;
-use crate::{go, ports, signal, unsupported};
+use crate::actions::{Action, MountKind, RunAction};
+use crate::expand::{Expander, Quotes, Variables};
+use crate::plan::{MAX_PLAN, Step};
+use crate::scope::Scope;
+use crate::{epoch, go, ports, signal};
 
 /// What an instruction amounts to.
 pub(super) struct Lowered {
@@ -40,6 +42,9 @@ impl Lowered {
     }
 }
 
+/// The error of an EXPOSE whose ports alone would fill a plan.
+const TOO_MANY_PORTS: &str = "the ports of this instruction take more than 16 MiB";
+
 impl StageContext<'_> {
     pub(super) fn expander(&self) -> Expander {
         Expander::new(self.graph.escape)
@@ -50,15 +55,16 @@ impl StageContext<'_> {
         &self,
         state: &mut StageState,
         instruction: &Instruction,
-        origin: Origin,
+        origin: &Origin,
     ) -> Result<Step, Diagnostic> {
-        let text = self.progress_text(state, instruction);
         let lowered = self.lower(state, instruction)?;
+        // What is shown expanded does not change variables, so that it does not matter that this comes second.
+        let text = self.progress_text(state, instruction, lowered.action.as_ref());
         if let Some(edit) = &lowered.edit {
             edit.apply(&mut state.config);
         }
         Ok(Step {
-            line: origin.line(instruction),
+            lines: origin.lines(instruction),
             span: origin.span(instruction),
             is_trigger: matches!(origin, Origin::Base { .. }),
             text,
@@ -127,11 +133,12 @@ impl StageContext<'_> {
                 action: None,
             },
             InstructionKind::Workdir(workdir) => self.work_dir(state, workdir)?,
-            InstructionKind::Run(run) => self.run(state, run),
-            InstructionKind::Copy(copy) => self.copy(state, instruction, copy)?,
+            InstructionKind::Run(run) => self.run(state, instruction, run)?,
+            InstructionKind::Copy(copy) => self.copy(state, copy)?,
             InstructionKind::Add(add) => self.add(state, add)?,
-            InstructionKind::Maintainer(_) => {
-                return Err(unsupported::not_yet(instruction.keyword.span, "`MAINTAINER`"));
+            InstructionKind::Maintainer(maintainer) => {
+                let name = maintainer.name.value.clone();
+                Lowered::edit(format!("MAINTAINER {name}"), ConfigEdit::Author(name))
             }
         })
     }
@@ -141,11 +148,11 @@ impl StageContext<'_> {
         let mut created_by = "ARG".to_owned();
         for item in &arg.args {
             let name = item.key.as_str();
-            let value = match (self.graph.build_args.get(name), &item.default) {
+            let value = match (self.given(name), &item.default) {
                 // The default of an argument that is given is not even looked at.
-                (Some(given), _) => Some(given.to_owned()),
+                (Some(given), _) => Some(given),
                 (None, Some(default)) => Some(state.expand(self.expander(), default)?),
-                (None, None) => self.graph.globals.get(name).map(ToOwned::to_owned),
+                (None, None) => self.global(name),
             };
             created_by.push(' ');
             created_by.push_str(name);
@@ -158,6 +165,22 @@ impl StageContext<'_> {
         Ok(Lowered { created_by: Some(created_by), empty_layer: true, edit: None, action: None })
     }
 
+    /// The value of `--build-arg`. That of the epoch is what has become of it.
+    fn given(&self, name: &str) -> Option<String> {
+        let given = self.graph.build_args.get(name)?;
+        if name == epoch::NAME { self.epoch_text() } else { Some(given.to_owned()) }
+    }
+
+    /// The value of an argument before the first `FROM`.
+    fn global(&self, name: &str) -> Option<String> {
+        let value = self.graph.globals.get(name)?;
+        if name == epoch::NAME { self.epoch_text() } else { Some(value.to_owned()) }
+    }
+
+    fn epoch_text(&self) -> Option<String> {
+        self.epoch.map(|seconds| seconds.to_string())
+    }
+
     fn pairs(
         &self,
         state: &StageState,
@@ -168,15 +191,24 @@ impl StageContext<'_> {
     }
 
     fn expose(&self, state: &StageState, expose: &Expose) -> Result<Lowered, Diagnostic> {
-        let mut list = Vec::new();
-        for word in &expose.ports {
-            let error = |message| Diagnostic::error(word.span, message);
-            let expansion = self
-                .expander()
-                .expand(word, &state.scope)
-                .map_err(|failure| error(failure.to_string()))?;
-            for spec in &expansion.words {
-                list.extend(ports::parse(spec).map_err(error)?);
+        let expand = |word: &Word| {
+            let expansion = state.expand_at(self.expander(), word, word.span)?;
+            Ok((word.span, expansion.words))
+        };
+        // BuildKit expands all of them before it looks at what any of them means.
+        let expanded = expose.ports.iter().map(expand).collect::<Result<Vec<_>, Diagnostic>>()?;
+        let mut list: Vec<String> = Vec::new();
+        let mut size = 0;
+        for (span, words) in &expanded {
+            for spec in words {
+                let ports = ports::parse(spec);
+                let ports = ports.map_err(|message| Diagnostic::error(*span, message))?;
+                // A range of five letters is 65,535 ports.
+                size += ports.iter().map(|port| port.len() + 24).sum::<usize>();
+                if size > MAX_PLAN {
+                    return Err(Diagnostic::error(*span, TOO_MANY_PORTS));
+                }
+                list.extend(ports);
             }
         }
         let created_by = format!("EXPOSE {}", go::plain_list(&list));
@@ -198,19 +230,59 @@ impl StageContext<'_> {
     }
 
     /// The instruction for people: what changes files is shown with variables expanded, as BuildKit does.
-    fn progress_text(&self, state: &StageState, instruction: &Instruction) -> String {
+    fn progress_text(
+        &self,
+        state: &StageState,
+        instruction: &Instruction,
+        action: Option<&Action>,
+    ) -> String {
         let written = instruction.original.trim();
-        let expander = match &instruction.kind {
-            InstructionKind::Run(_) => {
-                Expander { quotes: Quotes::Kept, keeps_unset: true, ..self.expander() }
+        match (&instruction.kind, action) {
+            (InstructionKind::Run(run), Some(Action::Run(action))) => {
+                let expander =
+                    Expander { quotes: Quotes::Kept, keeps_unset: true, ..self.expander() };
+                let variables = WithoutSecrets { scope: &state.scope, action };
+                let mut written = written.to_owned();
+                if let Some(script) = run.script() {
+                    written.extend([" (", &summary(&script.content), ")"]);
+                }
+                let result = expander.expand(&written, &variables);
+                upper_case_keyword(&result.map_or(written, |expansion| expansion.text))
             }
-            InstructionKind::Copy(_) | InstructionKind::Add(_) | InstructionKind::Workdir(_) => {
-                self.expander()
+            (
+                InstructionKind::Copy(_) | InstructionKind::Add(_) | InstructionKind::Workdir(_),
+                _,
+            ) => {
+                let result = self.expander().expand(written, &state.scope);
+                upper_case_keyword(result.as_ref().map_or(written, |expansion| &expansion.text))
             }
-            _ => return upper_case_keyword(written),
-        };
-        let result = expander.expand(written, &state.scope);
-        upper_case_keyword(result.as_ref().map_or(written, |expansion| &expansion.text))
+            _ => upper_case_keyword(written),
+        }
+    }
+}
+
+/// The variables of a RUN, with stars in place of secrets: nobody knows them yet, and this says so.
+struct WithoutSecrets<'a> {
+    scope: &'a Scope,
+    action: &'a RunAction,
+}
+
+impl Variables for WithoutSecrets<'_> {
+    fn get(&self, name: &str) -> Option<&str> {
+        let is_secret = self.action.mounts.iter().any(|mount| match &mount.kind {
+            MountKind::Secret { env: Some(env), .. } => env == name,
+            _ => false,
+        });
+        if is_secret { Some("****") } else { self.scope.get(name) }
+    }
+}
+
+/// The first line of a here-document.
+fn summary(content: &str) -> String {
+    let content = content.trim();
+    match content.split_once('\n') {
+        Some((first, _)) => format!("{}...", first.strip_suffix('\r').unwrap_or(first)),
+        None => content.to_owned(),
     }
 }
 

@@ -1,31 +1,57 @@
 //! From stages to steps: every instruction becomes an edit of the config, an action, or both.
 
 mod config;
-mod files;
+mod copy;
+mod mounts;
+mod run;
 mod stage;
+mod work_dir;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use dockerfile_parser::{Diagnostic, Diagnostics, Instruction, InstructionKind};
 use ebiko_oci::ConfigEdit;
 
-use crate::actions::StageId;
-use crate::graph::{NodeBase, StageGraph};
-use crate::plan::{BuildPlan, DropReason, DroppedStage, MAX_PLAN, StageBase, StagePlan, TOO_LARGE};
+use crate::actions::{Action, CopyAction, CopyFrom, CopySource, StageId, Unpack};
+use crate::graph::{NamedSource, Node, StageGraph};
+use crate::plan::{
+    BuildPlan, DropReason, DroppedStage, MAX_PLAN, StageBase, StagePlan, Step, TOO_LARGE,
+};
+use crate::platform;
 use crate::reach::{Bases, Reach};
-use crate::unsupported;
 use stage::{Origin, StageState};
 
 impl BuildPlan {
     /// Makes the plan of a build.
+    ///
+    /// `epoch` is what became of [`StageGraph::epoch`]: the time of the image in seconds since 1970, `None` if there is
+    /// none. It is what `ARG SOURCE_DATE_EPOCH` gives.
     ///
     /// # Errors
     ///
     /// Finds the first error of every stage. `bases` must hold all of
     /// [`missing_references`](StageGraph::missing_references); one that is not there is an error
     /// at the line that needs it.
-    pub fn lower(graph: &StageGraph, bases: &Bases) -> Result<Self, Diagnostics> {
-        Lowering { graph, bases, built: BTreeMap::new(), size: 0, notes: Vec::new() }
+    pub fn lower(
+        graph: &StageGraph,
+        bases: &Bases,
+        epoch: Option<i64>,
+    ) -> Result<Self, Diagnostics> {
+        let mut plan = Self::lower_unchecked(graph, bases, epoch)?;
+        let warnings = graph
+            .reach(bases)
+            .and_then(|reach| graph.warnings(bases, &reach).map_err(|violation| vec![violation]));
+        plan.warnings = warnings.map_err(|items| Diagnostics::new(graph.source.clone(), items))?;
+        Ok(plan)
+    }
+
+    /// The same without a look at the rules of [`lint`](crate::lint).
+    pub(crate) fn lower_unchecked(
+        graph: &StageGraph,
+        bases: &Bases,
+        epoch: Option<i64>,
+    ) -> Result<Self, Diagnostics> {
+        Lowering { graph, bases, epoch, built: BTreeMap::new(), size: 0, notes: Vec::new() }
             .plan()
             .map_err(|items| Diagnostics::new(graph.source.clone(), items))
     }
@@ -34,6 +60,7 @@ impl BuildPlan {
 struct Lowering<'a> {
     graph: &'a StageGraph,
     bases: &'a Bases,
+    epoch: Option<i64>,
     /// How the stages so far ended; what starts from one begins with its state.
     built: BTreeMap<StageId, StageState>,
     /// About how much memory all of it takes.
@@ -49,8 +76,8 @@ impl Lowering<'_> {
             .stages
             .keys()
             .filter_map(|&id| match graph.stage(id).base {
-                NodeBase::Stage(base) => Some(base),
-                NodeBase::Scratch | NodeBase::Image(_) => None,
+                NamedSource::Stage(base) => Some(base),
+                _ => None,
             })
             .collect();
         let mut stages = Vec::new();
@@ -83,11 +110,15 @@ impl Lowering<'_> {
                 reason: DropReason::NotReached,
             })
             .collect();
-        if graph.has_check {
-            self.notes.push("`# check=` has no effect yet".to_owned());
-        }
         self.notes.extend(self.unused_arguments(&reach));
-        Ok(BuildPlan { stages, target: graph.target, dropped, notes: self.notes })
+        Ok(BuildPlan {
+            stages,
+            target: graph.target,
+            epoch: self.epoch,
+            dropped,
+            warnings: Vec::new(),
+            notes: self.notes,
+        })
     }
 
     /// Lowers one stage; `None` if it starts from one that could not be lowered.
@@ -98,54 +129,50 @@ impl Lowering<'_> {
     ) -> Result<Option<StagePlan>, Vec<Diagnostic>> {
         let node = self.graph.stage(id);
         let (base, mut state) = match &node.base {
-            NodeBase::Scratch => {
-                (StageBase::Scratch, StageState::scratch(self.graph.options.platform.clone()))
+            NamedSource::Scratch | NamedSource::Files(_) => {
+                (StageBase::Scratch, StageState::scratch(node.platform.clone()))
             }
-            NodeBase::Stage(base) => match self.built.get(base) {
+            NamedSource::Stage(base) => match self.built.get(base) {
                 Some(state) => (StageBase::Stage(*base), StageState::child_of(state)),
                 None => return Ok(None),
             },
-            NodeBase::Image(reference) => {
-                let image = self.graph.image(reference);
-                let Some(known) = self.bases.get(&image) else {
+            NamedSource::Image(image) => {
+                let Some(known) = self.bases.get(image) else {
                     let message = format!("the base image {image} is not known");
                     return Err(vec![Diagnostic::error(node.from.kind.image.span, message)]);
                 };
                 let platform = &known.config.platform;
                 if !platform.os.is_empty() && platform.distance(&image.platform).is_none() {
                     let warning = format!(
-                        "the base image {} is for {platform}, not for {}",
-                        image.reference, image.platform
+                        "the base image {} is for {}, not for {}",
+                        image.reference,
+                        platform::in_full(platform),
+                        platform::in_full(&image.platform),
                     );
-                    if !self.notes.contains(&warning) {
-                        self.notes.push(warning);
-                    }
+                    self.note(warning);
                 }
                 let state = StageState::inherited(&known.config);
-                (StageBase::Image(image), state)
+                (StageBase::Image(image.clone()), state)
             }
         };
         let line = *node.from.lines.start();
-        let of_base = Origin::Base { at: node.from.span, line };
+        let of_base = Origin::Base { at: node.from.span, lines: node.from.lines.clone() };
         let instructions = || {
-            let triggers = triggers.iter().map(|trigger| (trigger, of_base));
-            triggers.chain(node.instructions.iter().map(|own| (own, Origin::Stage)))
+            let triggers = triggers.iter().map(|trigger| (trigger, &of_base));
+            triggers.chain(node.instructions.iter().map(|own| (own, &Origin::Stage)))
         };
-        let mut refused = unsupported::in_from(node);
-        for (instruction, origin) in instructions() {
-            let found = unsupported::in_instruction(instruction);
-            refused.extend(found.into_iter().map(|found| origin.place(found, instruction)));
-        }
-        if !refused.is_empty() {
-            return Err(refused);
-        }
-        let base_edits = state.base_edits();
-        let context = StageContext { graph: self.graph, id };
-        let mut steps = Vec::new();
+        let base_edits = state
+            .base_edits()
+            .map_err(|message| vec![Diagnostic::error(node.from.span, message)])?;
+        let context = StageContext { graph: self.graph, id, epoch: self.epoch };
+        let mut steps: Vec<Step> = files_of_base(node).into_iter().collect();
         for (instruction, origin) in instructions() {
             let step = context
                 .step(&mut state, instruction, origin)
                 .map_err(|error| vec![origin.place(error, instruction)])?;
+            if let InstructionKind::Run(run) = &instruction.kind {
+                run::notes(run).for_each(|note| self.note(note));
+            }
             self.size += step.size();
             if self.size > MAX_PLAN {
                 return Err(vec![Diagnostic::error(origin.span(instruction), TOO_LARGE)]);
@@ -163,13 +190,20 @@ impl Lowering<'_> {
             base,
             base_text: node.base_text.clone(),
             line,
-            platform: self.graph.options.platform.clone(),
+            platform: node.platform.clone(),
             base_edits,
             steps,
             final_edits: Vec::new(),
             recorded: false,
             files_read_later: false,
         }))
+    }
+
+    /// Says something once.
+    fn note(&mut self, note: String) {
+        if !self.notes.contains(&note) {
+            self.notes.push(note);
+        }
     }
 
     fn unused_arguments(&self, reach: &Reach) -> Option<String> {
@@ -188,8 +222,39 @@ impl Lowering<'_> {
     }
 }
 
+/// The copy of all its files that a stage begins with which is based on a named context.
+///
+/// Like BuildKit's, it has a line of history that nobody wrote, because it makes a layer.
+fn files_of_base(node: &Node) -> Option<Step> {
+    let NamedSource::Files(name) = &node.base else { return None };
+    let copy = CopyAction {
+        from: CopyFrom::Named(name.clone()),
+        sources: vec![CopySource::Path("/".to_owned())],
+        files: Vec::new(),
+        destination: "/".to_owned(),
+        chown: None,
+        chmod: None,
+        unpack: Unpack::Nothing,
+        link: false,
+        parents: false,
+        exclude: Vec::new(),
+    };
+    let text = format!("[context {name}] load from client");
+    Some(Step {
+        lines: node.from.lines.clone(),
+        span: node.from.span,
+        is_trigger: false,
+        text: text.clone(),
+        created_by: Some(text),
+        empty_layer: false,
+        edit: None,
+        action: Some(Action::Copy(copy)),
+    })
+}
+
 /// The stage that is being lowered, for the questions an instruction may have.
 struct StageContext<'a> {
     graph: &'a StageGraph,
     id: StageId,
+    epoch: Option<i64>,
 }

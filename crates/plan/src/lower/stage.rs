@@ -1,14 +1,15 @@
 //! What an instruction starts from: the state of its stage.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use dockerfile_parser::{Diagnostic, Instruction, Span, Word};
 use ebiko_oci::{ConfigEdit, ImageConfig, Platform};
 
-use crate::expand::{Expander, Variables as _};
-use crate::paths;
+use crate::expand::{Expander, Expansion, Variables as _};
 use crate::reach::in_trigger;
 use crate::scope::Scope;
+use crate::system::System;
 
 /// Everything that instructions hand on to the next one.
 #[derive(Debug, Clone)]
@@ -64,15 +65,31 @@ impl StageState {
             + sets.map(|(key, _)| key.len() + 64).sum::<usize>()
     }
 
-    /// A relative working directory of a base image becomes absolute.
-    pub(super) fn base_edits(&mut self) -> Vec<ConfigEdit> {
+    /// A relative working directory of a base image becomes absolute, and that of Windows gets its `\`.
+    pub(super) fn base_edits(&mut self) -> Result<Vec<ConfigEdit>, String> {
+        let system = self.system();
         let current = &self.config.config.working_dir;
-        if current.is_empty() || current.starts_with('/') {
-            return Vec::new();
+        if current.is_empty() {
+            return Ok(Vec::new());
         }
-        let edit = ConfigEdit::WorkingDir(paths::work_dir(current, current));
+        let path = system.in_config(&system.work_dir(current, current)?);
+        if path == *current {
+            return Ok(Vec::new());
+        }
+        let edit = ConfigEdit::WorkingDir(path);
         edit.apply(&mut self.config);
-        vec![edit]
+        Ok(vec![edit])
+    }
+
+    /// Whose paths the image has.
+    pub(super) fn system(&self) -> System {
+        System::of(&self.config.platform)
+    }
+
+    /// The working directory, absolute and with `/`.
+    pub(super) fn work_dir(&self) -> String {
+        // The config has only what came through `base_edits` and WORKDIR, so that there is nothing to refuse.
+        self.system().work_dir(&self.config.config.working_dir, "").unwrap_or_else(|_| "/".into())
     }
 
     pub(super) fn declare(&mut self, name: &str, value: Option<String>) {
@@ -106,6 +123,9 @@ impl StageState {
     pub(super) fn with_shell(&self, text: &str) -> Vec<String> {
         let mut argv = match &self.config.config.shell {
             Some(shell) if !shell.is_empty() => shell.clone(),
+            _ if self.config.platform.os == "windows" => {
+                ["cmd", "/S", "/C"].map(str::to_owned).into()
+            }
             _ => vec!["/bin/sh".to_owned(), "-c".to_owned()],
         };
         argv.push(text.to_owned());
@@ -114,41 +134,50 @@ impl StageState {
 
     /// The word with the variables as they are now.
     pub(super) fn expand(&self, expander: Expander, word: &Word) -> Result<String, Diagnostic> {
+        self.expand_at(expander, word, word.span).map(|expansion| expansion.text)
+    }
+
+    /// The text at `span` with the variables as they are now. Every expansion in a stage passes here.
+    pub(super) fn expand_at(
+        &self,
+        expander: Expander,
+        text: &str,
+        span: Span,
+    ) -> Result<Expansion, Diagnostic> {
         expander
-            .expand(word, &self.scope)
-            .map(|expansion| expansion.text)
-            .map_err(|error| Diagnostic::error(word.span, error.to_string()))
+            .expand(text, &self.scope)
+            .map_err(|error| Diagnostic::error(span, error.to_string()))
     }
 }
 
 /// Where an instruction was written.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) enum Origin {
     /// In the stage.
     Stage,
     /// In the base, whose text is not at hand: the FROM stands for it.
-    Base { at: Span, line: u32 },
+    Base { at: Span, lines: RangeInclusive<u32> },
 }
 
 impl Origin {
-    pub(super) fn span(self, instruction: &Instruction) -> Span {
+    pub(super) fn span(&self, instruction: &Instruction) -> Span {
         match self {
             Self::Stage => instruction.span,
-            Self::Base { at, .. } => at,
+            Self::Base { at, .. } => *at,
         }
     }
 
-    pub(super) fn line(self, instruction: &Instruction) -> u32 {
+    pub(super) fn lines(&self, instruction: &Instruction) -> RangeInclusive<u32> {
         match self {
-            Self::Stage => *instruction.lines.start(),
-            Self::Base { line, .. } => line,
+            Self::Stage => instruction.lines.clone(),
+            Self::Base { lines, .. } => lines.clone(),
         }
     }
 
-    pub(super) fn place(self, diagnostic: Diagnostic, instruction: &Instruction) -> Diagnostic {
+    pub(super) fn place(&self, diagnostic: Diagnostic, instruction: &Instruction) -> Diagnostic {
         match self {
             Self::Stage => diagnostic,
-            Self::Base { at, .. } => in_trigger(&diagnostic, &instruction.original, at),
+            Self::Base { at, .. } => in_trigger(&diagnostic, &instruction.original, *at),
         }
     }
 }
