@@ -1,7 +1,8 @@
 //! Runs a command in a directory as if it were a machine of its own.
 //!
 //! ```text
-//! guest [--in-place] [--user UID:GID] [--cwd PATH] [--env NAME=VALUE]... ROOT COMMAND [ARGUMENT]...
+//! guest [--in-place] [--user UID:GID] [--cwd PATH] [--env NAME=VALUE]... [--attach TARGET=KIND:PATH]...
+//!     [--store PATH] [--no-network] [--insecure] [--host-name NAME] ROOT COMMAND [ARGUMENT]...
 //! ```
 //!
 //! With `--in-place` the directory is first made the `/` of the example itself, as in a container,
@@ -20,16 +21,20 @@ use std::sync::Arc;
 
 use ebiko_rootfs::{Root, RootOptions, RootPath};
 use ebiko_rootless::{
-    Choice, Credentials, Ending, Entered, Guest, HeldSignals, Interrupt, Place, PrivateError,
-    enter_private, run, survey,
+    Attachment, Choice, Content, Credentials, Ending, Entered, Guest, HeldSignals, Interrupt,
+    NetworkAccess, Place, PrivateError, Resources, enter_private, run, survey,
 };
 
-#[derive(Default)]
 struct Request {
     in_place: bool,
     user: (u32, u32),
     work_dir: String,
     env: Vec<(String, String)>,
+    attachments: Vec<Attachment>,
+    store: String,
+    network: NetworkAccess,
+    insecure: bool,
+    host_name: Option<String>,
     root: String,
     argv: Vec<String>,
 }
@@ -74,11 +79,28 @@ fn place() -> Result<Place, Stop> {
 }
 
 fn parse(mut arguments: impl Iterator<Item = String>) -> Request {
-    let mut request = Request { work_dir: "/".to_owned(), ..Request::default() };
+    let mut request = Request {
+        in_place: false,
+        user: (0, 0),
+        work_dir: "/".to_owned(),
+        env: Vec::new(),
+        attachments: Vec::new(),
+        store: String::new(),
+        network: NetworkAccess::Shared,
+        insecure: false,
+        host_name: None,
+        root: String::new(),
+        argv: Vec::new(),
+    };
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().unwrap_or_default();
         match argument.as_str() {
             "--in-place" => request.in_place = true,
+            "--store" => request.store = value(),
+            "--no-network" => request.network = NetworkAccess::None,
+            "--insecure" => request.insecure = true,
+            "--host-name" => request.host_name = Some(value()),
+            "--attach" => request.attachments.extend(attachment(&value())),
             "--cwd" => request.work_dir = value(),
             "--env" => {
                 let value = value();
@@ -97,6 +119,21 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Request {
         }
     }
     request
+}
+
+/// `TARGET=KIND:PATH[:ro]`, with `kept`, `disposable` or `secret`; or `TARGET=tmpfs:SIZE`.
+fn attachment(text: &str) -> Option<Attachment> {
+    let (target, content) = text.split_once('=')?;
+    let mut parts = content.split(':');
+    let (kind, path) = (parts.next()?, parts.next()?);
+    let content = match kind {
+        "kept" => Content::Kept(path.into()),
+        "disposable" => Content::Disposable(path.into()),
+        "secret" => Content::Secret { path: path.into(), is_plain: true },
+        _ => Content::Tmpfs { size: path.parse().ok() },
+    };
+    let target = RootPath::parse(target.as_bytes()).ok()?;
+    Some(Attachment { target, content, read_only: parts.next().is_some() })
 }
 
 fn inside(place: Place, request: &Request) -> Result<(), Stop> {
@@ -124,6 +161,12 @@ fn inside(place: Place, request: &Request) -> Result<(), Stop> {
         env: &request.env,
         work_dir: &work_dir,
         credentials: &Credentials { uid, gid, groups: vec![gid] },
+        attachments: &request.attachments,
+        store: Path::new(&request.store),
+        network: request.network,
+        insecure: request.insecure,
+        host_name: request.host_name.as_deref(),
+        resources: &Resources::default(),
     };
     let outcome = run(&place, &guest, &interrupt, &mut |_, bytes| {
         std::io::stdout().write_all(bytes).ok();

@@ -10,11 +10,13 @@
 //! step left nothing behind.
 
 use std::ffi::{CStr, CString};
+use std::fmt;
 use std::os::fd::RawFd;
 
 use crate::message::{Failed, Message};
 use crate::mounts::{Step, mount};
-use crate::{capabilities, landlock, signals};
+use crate::resources::ResourceLimit;
+use crate::{capabilities, landlock, network, signals, supervisor};
 
 /// All that the two processes need.
 #[derive(Debug)]
@@ -23,19 +25,36 @@ pub(crate) struct Prepared {
     pub(crate) namespaces: libc::c_int,
     /// The private root; `None` in place.
     pub(crate) entry: Option<RootEntry>,
+    /// What is mounted on the builder's own root, in a mount namespace of its own. Nothing is where there is an entry.
+    pub(crate) steps: Vec<Step>,
+    /// The name of the new host name namespace, if there is one.
+    pub(crate) host_name: Option<CString>,
     /// Where the program may be, tried in order.
     pub(crate) programs: Vec<CString>,
     /// `argv` and `envp` as execve wants them.
     pub(crate) arguments: PointerList,
     pub(crate) environment: PointerList,
+    /// What of its system calls is refused or asked about.
+    pub(crate) filter: Option<Filter>,
     /// Relative to the root; `.` for the root itself.
     pub(crate) work_dir: CString,
     pub(crate) identity: Identity,
+    /// What the command may use.
+    pub(crate) limits: Vec<ResourceLimit>,
     /// Where the builder's own command line is in memory: start and length.
     pub(crate) command_line: Option<(usize, usize)>,
     pub(crate) stdout: RawFd,
     pub(crate) stderr: RawFd,
     pub(crate) status: RawFd,
+}
+
+/// Filters that the command puts on itself.
+#[derive(Debug, Default)]
+pub(crate) struct Filter {
+    /// One that asks, and the socket at which the builder waits for its descriptor.
+    pub(crate) asking: Option<(Vec<libc::sock_filter>, RawFd)>,
+    /// One that decides by itself, for where asking is impossible. Empty where nothing remains of it.
+    pub(crate) silent: Vec<libc::sock_filter>,
 }
 
 /// Into which root, and how.
@@ -46,6 +65,8 @@ pub(crate) struct RootEntry {
     /// Which directory this must be.
     pub(crate) device_and_inode: (u64, u64),
     pub(crate) steps: Vec<Step>,
+    /// Whether it keeps every capability that the builder has.
+    pub(crate) insecure: bool,
 }
 
 /// Whom the command runs as.
@@ -60,7 +81,6 @@ pub(crate) struct Identity {
 }
 
 /// C strings and the null-terminated list of pointers to them.
-#[derive(Debug)]
 pub(crate) struct PointerList {
     pointers: Vec<*const libc::c_char>,
     /// Owns what the pointers point to; never changed.
@@ -71,6 +91,13 @@ impl PointerList {
     pub(crate) fn new(strings: Vec<CString>) -> Self {
         let pointers = strings.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect();
         Self { pointers, _strings: strings }
+    }
+}
+
+/// Without the strings, which may be secrets.
+impl fmt::Debug for PointerList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PointerList({})", self.pointers.len())
     }
 }
 
@@ -145,6 +172,33 @@ pub(crate) fn can_make_user_namespace() -> Result<bool, i32> {
     Ok(true)
 }
 
+/// Whether a process that this one starts could mount in a mount namespace of its own. Asks the kernel by trying.
+/// Async-signal-safe.
+#[expect(unsafe_code, reason = "see the module")]
+pub(crate) fn can_mount() -> bool {
+    // SAFETY: the child calls nothing but the kernel, and ends.
+    let pid = match unsafe { fork(libc::CLONE_NEWNS) } {
+        Ok(0) => {
+            let mounted = mount(None, c"/", None, libc::MS_REC | libc::MS_PRIVATE, None)
+                .and_then(|()| mount(None, c"/", Some(c"tmpfs"), libc::MS_NOSUID, None));
+            exit(mounted.map_or(1, |()| 0))
+        }
+        Ok(pid) => pid,
+        Err(_) => return false,
+    };
+    let mut status = 1;
+    loop {
+        // SAFETY: the kernel writes the status to a variable that outlives the call.
+        let ended = unsafe { libc::waitpid(pid, &raw mut status, libc::__WALL) };
+        if ended == pid {
+            return libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0;
+        }
+        if errno() != libc::EINTR {
+            return false;
+        }
+    }
+}
+
 /// Process 1 of a private root's process namespace; in place, the reaper of the step's orphans.
 #[expect(unsafe_code, reason = "see the module")]
 fn init(prepared: &Prepared) -> ! {
@@ -169,9 +223,15 @@ fn init(prepared: &Prepared) -> ! {
     // In place the guest may send signals to the init, of which none but KILL and STOP shall have an
     // effect: a script that does `kill $PPID` must not end all of its step.
     signals::set_mask(u64::MAX);
-    if let Some(entry) = &prepared.entry
-        && let Err((what, error)) = enter(entry).and_then(|()| confine())
-    {
+    for limit in &prepared.limits {
+        limit.make_room();
+    }
+    let surrounded = surround(prepared).and_then(|()| match &prepared.entry {
+        Some(entry) => enter(entry).and_then(|()| confine(entry.insecure)),
+        None if prepared.namespaces & libc::CLONE_NEWNS != 0 => attach(&prepared.steps),
+        None => Ok(()),
+    });
+    if let Err((what, error)) = surrounded {
         fail(prepared, what, error);
     }
     // SAFETY: in the child nothing but `command` runs, which keeps to what this module promises and
@@ -181,7 +241,7 @@ fn init(prepared: &Prepared) -> ! {
         Ok(pid) => pid,
         Err(error) => fail(prepared, Failed::Fork, error),
     };
-    close_all_but(prepared.status);
+    close_all_but([prepared.status]);
     loop {
         let mut status = 0;
         // SAFETY: the kernel writes the status to a variable that outlives the call.
@@ -199,17 +259,33 @@ fn init(prepared: &Prepared) -> ! {
     }
 }
 
+/// Sets up the namespaces that are not about files.
+#[expect(unsafe_code, reason = "see the module")]
+fn surround(prepared: &Prepared) -> Result<(), (Failed, i32)> {
+    if prepared.namespaces & libc::CLONE_NEWNET != 0 {
+        network::raise_loopback().map_err(|error| (Failed::Network, error))?;
+    }
+    if let Some(name) = &prepared.host_name {
+        // SAFETY: the pointer is to as many bytes as the kernel is told.
+        check(unsafe { libc::sethostname(name.as_ptr(), name.as_bytes().len()) })
+            .map_err(|error| (Failed::HostName, error))?;
+    }
+    Ok(())
+}
+
 /// Takes away what a guest of a private root shall not have.
 #[expect(unsafe_code, reason = "see the module")]
-fn confine() -> Result<(), (Failed, i32)> {
+fn confine(insecure: bool) -> Result<(), (Failed, i32)> {
     // Where the host's control groups begin is not the guest's business; kernels before 4.6 have no
     // such namespace. SAFETY: takes no memory of this program.
     unsafe { libc::unshare(libc::CLONE_NEWCGROUP) };
     // Needs a capability that is gone after the next step.
     landlock::scope_abstract_sockets().map_err(|error| (Failed::Landlock, error))?;
-    capabilities::limit_bounding_set()
-        .and_then(|()| capabilities::limit_current())
-        .map_err(|error| (Failed::Capabilities, error))?;
+    if !insecure {
+        capabilities::limit_bounding_set()
+            .and_then(|()| capabilities::limit_current())
+            .map_err(|error| (Failed::Capabilities, error))?;
+    }
     // `enter_private` has seen to this. It is asked again because the answer can be another one in
     // another root, and because all that was taken away could be had back otherwise.
     match can_make_user_namespace() {
@@ -241,10 +317,7 @@ fn enter(entry: &RootEntry) -> Result<(), (Failed, i32)> {
         Ok(_) => return Err((Failed::FindRoot, libc::ESTALE)),
         Err(error) => return Err((Failed::FindRoot, error)),
     }
-    for (number, step) in entry.steps.iter().enumerate() {
-        let number = u32::try_from(number).unwrap_or(u32::MAX);
-        step.perform().map_err(|error| (Failed::Mount(number), error))?;
-    }
+    perform(&entry.steps)?;
     leave_chroot()?;
     // The old root goes on top of the new one and is then taken off, which needs no directory to
     // put it. SAFETY: the pointers are C strings.
@@ -255,6 +328,27 @@ fn enter(entry: &RootEntry) -> Result<(), (Failed, i32)> {
             .map(drop)
             .map_err(|error| (Failed::EnterRoot, error))
     }
+}
+
+fn perform(steps: &[Step]) -> Result<(), (Failed, i32)> {
+    for (number, step) in steps.iter().enumerate() {
+        let number = u32::try_from(number).unwrap_or(u32::MAX);
+        step.perform().map_err(|error| (Failed::Mount(number), error))?;
+    }
+    Ok(())
+}
+
+/// Mounts on the builder's own root, where nobody else sees it.
+#[expect(unsafe_code, reason = "see the module")]
+fn attach(steps: &[Step]) -> Result<(), (Failed, i32)> {
+    let at_root = |error| (Failed::EnterRoot, error);
+    mount(None, c"/", None, libc::MS_REC | libc::MS_PRIVATE, None).map_err(at_root)?;
+    // SAFETY: takes a C string, or no memory of this program.
+    unsafe {
+        libc::umask(0);
+        check(libc::chdir(c"/".as_ptr())).map_err(at_root)?;
+    }
+    perform(steps)
 }
 
 /// Makes `/` the root of the mount namespace, and stays in the working directory.
@@ -284,6 +378,11 @@ fn leave_chroot() -> Result<(), (Failed, i32)> {
 #[expect(unsafe_code, reason = "see the module")]
 fn command(prepared: &Prepared) -> ! {
     let identity = &prepared.identity;
+    // A path of the root may lead through `/proc/self/fd` and, from a directory that the builder has open, to anywhere:
+    // that of a program, or of `/dev/null` beneath a mount.
+    let socket = prepared.filter.as_ref().and_then(|filter| Some(filter.asking.as_ref()?.1));
+    let Prepared { stdout, stderr, status, .. } = *prepared;
+    close_all_but([0, 1, 2, stdout, stderr, status, socket.unwrap_or(0)]);
     // SAFETY: these take C strings, or no memory of this program.
     let streams = unsafe {
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0);
@@ -299,9 +398,8 @@ fn command(prepared: &Prepared) -> ! {
         // Programs that open `/dev/stdout` open these anew, with their own rights.
         libc::fchown(prepared.stdout, identity.uid, libc::gid_t::MAX);
         libc::fchown(prepared.stderr, identity.uid, libc::gid_t::MAX);
-        let null = libc::open(c"/dev/null".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC);
-        check(null)
-            .and_then(|_| check(libc::dup2(null, 0)))
+        open_null()
+            .and_then(|null| check(libc::dup2(null, 0)))
             .and_then(|_| check(libc::dup2(prepared.stdout, 1)))
             .and_then(|_| check(libc::dup2(prepared.stderr, 2)))
     };
@@ -324,9 +422,56 @@ fn command(prepared: &Prepared) -> ! {
     // SAFETY: takes no memory of this program. The kernel forgets the wish when the user changes.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) };
     close_on_exec();
+    if let Some(filter) = &prepared.filter
+        && let Err(error) = install(filter)
+    {
+        fail(prepared, Failed::Filter, error);
+    }
+    for (limit, number) in prepared.limits.iter().zip(0..) {
+        if let Err(error) = limit.set() {
+            fail(prepared, Failed::Limit(number), error);
+        }
+    }
     signals::set_mask(0);
     let error = execute(prepared);
     fail(prepared, Failed::Execute, error)
+}
+
+/// Puts filters on this process and all that it will start.
+#[expect(unsafe_code, reason = "see the module")]
+fn install(filter: &Filter) -> Result<(), i32> {
+    // SAFETY: takes no memory of this program. Without it only who may administer the machine may filter; set-user-id
+    // programs have no effect afterwards.
+    unsafe {
+        if libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 {
+            return Err(errno());
+        }
+    }
+    if let Some((program, socket)) = &filter.asking {
+        let flags = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
+        // A call that waits for the builder is not to be begun again because of every signal; since Linux 5.19.
+        let calm = flags | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
+        let listener = load_filter(program, calm).or_else(|_| load_filter(program, flags));
+        if let Ok(listener) = listener {
+            #[expect(clippy::cast_possible_truncation, reason = "a descriptor")]
+            let listener = listener as RawFd;
+            let given = supervisor::give(*socket, listener);
+            // SAFETY: the descriptor is closed once.
+            unsafe { libc::close(listener) };
+            return given;
+        }
+    }
+    if filter.silent.is_empty() { Ok(()) } else { load_filter(&filter.silent, 0).map(drop) }
+}
+
+#[expect(unsafe_code, reason = "see the module")]
+fn load_filter(program: &[libc::sock_filter], flags: libc::c_ulong) -> Result<i64, i32> {
+    let length = libc::c_ushort::try_from(program.len()).map_err(|_| libc::E2BIG)?;
+    let program = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut() };
+    // SAFETY: the kernel reads the program, which is as long as it is told.
+    check(unsafe {
+        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program)
+    })
 }
 
 #[expect(unsafe_code, reason = "see the module")]
@@ -355,31 +500,67 @@ struct OpenHow {
     resolve: u64,
 }
 
+/// Opens what `path` leads to, as in a chroot to `directory`, and not through a descriptor that this process
+/// happens to have open.
+///
+/// # Safety
+///
+/// The descriptor is the caller's to close.
+#[expect(unsafe_code, reason = "see the module")]
+pub(crate) unsafe fn open_beneath(
+    directory: RawFd,
+    path: &CStr,
+    flags: libc::c_int,
+) -> Result<RawFd, i32> {
+    const RESOLVE_NO_MAGICLINKS: u64 = 0x02;
+    const RESOLVE_IN_ROOT: u64 = 0x10;
+    let how = OpenHow {
+        flags: u64::from((flags | libc::O_CLOEXEC).cast_unsigned()),
+        mode: 0,
+        resolve: RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS,
+    };
+    // SAFETY: the pointers are a C string and a struct of the size that the kernel is told.
+    let opened = unsafe {
+        libc::syscall(
+            libc::SYS_openat2,
+            directory,
+            path.as_ptr(),
+            &raw const how,
+            size_of::<OpenHow>(),
+        )
+    };
+    #[expect(clippy::cast_possible_truncation, reason = "a descriptor")]
+    check(opened).map(|descriptor| descriptor as RawFd)
+}
+
+/// Opens the root's `/dev/null`, which beneath a mount can be a link, and not through a descriptor of this process.
+#[expect(unsafe_code, reason = "see the module")]
+fn open_null() -> Result<RawFd, i32> {
+    // SAFETY: the pointers are C strings. The descriptor is closed at exec.
+    unsafe {
+        check(libc::chdir(c"/".as_ptr()))?;
+        match open_beneath(libc::AT_FDCWD, c"dev/null", libc::O_RDWR) {
+            // Kernels before 5.6, and filters that do not know the call: nothing was mounted with these.
+            Err(libc::ENOSYS | libc::EPERM) => {
+                let flags = libc::O_RDWR | libc::O_NOFOLLOW | libc::O_CLOEXEC;
+                #[expect(clippy::cast_possible_truncation, reason = "a descriptor")]
+                check(libc::open(c"/dev/null".as_ptr(), flags)).map(|null| null as RawFd)
+            }
+            opened => opened,
+        }
+    }
+}
+
 /// Goes to a directory of the root, and not through a descriptor that this process happens to have
 /// open: `WORKDIR /proc/self/fd/7` would otherwise lead to wherever the builder has a directory
 /// open.
 #[expect(unsafe_code, reason = "see the module")]
 fn change_directory(path: &CStr) -> Result<(), i32> {
-    const RESOLVE_NO_MAGICLINKS: u64 = 0x02;
-    const RESOLVE_IN_ROOT: u64 = 0x10;
-    let how = OpenHow {
-        flags: u64::from((libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC).cast_unsigned()),
-        mode: 0,
-        resolve: RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS,
-    };
-    // SAFETY: the pointers are C strings and a struct of the size that the kernel is told.
+    // SAFETY: the pointers are C strings.
     unsafe {
         check(libc::chdir(c"/".as_ptr()))?;
-        let opened = libc::syscall(
-            libc::SYS_openat2,
-            libc::AT_FDCWD,
-            path.as_ptr(),
-            &raw const how,
-            size_of::<OpenHow>(),
-        );
-        match check(opened) {
-            #[expect(clippy::cast_possible_truncation, reason = "a descriptor")]
-            Ok(directory) => check(libc::fchdir(directory as RawFd)).map(drop),
+        match open_beneath(libc::AT_FDCWD, path, libc::O_PATH | libc::O_DIRECTORY) {
+            Ok(directory) => check(libc::fchdir(directory)).map(drop),
             // Kernels before 5.6, and filters that do not know the call.
             Err(libc::ENOSYS | libc::EPERM) => {
                 check(libc::chdir(path.as_ptr()))?;
@@ -434,21 +615,28 @@ fn close_on_exec() {
     }
 }
 
-/// Lets go of everything that the builder had open: pipes would not end, and connections would not
-/// close.
+/// Lets go of everything that the builder had open except for these descriptors, of which some may be the same. Pipes
+/// would not end otherwise, and connections would not close.
 #[expect(unsafe_code, reason = "see the module")]
-fn close_all_but(kept: RawFd) {
-    let before = libc::c_uint::try_from(kept - 1).unwrap_or(0);
-    let after = libc::c_uint::try_from(kept + 1).unwrap_or(libc::c_uint::MAX);
-    // SAFETY: nothing after this uses another descriptor.
-    unsafe {
-        if libc::syscall(libc::SYS_close_range, 0, before, 0) == 0
-            && libc::syscall(libc::SYS_close_range, after, libc::c_uint::MAX, 0) == 0
-        {
-            return;
+fn close_all_but<const COUNT: usize>(mut kept: [RawFd; COUNT]) {
+    kept.sort_unstable();
+    let mut next: libc::c_uint = 0;
+    let mut is_done = true;
+    for descriptor in kept {
+        let Ok(descriptor) = libc::c_uint::try_from(descriptor) else { continue };
+        if descriptor > next {
+            // SAFETY: takes no memory of this program, and nothing after this uses one of these descriptors.
+            is_done &=
+                unsafe { libc::syscall(libc::SYS_close_range, next, descriptor - 1, 0) } == 0;
         }
-        for descriptor in (0..MOST_DESCRIPTORS).filter(|&descriptor| descriptor != kept) {
-            libc::close(descriptor);
+        next = next.max(descriptor.saturating_add(1));
+    }
+    // SAFETY: as above.
+    is_done &= unsafe { libc::syscall(libc::SYS_close_range, next, libc::c_uint::MAX, 0) } == 0;
+    if !is_done {
+        for descriptor in (0..MOST_DESCRIPTORS).filter(|descriptor| !kept.contains(descriptor)) {
+            // SAFETY: as above.
+            unsafe { libc::close(descriptor) };
         }
     }
 }

@@ -1,26 +1,32 @@
 //! Running one process in a root.
 
 use std::ffi::CString;
+use std::fmt;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 
-use ebiko_rootfs::{Root, RootError, RootPath};
+use ebiko_rootfs::{Root, RootError, RootPath, StandInError};
 use nix::sys::signal::{SigSet, SigmaskHow};
 use nix::unistd::Pid;
 use rustix::pipe::{PipeFlags, pipe_with};
 
-use crate::child::{self, Identity, PointerList, Prepared, RootEntry};
+use crate::attach::{self, Attach, Attachment};
+use crate::child::{self, Filter, Identity, PointerList, Prepared, RootEntry};
+use crate::filter::{self, Purpose};
 use crate::message::Failed;
 use crate::mounts;
 use crate::private::{HOST_NAME, IdMapping, Place, Private};
 use crate::protect::protect_self;
 use crate::pump::{self, Outcome, Stream, Watch};
+use crate::resources::Resources;
 use crate::stubs::Stubs;
-use crate::{Interrupt, tree};
+use crate::supervisor::{Rules, Supervisor};
+use crate::{Interrupt, in_place, tree};
 
 /// A process to run: everything it gets, and nothing else.
-#[derive(Debug)]
 pub struct Guest<'a> {
     /// Its root.
     pub root: &'a Root,
@@ -33,6 +39,41 @@ pub struct Guest<'a> {
     pub work_dir: &'a RootPath,
     /// Whom it runs as.
     pub credentials: &'a Credentials,
+    /// What it sees besides its root.
+    pub attachments: &'a [Attachment],
+    /// A directory of the builder's, on the file system of the root where guests run in place: what gives way to
+    /// attachments is kept there while it runs.
+    pub store: &'a Path,
+    /// What it sees of the network.
+    pub network: NetworkAccess,
+    /// Whether it keeps all rights that the builder has.
+    pub insecure: bool,
+    /// What it takes for the name of its host; the place's own where there is none.
+    pub host_name: Option<&'a str>,
+    /// How much it gets of the machine.
+    pub resources: &'a Resources,
+}
+
+/// Without the environment, which may hold secrets.
+impl fmt::Debug for Guest<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guest")
+            .field("root", &self.root)
+            .field("argv", &self.argv)
+            .field("work_dir", &self.work_dir)
+            .field("credentials", &self.credentials)
+            .field("attachments", &self.attachments)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a guest sees of the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NetworkAccess {
+    /// What the builder sees.
+    Shared,
+    /// Nothing but itself.
+    None,
 }
 
 /// Whom a process runs as.
@@ -56,6 +97,14 @@ pub enum RunError {
     Nul { what: &'static str },
     #[error("cannot prepare the root for the command")]
     Prepare { source: RootError },
+    #[error("cannot show anything to the command at `/{target}`")]
+    Attach { target: RootPath, source: io::Error },
+    #[error(transparent)]
+    StandIn(#[from] StandInError),
+    #[error("cannot change `/etc/hosts`")]
+    Hosts { source: io::Error },
+    #[error("cannot give `/dev/shm` a size: to mount it, the container needs CAP_SYS_ADMIN")]
+    SharedMemory,
     #[error("cannot tidy the root after the command")]
     TidyUp { source: RootError },
     #[error("cannot start the command: {stage}")]
@@ -79,6 +128,14 @@ pub enum GuestStage {
     Mount { path: String },
     #[error("abstract unix sockets of others could not be put out of reach")]
     AbstractSockets,
+    #[error("the network could not be put out of reach")]
+    Network,
+    #[error("the host name could not be set")]
+    HostName,
+    #[error("system calls could not be filtered")]
+    Filter,
+    #[error("the limit `{name}` could not be set to {soft}:{hard}")]
+    Limit { name: &'static str, soft: u64, hard: u64 },
     #[error("the capabilities could not be reduced")]
     Capabilities,
     #[error("it could make a user namespace and have all capabilities in it")]
@@ -102,6 +159,7 @@ impl RunError {
     pub fn hint(&self, place: &Place) -> Option<&'static str> {
         match (self, place) {
             (Self::Prepare { source } | Self::TidyUp { source }, _) => source.hint(),
+            (Self::StandIn(error), _) => error.hint(),
             (
                 Self::Start {
                     stage:
@@ -119,6 +177,12 @@ impl RunError {
                 "the program was refused a user namespace, as in a `chroot`, and the command would not be: \
                  build outside of the `chroot`, or with the executor image",
             ),
+            (Self::Start { stage: GuestStage::Limit { .. }, .. }, _) => {
+                Some("limits can be lowered; to raise one, the builder needs CAP_SYS_RESOURCE")
+            }
+            (Self::SharedMemory, _) => {
+                Some("leave `--shm-size` out, or set the size of the container's own `/dev/shm`")
+            }
             (Self::Leftovers { .. }, Place::InPlace) => {
                 Some("the container needs the capability KILL to end processes of other users")
             }
@@ -146,14 +210,11 @@ pub fn run(
     match place {
         Place::InPlace => {
             nix::sys::prctl::set_child_subreaper(true).map_err(|error| process(error.into()))?;
-            start_and_watch(guest, Surroundings::in_place(), interrupt, output)
+            in_place::run(guest, |in_place| start_and_watch(guest, in_place, interrupt, output))
         }
         Place::Private(private) => {
             let mut stubs = Stubs::default();
-            let outcome = stubs
-                .make(guest.root)
-                .map_err(|source| RunError::Prepare { source })
-                .and_then(|targets| Surroundings::private(private, guest.root, &targets))
+            let outcome = Surroundings::private(private, guest, &mut stubs)
                 .and_then(|surroundings| start_and_watch(guest, surroundings, interrupt, output));
             let tidied = stubs.remove(guest.root).map_err(|source| RunError::TidyUp { source });
             // The first failure is the one to tell about.
@@ -163,41 +224,81 @@ pub fn run(
 }
 
 /// What differs between the places.
-struct Surroundings {
+pub(crate) struct Surroundings {
     namespaces: libc::c_int,
     entry: Option<RootEntry>,
+    /// Mounts on the builder's own root.
+    steps: Vec<mounts::Step>,
     may_set_groups: bool,
+    filter: Purpose,
+    rules: Rules,
 }
 
 impl Surroundings {
-    fn in_place() -> Self {
-        Self { namespaces: 0, entry: None, may_set_groups: true }
+    /// Without namespaces; `filter` is what is left.
+    pub(crate) fn in_place(filter: Purpose, rules: Rules) -> Self {
+        let steps = Vec::new();
+        Self { namespaces: 0, entry: None, steps, may_set_groups: true, filter, rules }
     }
 
-    fn private(
-        private: &Private,
-        root: &Root,
-        targets: &mounts::Targets,
-    ) -> Result<Self, RunError> {
-        let hosts = mounts::hosts_file(HOST_NAME, &private.hosts);
-        let metadata =
-            root.metadata(&RootPath::root()).map_err(|source| RunError::Prepare { source })?;
+    /// On the builder's own root, with mounts that nobody else sees.
+    pub(crate) fn mounted(guest: &Guest<'_>, steps: Vec<mounts::Step>) -> Self {
+        let namespaces = libc::CLONE_NEWNS | namespaces(guest);
+        let (filter, rules) = (Purpose::default(), Rules::default());
+        Self { namespaces, entry: None, steps, may_set_groups: true, filter, rules }
+    }
+
+    fn private(private: &Private, guest: &Guest<'_>, stubs: &mut Stubs) -> Result<Self, RunError> {
+        let root = guest.root;
+        let prepare = |source| RunError::Prepare { source };
+        let targets = stubs.make(root).map_err(prepare)?;
+        let known = [guest.resources.host_lines().as_bytes(), &private.hosts].concat();
+        let hosts = mounts::hosts_file(guest.host_name.unwrap_or(HOST_NAME), &known);
+        let metadata = root.metadata(&RootPath::root()).map_err(prepare)?;
         let path = root.host_path().as_os_str().as_bytes();
+        let mut steps = mounts::plan(
+            &targets,
+            &private.resolv_conf,
+            &hosts,
+            guest.resources.shm_size.unwrap_or(mounts::SHM_SIZE),
+        );
+        if guest.insecure {
+            steps.retain(|step| {
+                !matches!(step, mounts::Step::Hide { .. } | mounts::Step::Freeze { .. })
+            });
+        }
+        let mut covered = vec![targets.proc, targets.dev, targets.sys];
+        for attachment in attach::in_order(guest.attachments) {
+            let failed = |source| RunError::Attach { target: attachment.target.clone(), source };
+            let kind = attachment.content.kind().map_err(failed)?;
+            let mut target = root.resolve(&attachment.target).map_err(prepare)?;
+            // Beneath another mount the root's own files are not what the guest sees.
+            if !covered.iter().any(|above| target.starts_with(above)) {
+                target = stubs.place(root, &target, kind).map_err(prepare)?;
+            }
+            steps.push(mounts::Step::Attach(Attach::new(&target, attachment).map_err(failed)?));
+            covered.push(target);
+        }
+        let own = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC;
         Ok(Self {
-            namespaces: libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC,
+            namespaces: own | namespaces(guest),
+            steps: Vec::new(),
             entry: Some(RootEntry {
                 path: c_string(path, "the path of the root")?,
                 device_and_inode: (metadata.dev, metadata.ino),
-                steps: mounts::plan(targets, &private.resolv_conf, &hosts),
+                steps,
+                insecure: guest.insecure,
             }),
             may_set_groups: private.ids == IdMapping::Complete,
+            filter: Purpose::default(),
+            rules: Rules::default(),
         })
     }
 }
 
 fn start_and_watch(
     guest: &Guest<'_>,
-    surroundings: Surroundings,
+    mut surroundings: Surroundings,
     interrupt: &Interrupt,
     output: &mut dyn FnMut(Stream, &[u8]),
 ) -> Result<Outcome, RunError> {
@@ -206,7 +307,11 @@ fn start_and_watch(
     let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(|error| process(error.into()));
     let ((stdout, stdout_to), (stderr, stderr_to), (status, status_to)) =
         (pipe()?, pipe()?, pipe()?);
-    let prepared = prepare(guest, surroundings, [&stdout_to, &stderr_to, &status_to])?;
+    let rules = std::mem::take(&mut surroundings.rules);
+    let mut filtering = Filtering::prepare(surroundings.filter, rules)?;
+    let guests_end = filtering.as_mut().and_then(|filtering| filtering.socket.take());
+    let filter = filtering.as_mut().map(|filtering| std::mem::take(&mut filtering.filter));
+    let prepared = prepare(guest, surroundings, filter, [&stdout_to, &stderr_to, &status_to])?;
     // Whoever is there before is not the guest's.
     let others = if in_place { tree::processes() } else { tree::Parents::new() };
 
@@ -218,7 +323,7 @@ fn start_and_watch(
     mask.thread_set_mask().map_err(|error| process(error.into()))?;
     let init =
         Pid::from_raw(started.map_err(|error| process(io::Error::from_raw_os_error(error)))?);
-    drop((stdout_to, stderr_to, status_to));
+    drop((stdout_to, stderr_to, status_to, guests_end));
 
     let watch = Watch { init, in_place, others, stdout, stderr, status, interrupt };
     watch.until_all_ended(output).map_err(|error| match error {
@@ -231,9 +336,52 @@ fn start_and_watch(
     })
 }
 
+/// The namespaces that this guest asks for.
+fn namespaces(guest: &Guest<'_>) -> libc::c_int {
+    let network = if guest.network == NetworkAccess::None { libc::CLONE_NEWNET } else { 0 };
+    let name = if guest.host_name.is_some() { libc::CLONE_NEWUTS } else { 0 };
+    network | name
+}
+
+/// What is needed for the filter of a guest, if it has one.
+struct Filtering {
+    filter: Filter,
+    /// The guest's end of the connection to the thread that answers.
+    socket: Option<OwnedFd>,
+    /// Answers for as long as this lives.
+    _supervisor: Option<Supervisor>,
+}
+
+impl Filtering {
+    fn prepare(purpose: Purpose, rules: Rules) -> Result<Option<Self>, RunError> {
+        if purpose.is_nothing() {
+            return Ok(None);
+        }
+        let failed = |source: io::Error| RunError::Start { stage: GuestStage::Filter, source };
+        let program = |purpose: Purpose| {
+            filter::program(purpose).ok_or_else(|| failed(io::ErrorKind::Unsupported.into()))
+        };
+        let silent = purpose.silent();
+        let silent = if silent.is_nothing() { Vec::new() } else { program(silent)? };
+        if !purpose.asks() {
+            let filter = Filter { asking: None, silent };
+            return Ok(Some(Self { filter, socket: None, _supervisor: None }));
+        }
+        let (own, guests) = UnixStream::pair().map_err(failed)?;
+        let supervisor = Supervisor::start(own.into(), rules).map_err(failed)?;
+        let asking = Some((program(purpose)?, guests.as_raw_fd()));
+        Ok(Some(Self {
+            filter: Filter { asking, silent },
+            socket: Some(guests.into()),
+            _supervisor: Some(supervisor),
+        }))
+    }
+}
+
 fn prepare(
     guest: &Guest<'_>,
     surroundings: Surroundings,
+    filter: Option<Filter>,
     pipes: [&OwnedFd; 3],
 ) -> Result<Prepared, RunError> {
     let arguments = guest.argv.iter().map(|argument| c_string(argument.as_bytes(), "the command"));
@@ -244,6 +392,7 @@ fn prepare(
     let is = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     Ok(Prepared {
         namespaces: surroundings.namespaces,
+        filter,
         programs: programs(guest)?,
         arguments: PointerList::new(arguments.collect::<Result<_, _>>()?),
         environment: PointerList::new(environment.collect::<Result<_, _>>()?),
@@ -255,7 +404,14 @@ fn prepare(
             gid: credentials.gid,
             groups: surroundings.may_set_groups.then(|| credentials.groups.clone()),
         },
+        steps: surroundings.steps,
+        host_name: guest
+            .host_name
+            .filter(|_| surroundings.namespaces & libc::CLONE_NEWUTS != 0)
+            .map(|name| c_string(name.as_bytes(), "the host name"))
+            .transpose()?,
         entry: surroundings.entry,
+        limits: guest.resources.limits.clone(),
         command_line: tree::command_line(),
         stdout: pipes[0].as_raw_fd(),
         stderr: pipes[1].as_raw_fd(),
@@ -295,13 +451,22 @@ fn stage(failed: Failed, guest: &Guest<'_>, prepared: &Prepared) -> GuestStage {
         Failed::Fork => GuestStage::Process,
         Failed::FindRoot | Failed::EnterRoot => GuestStage::EnterRoot,
         Failed::Mount(number) => {
-            let step = prepared
-                .entry
-                .as_ref()
-                .and_then(|entry| entry.steps.get(usize::try_from(number).ok()?));
+            let steps = prepared.entry.as_ref().map_or(&prepared.steps, |entry| &entry.steps);
+            let step = usize::try_from(number).ok().and_then(|number| steps.get(number));
             GuestStage::Mount { path: step.map(mounts::Step::subject).unwrap_or_default() }
         }
         Failed::Landlock => GuestStage::AbstractSockets,
+        Failed::Network => GuestStage::Network,
+        Failed::HostName => GuestStage::HostName,
+        Failed::Filter => GuestStage::Filter,
+        Failed::Limit(number) => {
+            let limit = usize::try_from(number).ok().and_then(|number| prepared.limits.get(number));
+            GuestStage::Limit {
+                name: limit.map_or("", |limit| limit.resource.name()),
+                soft: limit.map_or(0, |limit| limit.soft),
+                hard: limit.map_or(0, |limit| limit.hard),
+            }
+        }
         Failed::Capabilities => GuestStage::Capabilities,
         Failed::UserNamespaces => GuestStage::UserNamespaces,
         Failed::Streams => GuestStage::Streams,

@@ -36,23 +36,35 @@ mod refusal;
 
 mod interrupt;
 
+mod attach;
 mod capabilities;
 mod child;
+mod filter;
 mod guest;
+mod in_place;
 mod landlock;
+mod memory;
 mod message;
 mod mounts;
+mod network;
+mod overlay;
 mod protect;
 mod pump;
+mod resources;
 mod signals;
 mod stubs;
+mod supervisor;
 mod tree;
 
-pub use guest::{Credentials, Guest, GuestStage, RunError, run};
+pub use attach::{Attachment, Content, can_mount};
+pub use guest::{Credentials, Guest, GuestStage, NetworkAccess, RunError, run};
 pub use interrupt::{HeldSignals, Interrupt};
+pub use memory::{MemoryDirectory, MemoryError};
 pub use outer::Ending;
+pub use overlay::Overlay;
 pub use private::{Entered, IdMapping, Missing, Place, Private, enter_private};
 pub use protect::protect_self;
 pub use pump::{Outcome, Stream};
 pub use refusal::{Obstacle, PrivateError};
+pub use resources::{Resource, ResourceLimit, Resources};
 pub use survey::{Choice, Evidence, ForceRefused, Standing, Surroundings, survey};

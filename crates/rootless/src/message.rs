@@ -8,6 +8,11 @@ pub(crate) enum Failed {
     Mount(u32),
     EnterRoot,
     Landlock,
+    Network,
+    HostName,
+    Filter,
+    /// The limit of this number.
+    Limit(u32),
     Capabilities,
     UserNamespaces,
     Fork,
@@ -38,6 +43,7 @@ impl Message {
             Self::Exited(status) => (1, 0, status),
             Self::Signalled(signal) => (2, 0, signal),
             Self::Failed(Failed::Mount(step), error) => (3, step, error),
+            Self::Failed(Failed::Limit(number), error) => (5, number, error),
             Self::Failed(Failed::FindRoot, error) => (4, 0, error),
             Self::Failed(Failed::EnterRoot, error) => (4, 1, error),
             Self::Failed(Failed::Capabilities, error) => (4, 2, error),
@@ -50,6 +56,9 @@ impl Message {
             Self::Failed(Failed::Execute, error) => (4, 9, error),
             Self::Failed(Failed::Landlock, error) => (4, 10, error),
             Self::Failed(Failed::UserNamespaces, error) => (4, 11, error),
+            Self::Failed(Failed::Network, error) => (4, 12, error),
+            Self::Failed(Failed::HostName, error) => (4, 13, error),
+            Self::Failed(Failed::Filter, error) => (4, 14, error),
         };
         let mut bytes = [0; MESSAGE_LENGTH];
         bytes[..4].copy_from_slice(&tag.to_ne_bytes());
@@ -70,6 +79,7 @@ impl Message {
             (1, _) => Some(Self::Exited(value)),
             (2, _) => Some(Self::Signalled(value)),
             (3, step) => failed(Failed::Mount(step)),
+            (5, number) => failed(Failed::Limit(number)),
             (4, 0) => failed(Failed::FindRoot),
             (4, 1) => failed(Failed::EnterRoot),
             (4, 2) => failed(Failed::Capabilities),
@@ -82,6 +92,9 @@ impl Message {
             (4, 9) => failed(Failed::Execute),
             (4, 10) => failed(Failed::Landlock),
             (4, 11) => failed(Failed::UserNamespaces),
+            (4, 12) => failed(Failed::Network),
+            (4, 13) => failed(Failed::HostName),
+            (4, 14) => failed(Failed::Filter),
             _ => None,
         }
     }
@@ -99,6 +112,10 @@ mod tests {
             Failed::Mount(u32::MAX),
             Failed::EnterRoot,
             Failed::Landlock,
+            Failed::Network,
+            Failed::HostName,
+            Failed::Filter,
+            Failed::Limit(1),
             Failed::Capabilities,
             Failed::UserNamespaces,
             Failed::Fork,

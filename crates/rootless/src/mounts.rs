@@ -4,10 +4,12 @@
 //! memory and no answer from elsewhere; `child.rs` carries them out. Paths in the root are free of
 //! links, see `stubs.rs`.
 
+use std::borrow::Cow;
 use std::ffi::{CStr, CString};
 
 use ebiko_rootfs::RootPath;
 
+use crate::attach::Attach;
 use crate::child::errno;
 
 /// One thing to do while the guest's mount namespace is made. Relative paths are beneath the new
@@ -15,7 +17,7 @@ use crate::child::errno;
 #[derive(Debug)]
 pub(crate) enum Step {
     /// A new file system.
-    New { kind: &'static CStr, target: CString, flags: libc::c_ulong, data: &'static CStr },
+    New { kind: &'static CStr, target: CString, flags: libc::c_ulong, data: Cow<'static, CStr> },
     /// `/proc`: a new one, or, where the machine's own is partly covered and the kernel therefore
     /// refuses, that one.
     Proc { target: CString },
@@ -40,6 +42,8 @@ pub(crate) enum Step {
     Hide { path: CString },
     /// Takes the file system at `target` away again; what was bound from it stays.
     Unmount { target: CString },
+    /// Something that the guest asked for, which needs no place in the root before.
+    Attach(Attach),
 }
 
 /// Where in the root the mounts go; each exists and no component is a link.
@@ -90,12 +94,17 @@ const LINKS: [(&CStr, &str); 5] = [
 ];
 
 /// The steps for one guest, in order.
-pub(crate) fn plan(targets: &Targets, resolv_conf: &[u8], hosts: &[u8]) -> Vec<Step> {
+pub(crate) fn plan(
+    targets: &Targets,
+    resolv_conf: &[u8],
+    hosts: &[u8],
+    shm_size: u64,
+) -> Vec<Step> {
     let mut steps = network_files(targets, resolv_conf, hosts);
     steps.push(Step::Proc { target: relative(&targets.proc, "") });
     steps.extend(HIDDEN_PROC.map(|name| Step::Hide { path: relative(&targets.proc, name) }));
     steps.extend(FROZEN_PROC.map(|name| Step::Freeze { path: relative(&targets.proc, name) }));
-    steps.extend(devices(&targets.dev));
+    steps.extend(devices(&targets.dev, shm_size));
     steps.push(Step::Sys { target: relative(&targets.sys, "") });
     steps.extend(HIDDEN_SYS.map(|name| Step::Hide { path: relative(&targets.sys, name) }));
     steps
@@ -105,8 +114,7 @@ pub(crate) fn plan(targets: &Targets, resolv_conf: &[u8], hosts: &[u8]) -> Vec<S
 /// file system where `/proc` will be is one that nobody else can see.
 fn network_files(targets: &Targets, resolv_conf: &[u8], hosts: &[u8]) -> Vec<Step> {
     let place = relative(&targets.proc, "");
-    let mut steps =
-        vec![Step::New { kind: c"tmpfs", target: place.clone(), flags: QUIET, data: c"mode=700" }];
+    let mut steps = vec![new(c"tmpfs", place.clone(), QUIET, c"mode=700")];
     for (name, content, target) in
         [("resolv.conf", resolv_conf, &targets.resolv_conf), ("hosts", hosts, &targets.hosts)]
     {
@@ -118,14 +126,23 @@ fn network_files(targets: &Targets, resolv_conf: &[u8], hosts: &[u8]) -> Vec<Ste
     steps
 }
 
-fn devices(dev: &RootPath) -> Vec<Step> {
+/// How large `/dev/shm` is where nobody says it, as in every container engine.
+pub(crate) const SHM_SIZE: u64 = 64 << 20;
+
+/// A `/dev/shm` that holds so many bytes.
+pub(crate) fn shared_memory(dev: &RootPath, size: u64) -> Step {
+    let data = CString::new(format!("mode=1777,size={size}")).unwrap_or_default();
+    let target = relative(dev, "shm");
+    Step::New { kind: c"tmpfs", target, flags: QUIET, data: Cow::Owned(data) }
+}
+
+fn new(kind: &'static CStr, target: CString, flags: libc::c_ulong, data: &'static CStr) -> Step {
+    Step::New { kind, target, flags, data: Cow::Borrowed(data) }
+}
+
+fn devices(dev: &RootPath, shm_size: u64) -> Vec<Step> {
     let flags = libc::MS_NOSUID | libc::MS_STRICTATIME;
-    let mut steps = vec![Step::New {
-        kind: c"tmpfs",
-        target: relative(dev, ""),
-        flags,
-        data: c"mode=755,size=65536k",
-    }];
+    let mut steps = vec![new(c"tmpfs", relative(dev, ""), flags, c"mode=755,size=65536k")];
     for (source, name) in DEVICES {
         steps.push(Step::Device { source, target: relative(dev, name) });
     }
@@ -136,19 +153,8 @@ fn devices(dev: &RootPath) -> Vec<Step> {
         steps.push(Step::Directory { path: relative(dev, name), mode });
     }
     steps.push(Step::Terminals { target: relative(dev, "pts") });
-    let shared = c"mode=1777,size=65536k";
-    steps.push(Step::New {
-        kind: c"tmpfs",
-        target: relative(dev, "shm"),
-        flags: QUIET,
-        data: shared,
-    });
-    steps.push(Step::New {
-        kind: c"mqueue",
-        target: relative(dev, "mqueue"),
-        flags: QUIET,
-        data: c"",
-    });
+    steps.push(shared_memory(dev, shm_size));
+    steps.push(new(c"mqueue", relative(dev, "mqueue"), QUIET, c""));
     steps
 }
 
@@ -189,6 +195,7 @@ impl Step {
             | Self::Link { path, .. }
             | Self::Freeze { path }
             | Self::Hide { path } => path,
+            Self::Attach(attach) => attach.target(),
         };
         format!("/{}", path.to_string_lossy())
     }
@@ -264,11 +271,12 @@ impl Step {
                 result => result,
             },
             Self::Unmount { target } => unmount(target),
+            Self::Attach(attach) => attach.perform(),
         }
     }
 }
 
-fn check(result: libc::c_int) -> Result<(), i32> {
+pub(crate) fn check(result: libc::c_int) -> Result<(), i32> {
     if result == 0 { Ok(()) } else { Err(errno()) }
 }
 
@@ -297,7 +305,7 @@ pub(crate) fn unmount(target: &CStr) -> Result<(), i32> {
 
 /// Makes one mount read-only. The other flags must be repeated: in a user namespace they may not be
 /// taken away.
-fn make_read_only(path: &CStr) -> Result<(), i32> {
+pub(crate) fn make_read_only(path: &CStr) -> Result<(), i32> {
     const KEPT: [(libc::c_ulong, libc::c_ulong); 6] = [
         (libc::ST_NOSUID, libc::MS_NOSUID),
         (libc::ST_NODEV, libc::MS_NODEV),
@@ -335,7 +343,7 @@ const MOUNT_ATTR_RDONLY: u64 = 1;
 const AT_RECURSIVE: libc::c_int = 0x8000;
 
 /// Makes a mount and all mounts beneath it read-only, in one step.
-fn make_tree_read_only(path: &CStr) -> Result<(), i32> {
+pub(crate) fn make_tree_read_only(path: &CStr) -> Result<(), i32> {
     let attributes =
         MountAttributes { set: MOUNT_ATTR_RDONLY, clear: 0, propagation: 0, user_namespace: 0 };
     #[expect(unsafe_code, reason = "libc has no function for this call")]
@@ -411,7 +419,7 @@ mod tests {
 
     #[test]
     fn network_files_are_bound_before_their_place_becomes_proc() {
-        let steps = plan(&targets(), b"nameserver 9.9.9.9\n", b"127.0.0.1 x\n");
+        let steps = plan(&targets(), b"nameserver 9.9.9.9\n", b"127.0.0.1 x\n", SHM_SIZE);
         let position = |wanted: &str| {
             steps.iter().position(|step| format!("{step:?}").starts_with(wanted)).unwrap()
         };
@@ -424,7 +432,7 @@ mod tests {
 
     #[test]
     fn nothing_in_proc_is_hidden_or_frozen_before_it_is_there() {
-        let steps = plan(&targets(), b"", b"");
+        let steps = plan(&targets(), b"", b"", SHM_SIZE);
         let there = steps.iter().position(|step| matches!(step, Step::Proc { .. })).unwrap();
         let first = steps
             .iter()
@@ -436,6 +444,15 @@ mod tests {
                 |step| matches!(step, Step::Freeze { path } if path.as_c_str() == c"proc/sys")
             )
         );
+    }
+
+    #[test]
+    fn shared_memory_has_the_size_that_is_asked_for() {
+        let steps = plan(&targets(), b"", b"", 128 << 20);
+        assert!(steps.iter().any(|step| {
+            matches!(step, Step::New { data, .. } if data.as_ref() == c"mode=1777,size=134217728")
+                && step.subject() == "/dev/shm"
+        }));
     }
 
     #[test]

@@ -24,18 +24,27 @@ impl Stubs {
     /// caller cleans up with [`Stubs::remove`].
     pub(crate) fn make(&mut self, root: &Root) -> Result<Targets, RootError> {
         Ok(Targets {
-            proc: self.place(root, "proc", Kind::Directory)?,
-            dev: self.place(root, "dev", Kind::Directory)?,
-            sys: self.place(root, "sys", Kind::Directory)?,
-            resolv_conf: self.place(root, "etc/resolv.conf", Kind::Regular)?,
-            hosts: self.place(root, "etc/hosts", Kind::Regular)?,
+            proc: self.known(root, "proc", Kind::Directory)?,
+            dev: self.known(root, "dev", Kind::Directory)?,
+            sys: self.known(root, "sys", Kind::Directory)?,
+            resolv_conf: self.known(root, "etc/resolv.conf", Kind::Regular)?,
+            hosts: self.known(root, "etc/hosts", Kind::Regular)?,
         })
     }
 
-    fn place(&mut self, root: &Root, path: &str, kind: Kind) -> Result<RootPath, RootError> {
+    fn known(&mut self, root: &Root, path: &str, kind: Kind) -> Result<RootPath, RootError> {
         // A constant of this file, without `..`.
-        let path = RootPath::parse(path.as_bytes()).unwrap_or_default();
-        let path = root.resolve(&path)?;
+        self.place(root, &RootPath::parse(path.as_bytes()).unwrap_or_default(), kind)
+    }
+
+    /// Finds where `path` leads, and makes a file or directory there if there is nothing.
+    pub(crate) fn place(
+        &mut self,
+        root: &Root,
+        path: &RootPath,
+        kind: Kind,
+    ) -> Result<RootPath, RootError> {
+        let path = root.resolve(path)?;
         if root.find(&path)?.is_some() {
             // The kernel says what is wrong where it is of another kind.
             return Ok(path);

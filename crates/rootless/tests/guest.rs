@@ -264,6 +264,39 @@ fn privileged_a_working_directory_cannot_be_a_descriptor_of_the_builder() {
     assert_eq!(machine.run(&[], &["--cwd", "/bin"], "ls busybox"), "busybox\nExited(0)\n");
 }
 
+/// What the builder has open is beneath the machine's root, so `..` would lead to all of the machine.
+#[test]
+fn privileged_no_descriptor_of_the_builder_leads_out() {
+    let machine = Machine::new(0);
+    fs::write(machine.path("outside"), "secret\n").unwrap();
+    copy(machine.path("root/bin/busybox"), machine.path("echo"));
+    fs::create_dir(machine.path("devices")).unwrap();
+    let attach = format!("dev=kept:{}", machine.path("devices").display());
+    for descriptor in 0..24 {
+        let link = |name: &str, target: &Path| {
+            let up = "../".repeat(12);
+            let target = target.strip_prefix("/").unwrap().display().to_string();
+            fs::remove_file(machine.path(name)).ok();
+            symlink(format!("/proc/self/fd/{descriptor}/{up}{target}"), machine.path(name))
+                .unwrap();
+        };
+        link("devices/null", &machine.path("outside"));
+        let output = machine.run(&[], &["--attach", &attach], "cat; echo changed >&0");
+        assert!(output.starts_with("error: cannot start the command: the streams"), "{output}");
+        assert_eq!(
+            fs::read_to_string(machine.path("outside")).unwrap(),
+            "secret\n",
+            "{descriptor}"
+        );
+
+        link("root/bin/sh", &machine.path("echo"));
+        let output = machine.run(&[], &[], "outside");
+        assert!(output.starts_with("error: cannot start the command: exec: `sh`"), "{output}");
+        fs::remove_file(machine.path("root/bin/sh")).unwrap();
+        symlink("busybox", machine.path("root/bin/sh")).unwrap();
+    }
+}
+
 #[test]
 fn privileged_a_private_root_has_dockers_capabilities_and_no_way_out() {
     let machine = Machine::new(0);

@@ -1,0 +1,353 @@
+//! Which system calls of a guest are refused, and about which the builder is asked.
+//!
+//! Where no namespaces can be had, a filter is what remains. It refuses by itself what it can judge by numbers: the
+//! families of sockets. For the rest it asks: the name of the host is an answer in the guest's memory, and whether a path
+//! is one of those that may not be changed is in the guest's memory too.
+
+use libc::{c_long, sock_filter};
+
+/// A system call that changes something at a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Change {
+    pub(crate) number: c_long,
+    /// The paths that it changes.
+    pub(crate) paths: &'static [PathArgument],
+    /// Which argument tells whether it opens for writing; others always change something.
+    pub(crate) open_flags: Option<usize>,
+}
+
+/// Where among the arguments of a system call a path is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PathArgument {
+    /// The directory that it is relative to; the working directory where there is none.
+    pub(crate) directory: Option<usize>,
+    /// The path; the directory's descriptor itself is meant where there is none.
+    pub(crate) path: Option<usize>,
+    /// Whether a link at its end is followed.
+    pub(crate) follows: bool,
+}
+
+const fn at(directory: usize, path: usize, follows: bool) -> PathArgument {
+    PathArgument { directory: Some(directory), path: Some(path), follows }
+}
+
+const fn named(path: usize, follows: bool) -> PathArgument {
+    PathArgument { directory: None, path: Some(path), follows }
+}
+
+const fn descriptor(argument: usize) -> PathArgument {
+    PathArgument { directory: Some(argument), path: None, follows: false }
+}
+
+const fn change(number: c_long, paths: &'static [PathArgument]) -> Change {
+    Change { number, paths, open_flags: None }
+}
+
+const FOLLOWED: &[PathArgument] = &[at(0, 1, true)];
+const ITSELF: &[PathArgument] = &[at(0, 1, false)];
+const NAMED: &[PathArgument] = &[named(0, true)];
+const NAMED_ITSELF: &[PathArgument] = &[named(0, false)];
+const DESCRIPTOR: &[PathArgument] = &[descriptor(0)];
+
+/// `fchmodat2` has the same number everywhere, and not every libc knows it.
+const FCHMODAT2: c_long = 452;
+
+/// Calls that every architecture has.
+const CHANGES: &[Change] = &[
+    Change { number: libc::SYS_openat, paths: FOLLOWED, open_flags: Some(2) },
+    change(libc::SYS_openat2, FOLLOWED),
+    change(libc::SYS_mkdirat, ITSELF),
+    change(libc::SYS_mknodat, ITSELF),
+    change(libc::SYS_unlinkat, ITSELF),
+    change(libc::SYS_renameat2, &[at(0, 1, false), at(2, 3, false)]),
+    change(libc::SYS_linkat, &[at(2, 3, false)]),
+    change(libc::SYS_symlinkat, &[at(1, 2, false)]),
+    change(libc::SYS_truncate, NAMED),
+    change(libc::SYS_fchmodat, FOLLOWED),
+    change(FCHMODAT2, FOLLOWED),
+    change(libc::SYS_fchownat, FOLLOWED),
+    change(libc::SYS_utimensat, FOLLOWED),
+    change(libc::SYS_setxattr, NAMED),
+    change(libc::SYS_lsetxattr, NAMED_ITSELF),
+    change(libc::SYS_removexattr, NAMED),
+    change(libc::SYS_lremovexattr, NAMED_ITSELF),
+    change(libc::SYS_fchmod, DESCRIPTOR),
+    change(libc::SYS_fchown, DESCRIPTOR),
+    change(libc::SYS_fsetxattr, DESCRIPTOR),
+    change(libc::SYS_fremovexattr, DESCRIPTOR),
+];
+
+/// Calls that only old architectures have.
+#[cfg(target_arch = "x86_64")]
+const OLD_CHANGES: &[Change] = &[
+    Change { number: libc::SYS_open, paths: NAMED, open_flags: Some(1) },
+    change(libc::SYS_creat, NAMED),
+    change(libc::SYS_mkdir, NAMED_ITSELF),
+    change(libc::SYS_mknod, NAMED_ITSELF),
+    change(libc::SYS_unlink, NAMED_ITSELF),
+    change(libc::SYS_rmdir, NAMED_ITSELF),
+    change(libc::SYS_rename, &[named(0, false), named(1, false)]),
+    change(libc::SYS_renameat, &[at(0, 1, false), at(2, 3, false)]),
+    change(libc::SYS_link, &[named(1, false)]),
+    change(libc::SYS_symlink, &[named(1, false)]),
+    change(libc::SYS_chmod, NAMED),
+    change(libc::SYS_chown, NAMED),
+    change(libc::SYS_lchown, NAMED_ITSELF),
+    change(libc::SYS_utime, NAMED),
+    change(libc::SYS_utimes, NAMED),
+    change(libc::SYS_futimesat, FOLLOWED),
+];
+#[cfg(target_arch = "aarch64")]
+const OLD_CHANGES: &[Change] = &[change(libc::SYS_renameat, &[at(0, 1, false), at(2, 3, false)])];
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+const OLD_CHANGES: &[Change] = &[];
+
+/// Which change a system call makes, if it is one.
+pub(crate) fn find_change(number: c_long) -> Option<&'static Change> {
+    CHANGES.iter().chain(OLD_CHANGES).find(|change| change.number == number)
+}
+
+/// What the kernel calls this architecture, and how its 32-bit sibling makes sockets.
+#[cfg(target_arch = "x86_64")]
+const ARCHITECTURE: (u32, u32, &[u32]) = (0xc000_003e, 0x4000_0003, &[102, 359, IO_URING_SETUP]);
+#[cfg(target_arch = "aarch64")]
+const ARCHITECTURE: (u32, u32, &[u32]) = (0xc000_00b7, 0x4000_0028, &[281, IO_URING_SETUP]);
+#[cfg(target_arch = "riscv64")]
+const ARCHITECTURE: (u32, u32, &[u32]) = (0xc000_00f3, 0x4000_00f3, &[198, IO_URING_SETUP]);
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64")))]
+const ARCHITECTURE: (u32, u32, &[u32]) = (0, 0, &[]);
+
+/// A ring can make sockets without a system call that a filter sees. The same number everywhere.
+const IO_URING_SETUP: u32 = 425;
+
+/// What a filter is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Purpose {
+    /// Refuse every socket that could reach a network.
+    pub(crate) no_network: bool,
+    /// Ask about the name of the host.
+    pub(crate) host_name: bool,
+    /// Ask about changes of files.
+    pub(crate) read_only: bool,
+}
+
+impl Purpose {
+    pub(crate) fn is_nothing(self) -> bool {
+        self == Self::default()
+    }
+
+    pub(crate) fn asks(self) -> bool {
+        self.host_name || self.read_only
+    }
+
+    /// The same without what must be asked.
+    pub(crate) fn silent(self) -> Self {
+        Self { no_network: self.no_network, ..Self::default() }
+    }
+}
+
+/// Offsets in `struct seccomp_data`.
+const NUMBER: u32 = 0;
+const ARCH: u32 = 4;
+const ARGUMENTS: u32 = 16;
+
+const fn argument(index: usize) -> u32 {
+    // The low half. There are six arguments.
+    #[expect(clippy::cast_possible_truncation, reason = "an index below six")]
+    let offset = ARGUMENTS + 8 * index as u32;
+    if cfg!(target_endian = "big") { offset + 4 } else { offset }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "codes of 16 bits")]
+fn statement(code: u32, value: u32) -> sock_filter {
+    sock_filter { code: code as u16, jt: 0, jf: 0, k: value }
+}
+
+fn load(offset: u32) -> sock_filter {
+    statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, offset)
+}
+
+fn give(verdict: u32) -> sock_filter {
+    statement(libc::BPF_RET | libc::BPF_K, verdict)
+}
+
+/// Compares in the way of `code`; jumps over so many instructions if it is so, and if it is not.
+#[expect(clippy::cast_possible_truncation, reason = "codes of 16 bits")]
+fn jump(code: u32, value: u32, if_so: u8, if_not: u8) -> sock_filter {
+    let code = libc::BPF_JMP | code | libc::BPF_K;
+    sock_filter { code: code as u16, jt: if_so, jf: if_not, k: value }
+}
+
+const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
+const ASK: u32 = libc::SECCOMP_RET_USER_NOTIF;
+
+const fn refuse(error: i32) -> u32 {
+    libc::SECCOMP_RET_ERRNO | error.cast_unsigned()
+}
+
+/// Families that reach nobody outside of the container: local sockets, questions to the kernel, its cryptography.
+const LOCAL_FAMILIES: [i32; 3] = [libc::AF_UNIX, libc::AF_NETLINK, libc::AF_ALG];
+
+const OPENS_TO_CHANGE: i32 = libc::O_WRONLY | libc::O_RDWR | libc::O_CREAT | libc::O_TRUNC;
+
+/// The program; `None` where it is not known how this architecture numbers its calls.
+pub(crate) fn program(purpose: Purpose) -> Option<Vec<sock_filter>> {
+    let (native, sibling, sibling_sockets) = ARCHITECTURE;
+    if native == 0 {
+        return None;
+    }
+    let mut program = vec![load(ARCH)];
+    let foreign = foreign(purpose, sibling, sibling_sockets);
+    let behind = u8::try_from(foreign.len()).ok()?;
+    program.push(jump(libc::BPF_JEQ, native, behind, 0));
+    program.extend(foreign);
+    program.push(load(NUMBER));
+    if cfg!(target_arch = "x86_64") {
+        // The other set of numbers of this architecture, which nobody uses.
+        program.push(jump(libc::BPF_JGE, 0x4000_0000, 0, 1));
+        program.push(give(refuse(libc::ENOSYS)));
+    }
+    if purpose.no_network {
+        program.push(jump(libc::BPF_JEQ, IO_URING_SETUP, 0, 1));
+        program.push(give(refuse(libc::ENOSYS)));
+        let mut body = vec![load(argument(0))];
+        for family in LOCAL_FAMILIES {
+            body.push(jump(libc::BPF_JEQ, family.cast_unsigned(), 0, 1));
+            body.push(give(ALLOW));
+        }
+        body.push(give(refuse(libc::EAFNOSUPPORT)));
+        rule(&mut program, libc::SYS_socket, body)?;
+    }
+    if purpose.host_name {
+        rule(&mut program, libc::SYS_uname, vec![give(ASK)])?;
+    }
+    if purpose.read_only {
+        for change in CHANGES.iter().chain(OLD_CHANGES) {
+            let body = match change.open_flags {
+                None => vec![give(ASK)],
+                Some(index) => vec![
+                    load(argument(index)),
+                    jump(libc::BPF_JSET, OPENS_TO_CHANGE.cast_unsigned(), 0, 1),
+                    give(ASK),
+                    give(ALLOW),
+                ],
+            };
+            rule(&mut program, change.number, body)?;
+        }
+    }
+    program.push(give(ALLOW));
+    Some(program)
+}
+
+/// For programs of another architecture: they have no network where there shall be none, and are not asked.
+fn foreign(purpose: Purpose, sibling: u32, sockets: &[u32]) -> Vec<sock_filter> {
+    if !purpose.no_network {
+        return vec![give(ALLOW)];
+    }
+    let mut program =
+        vec![jump(libc::BPF_JEQ, sibling, 1, 0), give(refuse(libc::ENOSYS)), load(NUMBER)];
+    for &number in sockets {
+        program.push(jump(libc::BPF_JEQ, number, 0, 1));
+        program.push(give(refuse(libc::EAFNOSUPPORT)));
+    }
+    program.push(give(ALLOW));
+    program
+}
+
+/// What is to be done about one call; the body ends with a verdict in every case.
+fn rule(program: &mut Vec<sock_filter>, number: c_long, body: Vec<sock_filter>) -> Option<()> {
+    let behind = u8::try_from(body.len()).ok()?;
+    program.push(jump(libc::BPF_JEQ, u32::try_from(number).ok()?, 0, behind));
+    program.extend(body);
+    Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs a program as the kernel would.
+    fn judge(program: &[sock_filter], arch: u32, number: c_long, arguments: [u64; 6]) -> u32 {
+        let mut data = vec![u32::try_from(number).unwrap(), arch, 0, 0];
+        for argument in arguments {
+            let halves = [(argument & 0xffff_ffff) as u32, (argument >> 32) as u32];
+            data.extend(if cfg!(target_endian = "big") { [halves[1], halves[0]] } else { halves });
+        }
+        let (mut at, mut held) = (0, 0);
+        for _ in 0..program.len() {
+            let step = program[at];
+            let code = u32::from(step.code);
+            at += 1;
+            let holds = match code & 0xf7 {
+                code if code == libc::BPF_JMP | libc::BPF_JEQ => held == step.k,
+                code if code == libc::BPF_JMP | libc::BPF_JGE => held >= step.k,
+                code if code == libc::BPF_JMP | libc::BPF_JSET => held & step.k != 0,
+                _ if code == libc::BPF_LD | libc::BPF_W | libc::BPF_ABS => {
+                    held = data[step.k as usize / 4];
+                    continue;
+                }
+                _ => return step.k,
+            };
+            at += usize::from(if holds { step.jt } else { step.jf });
+        }
+        panic!("the program has no end");
+    }
+
+    const NATIVE: u32 = ARCHITECTURE.0;
+
+    #[test]
+    fn without_a_network_only_local_sockets_can_be_made() {
+        let program = program(Purpose { no_network: true, ..Purpose::default() }).unwrap();
+        let socket = |family: i32| {
+            let family = u64::from(family.cast_unsigned());
+            judge(&program, NATIVE, libc::SYS_socket, [family, 1, 0, 0, 0, 0])
+        };
+        assert_eq!(socket(libc::AF_UNIX), ALLOW);
+        assert_eq!(socket(libc::AF_NETLINK), ALLOW);
+        for family in [libc::AF_INET, libc::AF_INET6, libc::AF_PACKET, libc::AF_VSOCK, -1] {
+            assert_eq!(socket(family), refuse(libc::EAFNOSUPPORT), "{family}");
+        }
+        assert_eq!(judge(&program, NATIVE, IO_URING_SETUP.into(), [0; 6]), refuse(libc::ENOSYS));
+        assert_eq!(judge(&program, NATIVE, libc::SYS_write, [2; 6]), ALLOW);
+        let (_, sibling, sockets) = ARCHITECTURE;
+        for &number in sockets {
+            let verdict = judge(&program, sibling, number.into(), [2; 6]);
+            assert_eq!(verdict, refuse(libc::EAFNOSUPPORT), "{number}");
+        }
+        assert_eq!(judge(&program, sibling, 4, [2; 6]), ALLOW);
+        assert_eq!(judge(&program, 0x1234, 4, [2; 6]), refuse(libc::ENOSYS));
+        assert_eq!(judge(&program, NATIVE, libc::SYS_uname, [2; 6]), ALLOW);
+    }
+
+    #[test]
+    fn only_changes_of_files_are_asked_about() {
+        let program = program(Purpose { read_only: true, ..Purpose::default() }).unwrap();
+        let open = |flags: i32| {
+            let flags = u64::from(flags.cast_unsigned());
+            judge(&program, NATIVE, libc::SYS_openat, [0, 0, flags, 0, 0, 0])
+        };
+        assert_eq!(open(libc::O_RDONLY | libc::O_CLOEXEC | libc::O_DIRECTORY), ALLOW);
+        for flags in [libc::O_WRONLY, libc::O_RDWR, libc::O_CREAT, libc::O_TRUNC] {
+            assert_eq!(open(flags), ASK, "{flags}");
+        }
+        for number in [libc::SYS_unlinkat, libc::SYS_renameat2, libc::SYS_openat2, libc::SYS_fchmod]
+        {
+            assert_eq!(judge(&program, NATIVE, number, [0; 6]), ASK, "{number}");
+            assert!(find_change(number).is_some());
+        }
+        for number in [libc::SYS_read, libc::SYS_write, libc::SYS_socket, libc::SYS_uname] {
+            assert_eq!(judge(&program, NATIVE, number, [2; 6]), ALLOW, "{number}");
+            assert!(find_change(number).is_none());
+        }
+    }
+
+    #[test]
+    fn no_call_is_listed_twice() {
+        let mut numbers: Vec<c_long> =
+            CHANGES.iter().chain(OLD_CHANGES).map(|change| change.number).collect();
+        let count = numbers.len();
+        numbers.sort_unstable();
+        numbers.dedup();
+        assert_eq!(numbers.len(), count);
+    }
+}
