@@ -6,8 +6,47 @@ use std::path::PathBuf;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ContextSpec {
-    /// A directory on this machine: `dir://PATH`, or a path without `://`.
-    Directory(PathBuf),
+    /// A directory or a file on this machine: `dir://PATH`, `tar://FILE`, or a path without `://`.
+    Path(PathBuf),
+    /// What comes through the standard input: `tar://stdin` or `-`.
+    Stdin,
+    /// A repository: `git://HOST/PATH[#REF[:DIRECTORY][#COMMIT]]`.
+    Repository(RepositorySpec),
+    /// A file on a web server.
+    Url(WebUrl),
+}
+
+/// A repository as the user names it. What it is fetched with, and by whom, is said elsewhere.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct RepositorySpec {
+    /// Host and path, perhaps with a user name and a password: not to be printed.
+    pub(crate) address: String,
+    /// A branch, tag, full name or commit.
+    pub(crate) reference: Option<String>,
+    /// The directory that is the context; empty for all.
+    pub(crate) directory: String,
+    /// The commit, whatever the reference points to.
+    pub(crate) commit: Option<String>,
+}
+
+impl std::fmt::Debug for RepositorySpec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RepositorySpec")
+            .field("reference", &self.reference)
+            .field("directory", &self.directory)
+            .field("commit", &self.commit)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A URL that may hold a token, and so cannot be printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct WebUrl(pub(crate) String);
+
+impl std::fmt::Debug for WebUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("WebUrl(…)")
+    }
 }
 
 /// A text does not name a context that can be used. The text itself is not repeated beyond its
@@ -19,12 +58,22 @@ pub enum SpecError {
     Empty,
     #[error("contexts of the kind `{scheme}://` are not supported yet")]
     NotYet { scheme: &'static str },
+    #[error("contexts in Azure's blob storage are not supported yet")]
+    NotYetAzure,
     #[error("`{scheme}://` is not a kind of context")]
     Unknown { scheme: String },
 }
 
-/// What other tools, and later versions, fetch.
-const NOT_YET: [&str; 6] = ["tar", "gs", "s3", "https", "http", "git"];
+/// What other tools fetch.
+const NOT_YET: [&str; 2] = ["gs", "s3"];
+
+/// Hosts that want every request signed.
+const AZURE: [&str; 4] = [
+    ".blob.core.windows.net",
+    ".blob.core.chinacloudapi.cn",
+    ".blob.core.cloudapi.de",
+    ".blob.core.usgovcloudapi.net",
+];
 
 impl ContextSpec {
     /// Reads the value of `--context`.
@@ -32,12 +81,17 @@ impl ContextSpec {
         let Some((scheme, rest)) = text.split_once("://") else {
             return match text {
                 "" => Err(SpecError::Empty),
-                path => Ok(Self::Directory(path.into())),
+                "-" => Ok(Self::Stdin),
+                path => Ok(Self::Path(path.into())),
             };
         };
         match scheme {
-            "dir" if rest.is_empty() => Err(SpecError::Empty),
-            "dir" => Ok(Self::Directory(rest.into())),
+            "dir" | "tar" | "git" if rest.is_empty() => Err(SpecError::Empty),
+            "tar" if rest == "stdin" => Ok(Self::Stdin),
+            "dir" | "tar" => Ok(Self::Path(rest.into())),
+            "git" => Ok(Self::Repository(RepositorySpec::parse(rest))),
+            "http" | "https" if is_azure(rest) => Err(SpecError::NotYetAzure),
+            "http" | "https" => Ok(Self::Url(WebUrl(text.to_owned()))),
             _ => match NOT_YET.into_iter().find(|known| *known == scheme) {
                 Some(scheme) => Err(SpecError::NotYet { scheme }),
                 None => Err(SpecError::Unknown { scheme: scheme.chars().take(40).collect() }),
@@ -46,10 +100,41 @@ impl ContextSpec {
     }
 }
 
+/// Whether the host is one of Azure's. Without a signature in the URL it would answer "no".
+fn is_azure(rest: &str) -> bool {
+    let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = host.rsplit('@').next().unwrap_or_default().to_ascii_lowercase();
+    !rest.contains("sig=") && AZURE.iter().any(|azure| host.ends_with(azure))
+}
+
+impl RepositorySpec {
+    fn parse(text: &str) -> Self {
+        let mut parts = text.splitn(3, '#');
+        let mut part = || parts.next().filter(|part| !part.is_empty());
+        let address = part().unwrap_or_default().to_owned();
+        let version = part().unwrap_or_default();
+        // No name of a version has a colon in it.
+        let (reference, directory) = version.split_once(':').unwrap_or((version, ""));
+        Self {
+            address,
+            reference: Some(reference.to_owned()).filter(|reference| !reference.is_empty()),
+            directory: directory.to_owned(),
+            commit: part().map(str::to_owned),
+        }
+    }
+}
+
 impl SpecError {
     /// What is allowed.
     pub fn hint(&self) -> &'static str {
-        "use a directory: `dir:///path` or `/path`"
+        match self {
+            Self::NotYetAzure => "use a URL that is signed: one with `sig=` in its query",
+            Self::NotYet { .. } => "use a signed `https://` URL of the archive",
+            Self::Empty | Self::Unknown { .. } => {
+                "use a directory (`/path`), an archive (`tar:///path`, `tar://stdin`), a repository \
+                 (`git://host/path`, `https://host/path.git`) or a URL"
+            }
+        }
     }
 }
 
@@ -60,27 +145,59 @@ mod tests {
     #[track_caller]
     fn check(text: &str, expected: &str) {
         let actual = match ContextSpec::parse(text) {
-            Ok(ContextSpec::Directory(path)) => path.display().to_string(),
+            Ok(ContextSpec::Path(path)) => path.display().to_string(),
+            Ok(ContextSpec::Url(WebUrl(url))) => format!("url {url}"),
+            Ok(ContextSpec::Repository(spec)) => format!("{} {spec:?}", spec.address),
+            Ok(ContextSpec::Stdin) => "stdin".to_owned(),
             Err(error) => error.to_string(),
         };
         assert_eq!(actual, expected, "{text:?}");
     }
 
     #[test]
-    fn paths_and_dir_urls_are_directories() {
+    fn paths_and_dir_urls_and_tar_urls_are_on_this_machine() {
         check("/workspace/", "/workspace/");
         check("dir:///workspace", "/workspace");
         check("dir://relative", "relative");
+        check("tar:///context.tar.gz", "/context.tar.gz");
         check("a:b/c", "a:b/c");
     }
 
     #[test]
-    fn every_other_kind_is_refused_by_name() {
-        for scheme in NOT_YET {
-            let message = format!("contexts of the kind `{scheme}://` are not supported yet");
-            check(&format!("{scheme}://bucket/x"), &message);
-        }
-        check("tar://stdin", "contexts of the kind `tar://` are not supported yet");
+    fn the_standard_input_has_two_names() {
+        check("-", "stdin");
+        check("tar://stdin", "stdin");
+        check("./-", "./-");
+    }
+
+    #[test]
+    fn a_repository_has_a_version_a_directory_and_a_commit() {
+        let spec = |reference: &str, directory: &str, commit: &str| {
+            format!(
+                "h.example/r RepositorySpec {{ reference: {reference}, directory: \"{directory}\", \
+                 commit: {commit}, .. }}"
+            )
+        };
+        check("git://h.example/r", &spec("None", "", "None"));
+        check("git://h.example/r#main", &spec("Some(\"main\")", "", "None"));
+        check("git://h.example/r#refs/heads/a:sub", &spec("Some(\"refs/heads/a\")", "sub", "None"));
+        check("git://h.example/r#:sub", &spec("None", "sub", "None"));
+        check("git://h.example/r#a#1234", &spec("Some(\"a\")", "", "Some(\"1234\")"));
+        check("git://h.example/r##1234", &spec("None", "", "Some(\"1234\")"));
+    }
+
+    #[test]
+    fn everything_else_is_refused_by_name() {
+        check("gs://bucket/x", "contexts of the kind `gs://` are not supported yet");
+        check("s3://bucket/x", "contexts of the kind `s3://` are not supported yet");
+        check(
+            "https://me.blob.core.windows.net/c/x",
+            "contexts in Azure's blob storage are not supported yet",
+        );
+        check(
+            "https://h.example/blob.core.windows.net",
+            "url https://h.example/blob.core.windows.net",
+        );
         check("ftp://x", "`ftp://` is not a kind of context");
         check("", "no context is given");
         check("dir://", "no context is given");
@@ -88,7 +205,12 @@ mod tests {
 
     #[test]
     fn what_may_be_a_token_is_not_repeated() {
-        let error = ContextSpec::parse("git://s3cret@host/repository").expect_err("not yet");
-        assert!(!format!("{error} {error:?}").contains("s3cret"));
+        for text in ["git://s3cret@host/repository", "https://s3cret@host/x", "ftp://s3cret@host"] {
+            let print = match ContextSpec::parse(text) {
+                Ok(spec) => format!("{spec:?}"),
+                Err(error) => format!("{error} {error:?}"),
+            };
+            assert!(!print.contains("s3cret"), "{print}");
+        }
     }
 }
