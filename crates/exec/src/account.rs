@@ -28,6 +28,8 @@ pub enum AccountError {
 pub enum OwnerError {
     #[error("invalid user index: -1: the root is empty, so `{name}` is nobody")]
     EmptyRoot { name: String },
+    #[error("invalid user index: -1: with `--link` nothing is read, so `{name}` is nobody")]
+    Link { name: String },
     #[error("unable to find out who `{name}` is")]
     Read { name: String, source: RootError },
 }
@@ -49,6 +51,7 @@ impl OwnerError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::EmptyRoot { .. } => Some("give numbers: an empty root has no /etc/passwd"),
+            Self::Link { .. } => Some("give numbers, or copy without `--link`"),
             Self::Read { source, .. } => source.hint(),
         }
     }
@@ -168,23 +171,33 @@ impl Owner {
 }
 
 /// Whom `--chown=spec`, or `USER spec` for `WORKDIR`, means for files.
-pub(crate) fn owner(root: &Root, spec: &str) -> Result<Owner, OwnerError> {
+///
+/// Names are looked up in `root`; without one, as with `--link`, there are none.
+pub(crate) fn owner(root: Option<&Root>, spec: &str) -> Result<Owner, OwnerError> {
     let (user, group) = match spec.split_once(':') {
         Some((user, group)) => (user, Some(group)),
         None => (spec, None),
     };
     let read = |source| OwnerError::Read { name: spec.to_owned(), source };
-    let named = |word: &str| !word.is_empty() && number(word).is_none();
-    if (named(user) || group.is_some_and(named))
-        && root.list(&RootPath::root()).map_err(read)?.is_empty()
-    {
-        return Err(OwnerError::EmptyRoot { name: spec.to_owned() });
-    }
-    let mut owner = match number(user) {
+    let named = |word: &str| !word.is_empty() && file_id(word).is_none();
+    let (users, groups) = if named(user) || group.is_some_and(named) {
+        let Some(root) = root else { return Err(OwnerError::Link { name: spec.to_owned() }) };
+        if root.list(&RootPath::root()).map_err(read)?.is_empty() {
+            return Err(OwnerError::EmptyRoot { name: spec.to_owned() });
+        }
+        let users = if named(user) { passwd::users(root).map_err(read)? } else { Vec::new() };
+        let groups = match group {
+            Some(group) if named(group) => passwd::groups(root).map_err(read)?,
+            _ => Vec::new(),
+        };
+        (users, groups)
+    } else {
+        (Vec::new(), Vec::new())
+    };
+    let mut owner = match file_id(user) {
         Some(uid) => Owner { uid, gid: uid },
         None if user.is_empty() => Owner::ROOT,
         None => {
-            let users = passwd::users(root).map_err(read)?;
             let found = users.iter().find(|candidate| candidate.name == user.as_bytes());
             found.map_or(Owner::ROOT, |user| Owner {
                 uid: lenient(user.uid),
@@ -192,12 +205,11 @@ pub(crate) fn owner(root: &Root, spec: &str) -> Result<Owner, OwnerError> {
             })
         }
     };
-    match group.map(|group| (group, number(group))) {
+    match group.map(|group| (group, file_id(group))) {
         None => {}
         Some((_, Some(gid))) => owner.gid = gid,
         Some(("", _)) => owner.gid = 0,
         Some((name, None)) => {
-            let groups = passwd::groups(root).map_err(read)?;
             if let Some(group) = groups.iter().find(|group| group.name == name.as_bytes()) {
                 owner.gid = lenient(group.gid);
             }
@@ -206,9 +218,22 @@ pub(crate) fn owner(root: &Root, spec: &str) -> Result<Owner, OwnerError> {
     Ok(owner)
 }
 
+/// A number of 32 bits with its sign, as it is kept in an inode. A larger one is taken for a name.
+fn file_id(word: &str) -> Option<u32> {
+    if word == "root" {
+        return Some(0);
+    }
+    word.parse::<i32>().ok().map(|id| owner_of_new(id.cast_unsigned()))
+}
+
 /// A number that no file can have, in a file that an image brought.
 fn lenient(id: i64) -> u32 {
-    u32::try_from(id).unwrap_or(0)
+    u32::try_from(id).map_or(0, owner_of_new)
+}
+
+/// For chown(2), -1 is whoever owns the file already, and what is new is root's.
+fn owner_of_new(id: u32) -> u32 {
+    if id == u32::MAX { 0 } else { id }
 }
 
 #[cfg(test)]
@@ -333,7 +358,7 @@ mod tests {
     #[track_caller]
     fn check_owner(spec: &str, expected: &str) {
         let (_directory, root) = root();
-        let actual = match owner(&root, spec) {
+        let actual = match owner(Some(&root), spec) {
             Ok(Owner { uid, gid }) => format!("{uid}:{gid}"),
             Err(error) => format!("error: {error}"),
         };
@@ -347,7 +372,10 @@ mod tests {
         check_owner("33:44", "33:44");
         check_owner("33:staff", "33:50");
         check_owner("root", "0:0");
-        check_owner("4294967295", "4294967295:4294967295");
+        check_owner("+33", "33:33");
+        check_owner("-2:-7", "4294967294:4294967289");
+        check_owner("5:-1", "5:0");
+        check_owner("-1", "0:0");
     }
 
     #[test]
@@ -364,16 +392,26 @@ mod tests {
     fn what_is_given_to_nobody_is_given_to_root() {
         check_owner("bob", "0:0");
         check_owner("bob:bobs", "0:0");
-        check_owner("far", "4294967295:0");
+        check_owner("far", "0:0");
+        check_owner("3000000000", "0:0");
     }
 
     #[test]
     fn in_an_empty_root_nobody_has_a_name() {
         let directory = tempfile::tempdir().unwrap();
         let root = Root::open(directory.path(), RootOptions::default()).unwrap();
-        assert_eq!(owner(&root, "1:2").unwrap(), Owner { uid: 1, gid: 2 });
-        assert_eq!(owner(&root, "root").unwrap(), Owner::ROOT);
-        let error = owner(&root, "1:staff").unwrap_err().to_string();
+        assert_eq!(owner(Some(&root), "1:2").unwrap(), Owner { uid: 1, gid: 2 });
+        assert_eq!(owner(Some(&root), "root").unwrap(), Owner::ROOT);
+        let error = owner(Some(&root), "1:staff").unwrap_err().to_string();
         assert!(error.starts_with("invalid user index: -1"), "{error}");
+    }
+
+    #[test]
+    fn where_nothing_is_read_nobody_has_a_name() {
+        assert_eq!(owner(None, "1:root").unwrap(), Owner { uid: 1, gid: 0 });
+        for name in ["ann", "1:staff", ":staff"] {
+            let error = owner(None, name).unwrap_err().to_string();
+            assert!(error.starts_with("invalid user index: -1"), "{error}");
+        }
     }
 }

@@ -1,19 +1,29 @@
-//! `COPY`, and `ADD` of local files.
+//! `COPY` and `ADD`.
 
+mod filter;
 mod source;
+mod target;
+
+mod archive;
+mod fetched;
 mod tree;
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
-use ebiko_context::SelectError;
+use ebiko_context::{PatternError, PatternList, SelectError, has_wildcard};
 use ebiko_oci::PortError;
-use ebiko_plan::CopyAction;
-use ebiko_rootfs::{Attributes, Metadata, Root, RootError, RootPath, RootPathError};
+use ebiko_plan::{CopyAction, CopySource, ModeChange, Unpack};
+use ebiko_rootfs::{
+    Attributes, Kind, Metadata, OpenRootError, RootError, RootPath, RootPathError, Time,
+};
 
 use crate::account::{self, Owner, OwnerError};
-use crate::directories::{self, MakeDirError};
+use crate::directories::MakeDirError;
 use crate::{ExecError, Site, Touched};
+use filter::Filter;
 use source::{Item, Source};
+use target::{Sight, Target};
 
 /// Something could not be copied. What was copied before it stays.
 #[derive(Debug, thiserror::Error)]
@@ -21,12 +31,24 @@ use source::{Item, Source};
 pub enum CopyError {
     #[error("cannot copy `{pattern}`")]
     Select { pattern: String, source: SelectError },
-    #[error("cannot copy `{pattern}`: there is no `{from}`")]
-    NoRoot { pattern: String, from: String },
+    #[error("there is no `{from}` to copy from")]
+    NoRoot { from: String },
+    #[error("`{what}` was not fetched")]
+    NotFetched { what: String },
     #[error("cannot copy `{pattern}`: \"{path}\": not found")]
     Nothing { pattern: String, path: String },
+    #[error("cannot copy `{pattern}` with its parents: \"{path}\": not found")]
+    NoMember { pattern: String, path: String },
+    #[error("invalid includepatterns: [{pattern}]")]
+    Include { pattern: String, source: PatternError },
+    #[error("invalid excludepatterns: [{patterns}]")]
+    Exclude { patterns: String, source: PatternError },
+    #[error("open /{name}: no such file or directory")]
+    InlineName { name: String },
     #[error("the destination `{destination}` is not a path")]
     Destination { destination: String, source: RootPathError },
+    #[error("a file cannot have this name")]
+    Name(#[from] RootPathError),
     #[error("cannot copy to non-directory: /{path}")]
     NotADirectory { path: RootPath },
     #[error("cannot replace to directory /{path} with file")]
@@ -37,6 +59,8 @@ pub enum CopyError {
     Owner(#[from] OwnerError),
     #[error("cannot unpack `/{path}`")]
     Unpack { path: RootPath, source: PortError },
+    #[error("cannot use the builder's directory `{}`", path.display())]
+    Scratch { path: PathBuf, source: OpenRootError },
     #[error("cannot copy the contents of `/{path}`")]
     Contents { path: RootPath, source: std::io::Error },
     #[error(transparent)]
@@ -49,6 +73,16 @@ impl CopyError {
         let text = match self {
             Self::Select { source, .. } => source.hint(),
             Self::Nothing { .. } => Some("`--from=scratch` is an empty root"),
+            Self::NoMember { .. } => Some(
+                "with `--parents`, links on the way to a source are not followed, and something \
+                 must follow a `/./`",
+            ),
+            Self::InlineName { .. } => Some(
+                "the name of a here-document is a file name; write directories in the destination",
+            ),
+            Self::Include { .. } | Self::Exclude { .. } => {
+                Some("patterns are those of an ignore file; write `[[]` for a literal `[`")
+            }
             Self::NotADirectory { .. } => {
                 Some("a directory cannot be copied over a file or a link")
             }
@@ -56,8 +90,11 @@ impl CopyError {
             Self::MakeDir(error) => error.hint(),
             Self::Owner(error) => error.hint(),
             Self::Root(error) => error.hint(),
+            Self::Scratch { source, .. } => source.hint(),
             Self::NoRoot { .. }
+            | Self::NotFetched { .. }
             | Self::Destination { .. }
+            | Self::Name(_)
             | Self::Unpack { .. }
             | Self::Contents { .. } => None,
         };
@@ -86,24 +123,53 @@ pub(crate) fn perform(action: &CopyAction, site: &Site<'_>) -> Result<Touched, E
 }
 
 fn copy_all(action: &CopyAction, site: &Site<'_>) -> Result<BTreeSet<RootPath>, Stop> {
-    let owner = action.chown.as_deref().map(|spec| account::owner(site.root, spec)).transpose()?;
-    let source = Source::of(action, site)?;
+    let sight = if action.link { Sight::OwnWork } else { Sight::Everything };
+    let names = (sight == Sight::Everything).then_some(site.root);
+    let owner = action.chown.as_deref().map(|spec| account::owner(names, spec)).transpose()?;
+    let exclude = filter::exclusions(&action.exclude)?;
+    let all = Filter::all_but(&exclude);
+    let source = Source::of(&action.from, site)?;
     let mut copier = Copier {
         site,
-        source,
         destination: Destination::parse(&action.destination)?,
+        sight,
+        target: Target::new(
+            site.root,
+            sight,
+            owner.unwrap_or(Owner::ROOT),
+            mode_of_new_directories(action.chmod.as_ref()),
+        ),
         owner,
-        touched: BTreeSet::new(),
+        chmod: action.chmod.as_ref(),
     };
-    for pattern in &action.sources {
-        for item in copier.source.select(pattern)? {
-            if action.extract_archives && copier.unpack(&item)? {
-                continue;
+    for named in &action.sources {
+        match named {
+            CopySource::Path(pattern) if action.parents => {
+                copier.copy_with_parents(&source, pattern, action.unpack, &exclude)?;
             }
-            copier.copy(&item)?;
+            CopySource::Path(pattern) => {
+                for item in source.select(pattern)? {
+                    copier.copy(&source, &item, action.unpack, &all)?;
+                }
+            }
+            CopySource::Download(download) => {
+                fetched::copy_download(&mut copier, download, action.unpack)?;
+            }
+            CopySource::Git(git) => fetched::copy_checkout(&mut copier, git, &all)?,
         }
     }
-    Ok(copier.touched)
+    for file in &action.files {
+        fetched::write_inline(&mut copier, file)?;
+    }
+    Ok(copier.target.touched())
+}
+
+/// Directories that lead to the destination get the permissions of an octal `--chmod`, and nothing of a symbolic one.
+fn mode_of_new_directories(chmod: Option<&ModeChange>) -> u32 {
+    match chmod {
+        Some(ModeChange::Octal(mode)) => mode & 0o777,
+        Some(ModeChange::Symbolic(_)) | None => 0o755,
+    }
 }
 
 /// A destination as it is written.
@@ -125,142 +191,170 @@ impl Destination {
 /// One `COPY` or `ADD` under way.
 struct Copier<'a> {
     site: &'a Site<'a>,
-    source: Source<'a>,
     destination: Destination,
+    sight: Sight,
+    target: Target<'a>,
     /// Who owns everything, if `--chown` says so.
     owner: Option<Owner>,
-    touched: BTreeSet<RootPath>,
+    chmod: Option<&'a ModeChange>,
 }
 
 impl Copier<'_> {
-    fn root(&self) -> &Root {
-        self.site.root
-    }
-
-    /// Copies one file, or what is in one directory.
-    ///
-    /// The destination is looked at anew for each, because what was copied before may have changed
-    /// what it is.
-    fn copy(&mut self, item: &Item) -> Result<(), Stop> {
-        if self.destination.is_directory {
-            let path = directories::resolve(self.root(), &self.destination.path)?;
-            self.make_directories(&path)?;
-        } else {
-            let parent = self.destination.path.parent().unwrap_or_default();
-            let parent = directories::resolve(self.root(), &parent)?;
-            self.make_directories(&parent)?;
-        }
-        let target = directories::resolve(self.root(), &self.destination.path)?;
-        let existing = self.root().find(&target)?;
+    /// Copies one file, or what is in one directory and passes `filter`; whether anything passed. Files, which are named
+    /// by the instruction, always do.
+    fn copy(
+        &mut self,
+        source: &Source<'_>,
+        item: &Item,
+        unpack: Unpack,
+        filter: &Filter<'_>,
+    ) -> Result<bool, Stop> {
         if item.metadata.is_dir() {
-            if existing.is_none() {
-                self.make_directories(&target)?;
-            } else if existing.is_some_and(|metadata| !metadata.is_dir()) {
-                return Err(CopyError::NotADirectory { path: target }.into());
-            }
-            return tree::copy_members(self, item, &target);
+            return self.copy_directory(source, item, filter);
         }
-        let target = match existing {
-            Some(metadata) if metadata.is_dir() => {
-                target.child(&item.name).map_err(|source| CopyError::Destination {
-                    destination: String::from_utf8_lossy(&item.name).into_owned(),
-                    source,
-                })?
-            }
-            _ => target,
-        };
-        let parent = target.parent().unwrap_or_default();
-        self.make_directories(&parent)?;
-        self.clear_for_file(&target)?;
-        tree::copy_node(self, &item.path, &item.metadata, &target)
-    }
-
-    /// Unpacks an item that is an archive; whether it was one.
-    fn unpack(&mut self, item: &Item) -> Result<bool, Stop> {
-        let Some(from) = self.source.root().filter(|_| item.metadata.is_file()) else {
-            return Ok(false);
-        };
-        let mut file = from.open_file(&item.path)?;
-        let target = directories::resolve(self.root(), &self.destination.path)?;
-        let attempt = Attempt::make(self.root(), &target, self.owner.unwrap_or(Owner::ROOT))?;
-        let owner = self.owner.map(|owner| (owner.uid, owner.gid));
-        let unpacked = self.site.archives.unpack(&mut file, self.root(), &target, owner);
-        let unpacked =
-            unpacked.map_err(|source| CopyError::Unpack { path: item.path.clone(), source })?;
-        let Some(paths) = unpacked else {
-            attempt.undo(self.root())?;
-            return Ok(false);
-        };
-        self.touched.extend(attempt.made);
-        self.touched.extend(paths);
+        if unpack != Unpack::Nothing
+            && item.metadata.is_file()
+            && let Some(files) = source.files()
+            && archive::unpack(self, files, &item.path)?
+        {
+            return Ok(true);
+        }
+        self.check_interrupt()?;
+        let path = self.place_file(&item.name)?;
+        tree::copy_node(self, source, &item.path, &item.metadata, &path)?;
         Ok(true)
     }
 
-    fn make_directories(&mut self, path: &RootPath) -> Result<(), CopyError> {
-        let made = directories::make(self.root(), path, self.owner.unwrap_or(Owner::ROOT))?;
-        self.touched.extend(made);
+    /// Copies for `--parents`: what is before the `/./` is a directory, what is behind it is a pattern for what is in it.
+    fn copy_with_parents(
+        &mut self,
+        source: &Source<'_>,
+        written: &str,
+        unpack: Unpack,
+        exclude: &PatternList,
+    ) -> Result<(), Stop> {
+        let (top, wanted) = written.split_once("/./").unwrap_or(("/", written));
+        let resolve = |path: &str| RootPath::resolve(&RootPath::root(), path.as_bytes());
+        let (top_path, wanted_path) = (resolve(top)?, resolve(wanted)?);
+        let filter = Filter::only(&wanted_path, exclude)?;
+        let is_exact = ![top, wanted].iter().any(|&path| has_wildcard(path.as_bytes()));
+        let missing = || CopyError::NoMember {
+            pattern: written.to_owned(),
+            path: match top_path.join(&wanted_path) {
+                path if path.is_root() => path.to_string(),
+                path => format!("/{path}"),
+            },
+        };
+        // BuildKit looks for what has to be there without following a link at the end of the top, and for a `\` that
+        // escapes something as it is written.
+        if is_exact && (wanted.contains('\\') || source.is_link(&top_path)?) {
+            return Err(missing().into());
+        }
+        let items = source.select(top).map_err(|error| match error {
+            CopyError::Select { source: SelectError::NotFound { .. }, .. } if is_exact => missing(),
+            error => error,
+        })?;
+        // Of a context with several tops, BuildKit sees only those that hold something.
+        let sees_all = !source.is_context() || !has_wildcard(top.as_bytes());
+        let nothing = PatternList::default();
+        let wanted = Filter::only(&wanted_path, &nothing)?;
+        for item in items {
+            let is_seen =
+                sees_all || (item.metadata.is_dir() && tree::holds_any(source, &item, &wanted)?);
+            if !is_seen {
+                continue;
+            }
+            if is_exact && !item.metadata.is_dir() {
+                return Err(missing().into());
+            }
+            if !self.copy(source, &item, unpack, &filter)? && is_exact {
+                return Err(missing().into());
+            }
+        }
         Ok(())
     }
 
-    /// Removes what is at `path`, where something that is no directory will be.
-    fn clear_for_file(&self, path: &RootPath) -> Result<(), CopyError> {
-        match self.root().find(path)? {
-            Some(metadata) if metadata.is_dir() => Err(CopyError::Directory { path: path.clone() }),
-            Some(metadata) => {
-                self.root().make_way(path, metadata.kind)?;
-                Ok(())
-            }
-            None => Ok(()),
+    fn copy_directory(
+        &mut self,
+        source: &Source<'_>,
+        item: &Item,
+        filter: &Filter<'_>,
+    ) -> Result<bool, Stop> {
+        let target = self.find_destination()?;
+        match self.target.find(&target)? {
+            None => self.target.make_directories(&target)?,
+            Some(metadata) if metadata.is_dir() => {}
+            Some(_) => return Err(CopyError::NotADirectory { path: target }.into()),
         }
+        tree::copy_members(self, source, item, &target, filter)
+    }
+
+    /// Where the destination leads, after what must be there was made: itself if it is written as a directory, and
+    /// otherwise what it is in.
+    ///
+    /// It is looked for anew for each source, because what was copied before may have changed what is there.
+    fn find_destination(&mut self) -> Result<RootPath, Stop> {
+        let path = &self.destination.path;
+        let directory =
+            if self.destination.is_directory { Some(path.clone()) } else { path.parent() };
+        let directory = self.target.resolve(&directory.unwrap_or_default())?;
+        self.target.make_directories(&directory)?;
+        Ok(self.target.resolve(&self.destination.path)?)
+    }
+
+    /// Where a file goes that is called `name` if it goes into a directory. The way there is made and nothing is at the
+    /// end of it.
+    fn place_file(&mut self, name: &[u8]) -> Result<RootPath, Stop> {
+        let mut path = self.find_destination()?;
+        if self.target.find(&path)?.is_some_and(|metadata| metadata.is_dir()) {
+            path = path.child(name)?;
+        }
+        self.target.make_directories(&path.parent().unwrap_or_default())?;
+        self.target.clear_for_file(&path)?;
+        Ok(path)
     }
 
     /// The attributes of a copy of what is at `path` in the source.
-    fn attributes(&self, path: &RootPath, metadata: &Metadata) -> Result<Attributes, Stop> {
-        let owner = self.owner.or(self.source.owner());
-        let mut attributes = metadata.attributes();
-        if let Some(owner) = owner {
-            (attributes.uid, attributes.gid) = (Some(owner.uid), Some(owner.gid));
-        }
-        if let Some(root) = self.source.root() {
-            attributes.xattrs = Some(root.xattrs(path)?);
+    fn attributes(
+        &self,
+        source: &Source<'_>,
+        path: &RootPath,
+        metadata: &Metadata,
+    ) -> Result<Attributes, Stop> {
+        let mut attributes = self.own_attributes(source, metadata);
+        if let Some(files) = source.files() {
+            attributes.xattrs = Some(files.xattrs(path)?);
         }
         Ok(attributes)
     }
 
+    /// The same without extended attributes.
+    fn own_attributes(&self, source: &Source<'_>, metadata: &Metadata) -> Attributes {
+        let owner = self.owner.or(source.owner());
+        let mut attributes = metadata.attributes();
+        if let Some(owner) = owner {
+            (attributes.uid, attributes.gid) = (Some(owner.uid), Some(owner.gid));
+        }
+        if let (Some(chmod), Some(mode)) = (self.chmod, attributes.mode) {
+            attributes.mode = Some(chmod.apply(mode, metadata.is_dir()));
+        }
+        attributes
+    }
+
+    /// The attributes of something that is in no root.
+    fn fetched(&self, mode: u32, kind: Kind, mtime: Time) -> Attributes {
+        let owner = self.owner.unwrap_or(Owner::ROOT);
+        let mode = self.chmod.map_or(mode, |chmod| chmod.apply(mode, kind == Kind::Directory));
+        Attributes {
+            uid: Some(owner.uid),
+            gid: Some(owner.gid),
+            mode: Some(mode),
+            mtime: Some(mtime),
+            xattrs: None,
+        }
+    }
+
     fn check_interrupt(&self) -> Result<(), Stop> {
         self.site.interrupt.signal().map_or(Ok(()), |signal| Err(Stop::Interrupted(signal)))
-    }
-}
-
-/// The destination of an archive, made before it is known whether there is one.
-struct Attempt {
-    made: Vec<RootPath>,
-    /// The directory in which the first was made, and its attributes before.
-    above: Option<(RootPath, Attributes)>,
-}
-
-impl Attempt {
-    /// Makes `path` a directory unless something is there.
-    fn make(root: &Root, path: &RootPath, owner: Owner) -> Result<Self, Stop> {
-        if root.find(path)?.is_some() {
-            return Ok(Self { made: Vec::new(), above: None });
-        }
-        let mut above = None;
-        for ancestor in path.ancestors() {
-            if let Some(metadata) = root.find(&ancestor)? {
-                let time = Attributes { mtime: Some(metadata.mtime), ..Attributes::default() };
-                above = Some((ancestor, time));
-            }
-        }
-        Ok(Self { made: directories::make(root, path, owner)?, above })
-    }
-
-    fn undo(self, root: &Root) -> Result<(), Stop> {
-        let Some(first) = self.made.first() else { return Ok(()) };
-        root.remove(first)?;
-        if let Some((path, time)) = self.above {
-            root.set_attributes(&path, &time)?;
-        }
-        Ok(())
     }
 }

@@ -10,6 +10,8 @@ use crate::account::Owner;
 pub enum MakeDirError {
     #[error("mkdir /{path}: not a directory")]
     NotADirectory { path: RootPath },
+    #[error("too many links: /{path}")]
+    TooManyLinks { path: RootPath },
     #[error(transparent)]
     Root(#[from] RootError),
 }
@@ -19,6 +21,9 @@ impl MakeDirError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::NotADirectory { .. } => Some("something else is in the place of the directory"),
+            Self::TooManyLinks { .. } => {
+                Some("the links on the way to the path lead to each other")
+            }
             Self::Root(error) => error.hint(),
         }
     }
@@ -27,6 +32,9 @@ impl MakeDirError {
 /// Where `path` leads in `root`, to make something there.
 pub(crate) fn resolve(root: &Root, path: &RootPath) -> Result<RootPath, MakeDirError> {
     root.resolve(path).map_err(|error| {
+        if error.raw_os_error() == Some(nix::libc::ELOOP) {
+            return MakeDirError::TooManyLinks { path: path.clone() };
+        }
         if error.kind() != std::io::ErrorKind::NotADirectory {
             return error.into();
         }

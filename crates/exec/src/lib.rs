@@ -34,8 +34,9 @@ use ebiko_plan::Action;
 pub use account::{AccountError, OwnerError};
 pub use copy::CopyError;
 pub use directories::MakeDirError;
-pub use run::{CommandDirError, CommandError, GuestError};
-pub use site::{Archives, ExecError, Site, Touched};
+pub use ebiko_rootless::{Resource, ResourceLimit, Resources};
+pub use run::{CommandDirError, CommandError, GuestError, KeyError, MountError};
+pub use site::{Agent, Archives, Download, ExecError, Inputs, Secret, Site, Supplies, Touched};
 pub use work_dir::{WorkDirError, WorkDirErrorKind};
 
 /// Does what `action` says to the root of `site`.

@@ -1,25 +1,28 @@
 //! `RUN`.
 
 mod diagnosis;
+mod equipment;
 
 use std::fmt;
 
 use ebiko_oci::Event;
-use ebiko_plan::RunAction;
+use ebiko_plan::{Network, RunAction, Security};
 use ebiko_rootfs::{Root, RootPath, RootPathError};
-use ebiko_rootless::{Guest, IdMapping, Outcome, Place, RunError};
+use ebiko_rootless::{Guest, IdMapping, NetworkAccess, Outcome, Place, RunError};
 use nix::sys::signal::Signal;
 
 use crate::account::{self, AccountError, Owner};
 use crate::directories::{self, MakeDirError};
 use crate::{ExecError, Site, Touched};
+use equipment::Equipment;
+pub use equipment::{KeyError, MountError};
 
 /// A command could not be run, or did not end well.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages are the documentation")]
 pub enum CommandError {
-    #[error("the command exited with status {status}")]
-    Exited { status: i32, ids: IdMapping },
+    #[error("process {command:?} did not complete successfully: exit code: {status}")]
+    Exited { command: String, status: i32, ids: IdMapping },
     #[error("the command was ended by signal {signal} ({})", signal_name(*signal))]
     Signalled { signal: i32 },
     #[error("the command killed the init process of its step, and with it the step")]
@@ -33,6 +36,8 @@ pub enum CommandError {
     Account(#[from] AccountError),
     #[error("the working directory `{path}` cannot be used")]
     WorkDir { path: String, source: CommandDirError },
+    #[error(transparent)]
+    Mount(#[from] MountError),
     #[error(transparent)]
     Guest(#[from] GuestError),
 }
@@ -93,6 +98,7 @@ impl CommandError {
                 CommandDirError::Path(_) => None,
                 CommandDirError::MakeDir(error) => error.hint().map(str::to_owned),
             },
+            Self::Mount(error) => error.hint(),
             Self::Guest(error) => error.hint.clone(),
         }
     }
@@ -112,24 +118,41 @@ pub(crate) fn perform(action: &RunAction, site: &Site<'_>) -> Result<Touched, Ex
     if !env.iter().any(|(name, _)| name == "HOME") {
         env.push(("HOME".to_owned(), account.home));
     }
+    let equipment = Equipment::prepare(action, site)?;
+    for (name, value) in &equipment.env {
+        env.retain(|(other, _)| other != name);
+        env.push((name.clone(), value.clone()));
+    }
     let guest = Guest {
         root: site.root,
         argv: &action.argv,
         env: &env,
         work_dir: &work_dir,
         credentials: &account.credentials,
+        attachments: &equipment.attachments,
+        store: &equipment.store,
+        network: match action.network {
+            Network::None => NetworkAccess::None,
+            Network::Default | Network::Host => NetworkAccess::Shared,
+        },
+        insecure: action.security == Security::Insecure,
+        host_name: action.host_name.as_deref(),
+        resources: &site.supplies.resources,
     };
     let outcome = ebiko_rootless::run(site.place, &guest, site.interrupt, &mut |_stream, bytes| {
         site.observer.event(Event::Output { bytes });
     });
+    let given_back = equipment.give_back();
     match outcome {
-        Ok(Outcome::Exited(0)) => Ok(Touched::Everything),
+        Ok(Outcome::Exited(0)) => given_back
+            .map(|()| Touched::Everything)
+            .map_err(|error| CommandError::from(error).into()),
         Ok(Outcome::Exited(status)) => {
             let ids = match site.place {
                 Place::InPlace => IdMapping::Complete,
                 Place::Private(private) => private.ids,
             };
-            Err(CommandError::Exited { status, ids }.into())
+            Err(CommandError::Exited { command: action.argv.join(" "), status, ids }.into())
         }
         Ok(Outcome::Signalled(signal)) => Err(CommandError::Signalled { signal }.into()),
         Ok(Outcome::InitKilled) => Err(CommandError::InitKilled.into()),

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::File;
+use std::path::PathBuf;
 
 use ebiko_context::Context;
 use ebiko_oci::{Observer, PortError};
-use ebiko_plan::{BaseReference, StageId};
+use ebiko_plan::{BaseReference, DownloadSource, GitSource, StageId};
 use ebiko_rootfs::{Root, RootPath, Time};
-use ebiko_rootless::{Interrupt, Place};
+use ebiko_rootless::{Interrupt, Place, Resources};
 
 use crate::{CommandError, CopyError, WorkDirError};
 
@@ -18,10 +19,10 @@ pub struct Site<'a> {
     pub root: &'a Root,
     /// The build context.
     pub context: &'a Context,
-    /// What the earlier stages left, for `COPY --from`.
-    pub stages: &'a BTreeMap<StageId, Root>,
-    /// Images that are no stage, for `COPY --from`.
-    pub images: &'a BTreeMap<BaseReference, Root>,
+    /// Everything besides the context that files may come from.
+    pub inputs: &'a Inputs,
+    /// What commands may be given.
+    pub supplies: &'a Supplies,
     /// The modification time of directories that `WORKDIR` makes: that of the build, so that it can be repeated.
     pub created: Time,
     /// Where commands run.
@@ -32,6 +33,78 @@ pub struct Site<'a> {
     pub observer: &'a dyn Observer,
     /// Unpacks archives for `ADD`.
     pub archives: &'a dyn Archives,
+}
+
+/// Files that were made ready before the action: each is there if the action names it.
+#[derive(Debug, Default)]
+pub struct Inputs {
+    /// What the earlier stages left.
+    pub stages: BTreeMap<StageId, Root>,
+    /// Images that are no stage.
+    pub images: BTreeMap<BaseReference, Root>,
+    /// Contexts with names.
+    pub contexts: BTreeMap<String, Context>,
+    /// Files that were fetched.
+    pub downloads: BTreeMap<DownloadSource, Download>,
+    /// Git repositories that were fetched; the root holds the files of `subdir`.
+    pub checkouts: BTreeMap<GitSource, Root>,
+}
+
+/// A file that was fetched for `ADD`.
+#[derive(Debug)]
+pub struct Download {
+    /// The directory that it is in.
+    pub root: Root,
+    /// Where it is there.
+    pub path: RootPath,
+    /// The server's `Last-Modified`.
+    pub last_modified: Option<Time>,
+}
+
+/// What the request has for commands.
+#[derive(Debug, Default)]
+pub struct Supplies {
+    /// For `--mount=type=secret`, by id.
+    pub secrets: BTreeMap<String, Secret>,
+    /// For `--mount=type=ssh`, by id.
+    pub agents: BTreeMap<String, Agent>,
+    /// Where the directories of `--mount=type=cache` are kept.
+    pub caches: PathBuf,
+    /// A directory of the builder's for what is needed while a command runs.
+    pub scratch: PathBuf,
+    /// How much of the machine a command gets.
+    pub resources: Resources,
+}
+
+/// A secret. It cannot be printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Vec<u8>);
+
+impl Secret {
+    /// Keeps `bytes`.
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes, for the few places that hand them on to whom they are meant for.
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// Where the keys of an SSH agent are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Agent {
+    /// In an agent that listens at this socket.
+    Forwarded(PathBuf),
+    /// In private key files, that an agent of the builder's own serves.
+    Keys(Vec<Secret>),
 }
 
 impl fmt::Debug for Site<'_> {

@@ -49,7 +49,7 @@ fn make(action: &WorkDirAction, site: &Site<'_>) -> Result<Vec<RootPath>, WorkDi
     let path = RootPath::resolve(&RootPath::root(), action.path.as_bytes())?;
     let owner = match action.user.as_str() {
         "" => Owner::ROOT,
-        user => account::owner(site.root, user)?,
+        user => account::owner(Some(site.root), user)?,
     };
     let path = directories::resolve(site.root, &path)?;
     let made = directories::make(site.root, &path, owner)?;

@@ -115,7 +115,11 @@ fn privileged_a_working_directory_is_made_for_the_user() {
 
 #[test]
 fn privileged_the_status_of_the_command_is_the_status_of_the_step() {
-    check(&[], &["sh", "-c", "exit 42"], "error: the command exited with status 42\n42");
+    check(
+        &[],
+        &["sh", "-c", "exit 42"],
+        "error: process \"sh -c exit 42\" did not complete successfully: exit code: 42\n42",
+    );
     check(
         &[],
         &["sh", "-c", "kill -TERM $$"],
@@ -141,7 +145,7 @@ fn privileged_a_command_that_fails_where_ids_are_missing_is_told_so() {
     };
     assert_eq!(
         run("exit 42"),
-        "error: the command exited with status 42\n\
+        "error: process \"sh -c exit 42\" did not complete successfully: exit code: 42\n\
          hint: if it failed to change an owner or to become another user: \
          only one user id is available here, because the user namespace around the program has no more\n42"
     );

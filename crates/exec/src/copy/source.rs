@@ -1,7 +1,7 @@
 //! Where a copy comes from.
 
-use ebiko_context::{IgnoreFile, Walk, select};
-use ebiko_plan::{CopyAction, CopyFrom};
+use ebiko_context::{Context, IgnoreFile, Walk, follow, select};
+use ebiko_plan::CopyFrom;
 use ebiko_rootfs::{Kind, Metadata, Root, RootPath};
 
 use crate::Site;
@@ -9,16 +9,19 @@ use crate::account::Owner;
 use crate::copy::CopyError;
 
 /// The files that a copy may take from.
-pub(super) enum Source<'a> {
-    /// The build context: what the ignore file leaves, owned by nobody.
-    Context { root: &'a Root, ignore: Option<&'a IgnoreFile> },
-    /// A root that was built or pulled.
-    Root(&'a Root),
-    /// A root without files.
-    Empty,
+#[derive(Clone, Copy)]
+pub(super) struct Source<'a> {
+    /// Where the files are read; `None` is a root without files.
+    root: Option<&'a Root>,
+    /// What is not there.
+    ignore: Option<&'a IgnoreFile>,
+    /// Who owns every file, where the source does not say.
+    owner: Option<Owner>,
+    is_context: bool,
 }
 
 /// One thing that a source's pattern names.
+#[derive(Clone)]
 pub(super) struct Item {
     /// Where it is in the source, free of links.
     pub(super) path: RootPath,
@@ -28,48 +31,60 @@ pub(super) struct Item {
 }
 
 impl<'a> Source<'a> {
-    pub(super) fn of(action: &CopyAction, site: &Site<'a>) -> Result<Self, CopyError> {
-        let missing = |from: String| CopyError::NoRoot { pattern: action.sources.join(" "), from };
-        Ok(match &action.from {
-            CopyFrom::Context => {
-                Self::Context { root: site.context.root(), ignore: site.context.ignore() }
-            }
+    /// Where the paths of a copy `from` there are.
+    pub(super) fn of(from: &CopyFrom, site: &Site<'a>) -> Result<Self, CopyError> {
+        let missing = |from: String| CopyError::NoRoot { from };
+        Ok(match from {
+            CopyFrom::Context => Self::context(site.context),
             CopyFrom::Stage(id) => {
-                Self::Root(site.stages.get(id).ok_or_else(|| missing(id.to_string()))?)
+                Self::root(site.inputs.stages.get(id).ok_or_else(|| missing(id.to_string()))?)
             }
             CopyFrom::Image(image) => {
-                Self::Root(site.images.get(image).ok_or_else(|| missing(image.to_string()))?)
+                Self::root(site.inputs.images.get(image).ok_or_else(|| missing(image.to_string()))?)
             }
-            CopyFrom::Scratch => Self::Empty,
+            CopyFrom::Named(name) => {
+                Self::context(site.inputs.contexts.get(name).ok_or_else(|| missing(name.clone()))?)
+            }
+            CopyFrom::Scratch => Self { root: None, ignore: None, owner: None, is_context: false },
         })
     }
 
-    /// Where the files are read; `None` where there are none.
-    pub(super) fn root(&self) -> Option<&'a Root> {
-        match self {
-            Self::Context { root, .. } | Self::Root(root) => Some(root),
-            Self::Empty => None,
+    /// What the ignore file leaves. It belongs to whoever checked it out, which means nothing in an image.
+    fn context(context: &'a Context) -> Self {
+        Self {
+            root: Some(context.root()),
+            ignore: context.ignore(),
+            owner: Some(Owner::ROOT),
+            is_context: true,
         }
     }
 
-    /// Who owns every file, if the source does not say: context files belong to whoever checked
-    /// them out.
-    pub(super) fn owner(&self) -> Option<Owner> {
-        matches!(self, Self::Context { .. }).then_some(Owner::ROOT)
+    /// Files that were made by a build.
+    pub(super) fn root(root: &'a Root) -> Self {
+        Self { root: Some(root), ignore: None, owner: None, is_context: false }
     }
 
-    /// Whether sockets become empty files, as they do when a context is sent to a daemon.
-    pub(super) fn flattens_sockets(&self) -> bool {
-        matches!(self, Self::Context { .. })
+    /// Files that were fetched.
+    pub(super) fn checkout(root: &'a Root) -> Self {
+        Self { owner: Some(Owner::ROOT), ..Self::root(root) }
+    }
+
+    pub(super) fn files(&self) -> Option<&'a Root> {
+        self.root
+    }
+
+    /// Whether this is a context, of which BuildKit sends only what an instruction names.
+    pub(super) fn is_context(&self) -> bool {
+        self.is_context
+    }
+
+    pub(super) fn owner(&self) -> Option<Owner> {
+        self.owner
     }
 
     pub(super) fn select(&self, pattern: &str) -> Result<Vec<Item>, CopyError> {
-        let (root, ignore) = match self {
-            Self::Context { root, ignore } => (*root, *ignore),
-            Self::Root(root) => (*root, None),
-            Self::Empty => return select_from_nothing(pattern),
-        };
-        let selected = select(root, ignore, pattern)
+        let Some(root) = self.root else { return select_from_nothing(pattern) };
+        let selected = select(root, self.ignore, pattern)
             .map_err(|source| CopyError::Select { pattern: pattern.to_owned(), source })?;
         let items = selected.into_iter();
         Ok(items
@@ -77,13 +92,38 @@ impl<'a> Source<'a> {
             .collect())
     }
 
+    /// Fails unless the link `path` leads to something that is there.
+    pub(super) fn check_link(&self, path: &RootPath) -> Result<(), CopyError> {
+        let Some(root) = self.root else { return Ok(()) };
+        follow(root, self.ignore, path)
+            .map_err(|source| CopyError::Select { pattern: format!("/{path}"), source })?;
+        Ok(())
+    }
+
+    /// All of it, as one directory.
+    pub(super) fn whole(&self) -> Result<Item, CopyError> {
+        let path = RootPath::root();
+        let metadata = match self.root {
+            Some(root) => root.metadata(&path)?,
+            None => EMPTY_DIRECTORY,
+        };
+        Ok(Item { path, name: Box::default(), metadata })
+    }
+
+    /// Whether `path` is a link, after links on the way to it were followed.
+    pub(super) fn is_link(&self, path: &RootPath) -> Result<bool, CopyError> {
+        let (Some(root), Some(parent), Some(name)) = (self.root, path.parent(), path.file_name())
+        else {
+            return Ok(false);
+        };
+        // What does not exist or is no directory is found out when it is selected.
+        let Ok(parent) = root.resolve(&parent) else { return Ok(false) };
+        Ok(root.find(&parent.child(name)?)?.is_some_and(|metadata| metadata.is_symlink()))
+    }
+
     /// What is beneath a directory that was selected.
     pub(super) fn walk(&self, directory: &RootPath) -> Option<Walk<'a>> {
-        match self {
-            Self::Context { root, ignore } => Some(Walk::new(root, *ignore, directory)),
-            Self::Root(root) => Some(Walk::new(root, None, directory)),
-            Self::Empty => None,
-        }
+        self.root.map(|root| Walk::new(root, self.ignore, directory))
     }
 }
 
@@ -94,7 +134,7 @@ fn select_from_nothing(pattern: &str) -> Result<Vec<Item>, CopyError> {
     if path.is_root() {
         return Ok(vec![Item { path, name: Box::default(), metadata: EMPTY_DIRECTORY }]);
     }
-    if path.as_bytes().iter().any(|byte| matches!(byte, b'*' | b'?' | b'[')) {
+    if ebiko_context::has_wildcard(path.as_bytes()) {
         return Ok(Vec::new());
     }
     Err(CopyError::Nothing { pattern: pattern.to_owned(), path: format!("/{path}") })
