@@ -19,7 +19,8 @@ pub(crate) struct Cli {
     #[arg(short = 'f', long, value_name = "PATH", default_value = "Dockerfile")]
     pub(crate) dockerfile: PathBuf,
 
-    /// The build context: a directory, or dir://DIRECTORY
+    /// The build context: a directory, an archive (tar://FILE, or - for standard input), a git
+    /// repository (git://HOST/PATH, https://HOST/PATH.git#REF:DIRECTORY) or the URL of an archive
     #[arg(short = 'c', long, value_name = "CONTEXT", default_value = "/workspace/")]
     pub(crate) context: String,
 
@@ -30,6 +31,69 @@ pub(crate) struct Cli {
     /// Set a build argument; without a value it is taken from the environment (repeatable)
     #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
     pub(crate) build_args: Vec<String>,
+
+    /// Give a name of FROM and --from another meaning: a directory, a URL, a git repository,
+    /// docker-image://IMAGE, oci-layout://DIRECTORY or oci-layout://DIRECTORY:TAG (repeatable)
+    #[arg(long = "build-context", value_name = "NAME=VALUE")]
+    pub(crate) build_contexts: Vec<String>,
+
+    /// A secret for RUN --mount=type=secret: a file or an environment variable (repeatable)
+    #[arg(long = "secret", value_name = "id=ID[,src=FILE|,env=VARIABLE]")]
+    pub(crate) secrets: Vec<String>,
+
+    /// Keys for RUN --mount=type=ssh: the agent of SSH_AUTH_SOCK, a socket, or private key files
+    /// (repeatable)
+    #[arg(long = "ssh", value_name = "default|ID[=SOCKET|KEY[,KEY]]")]
+    pub(crate) ssh: Vec<String>,
+
+    /// Allow a RUN what it must ask for: network.host or security.insecure (repeatable)
+    #[arg(long = "allow", value_name = "ENTITLEMENT", value_delimiter = ',')]
+    pub(crate) allow: Vec<String>,
+
+    /// How many bytes the /dev/shm of a RUN holds, such as 128m
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) shm_size: Option<String>,
+
+    /// A limit of every RUN, such as nofile=1024:2048; -1 is none (repeatable)
+    #[arg(long = "ulimit", value_name = "NAME=SOFT[:HARD]")]
+    pub(crate) ulimits: Vec<String>,
+
+    /// A host that every RUN knows by name (repeatable)
+    #[arg(long = "add-host", value_name = "NAME=IP")]
+    pub(crate) hosts: Vec<String>,
+
+    /// Where the directories of RUN --mount=type=cache are kept; a volume keeps them between builds
+    /// [default: a directory of the builder's own, which goes with the container]
+    #[arg(long, value_name = "DIRECTORY")]
+    pub(crate) cache_run_dir: Option<PathBuf>,
+
+    /// The time of the image: seconds since 1970, or `context`; the same as the build argument
+    /// SOURCE_DATE_EPOCH [environment: SOURCE_DATE_EPOCH]
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) source_date_epoch: Option<String>,
+
+    /// Make no file of a new layer younger than the time of the image
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+          default_value = "false", default_missing_value = "true",
+          hide_default_value = true, value_name = "BOOL", value_parser = BoolishValueParser::new())]
+    pub(crate) rewrite_timestamp: bool,
+
+    /// Print what would be done, with reasons for what would be left out, and do nothing
+    #[arg(long, alias = "dry-run", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+          default_value = "false", default_missing_value = "true",
+          hide_default_value = true, value_name = "BOOL", value_parser = BoolishValueParser::new())]
+    pub(crate) dryrun: bool,
+
+    /// Check the Dockerfile and build nothing; the same as --call=check
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+          default_value = "false", default_missing_value = "true",
+          hide_default_value = true, value_name = "BOOL", value_parser = BoolishValueParser::new())]
+    pub(crate) check: bool,
+
+    /// Answer a question about the Dockerfile and build nothing: check, outline or targets, each
+    /// also with ,format=json
+    #[arg(long, value_name = "QUESTION[,format=json]", conflicts_with = "check")]
+    pub(crate) call: Option<String>,
 
     /// Build this stage instead of the last one
     #[arg(long = "target", value_name = "STAGE", value_delimiter = ',')]
@@ -166,7 +230,7 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-/// Flags that kaniko has and this program does not have yet. A build that relies on one of them
+/// Flags that kaniko or buildx has and this program does not have yet. A build that relies on one of them
 /// must not go on without it, so they are refused by name and not with "unknown".
 const NOT_YET: &[&str] = &[
     "--annotation",
@@ -177,12 +241,12 @@ const NOT_YET: &[&str] = &[
     "--cache-repo",
     "--cache-run-layers",
     "--cache-ttl",
+    "--cgroup-parent",
     "--compressed-caching",
     "--compression",
     "--compression-level",
     "--context-sub-path",
     "--credential-helpers",
-    "--dryrun",
     "--force-build-metadata",
     "--git",
     "--ignore-var-run",
@@ -200,7 +264,6 @@ const NOT_YET: &[&str] = &[
     "--registry-certificate",
     "--registry-client-cert",
     "--reproducible",
-    "--secret",
     "--skip-default-registry-fallback",
     "--skip-push-permission-check",
     "--skip-tls-verify",

@@ -53,6 +53,18 @@ impl Environment {
         self.variables.get(OsStr::new(name))?.to_str()
     }
 
+    /// A variable that is set, as it is.
+    pub(crate) fn bytes(&self, name: &str) -> Option<Vec<u8>> {
+        self.variables.get(OsStr::new(name)).map(|value| value.as_encoded_bytes().to_vec())
+    }
+
+    /// These variables and nothing else.
+    #[cfg(test)]
+    pub(crate) fn of<const N: usize>(variables: [(&str, &str); N]) -> Self {
+        let variables = variables.into_iter().map(|(name, value)| (name.into(), value.into()));
+        Self { variables: variables.collect(), ..Self::default() }
+    }
+
     /// A variable that is set to something else than nothing.
     pub(crate) fn get_filled(&self, name: &str) -> Option<&str> {
         self.get(name).filter(|value| !value.is_empty())

@@ -11,12 +11,14 @@ pub(crate) struct Failure {
     pub(crate) text: String,
     /// The exit status: that of a failed RUN, otherwise 1.
     pub(crate) status: u8,
+    /// The lines of the Dockerfile that it is about.
+    pub(crate) lines: Vec<u32>,
 }
 
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
         let hints: Vec<String> = error.chain().filter_map(hint).collect();
-        Self { text: render(error.as_ref(), None, &hints), status: 1 }
+        Self { text: render(error.as_ref(), None, &hints), status: 1, lines: Vec::new() }
     }
 }
 
@@ -27,6 +29,9 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
     }
     if let Some(error) = error.downcast_ref::<ebiko_registry::CredentialsError>() {
         return error.hint();
+    }
+    if let Some(error) = error.downcast_ref::<ebiko_build::ContextArchiveError>() {
+        return error.hint().map(str::to_owned);
     }
     if let Some(error) = error.downcast_ref::<ebiko_remote::RemoteError>() {
         return error.hint().map(str::to_owned);
@@ -50,14 +55,14 @@ impl From<BuildError> for Failure {
                 render(other, other.location(), &hints)
             }
         };
-        Self { text, status }
+        Self { text, status, lines: error.lines() }
     }
 }
 
 impl Failure {
     /// A failure outside a build, with advice.
     pub(crate) fn with_hint(error: &dyn Error, hint: &str) -> Self {
-        Self { text: render(error, None, &[hint.to_owned()]), status: 1 }
+        Self { text: render(error, None, &[hint.to_owned()]), status: 1, lines: Vec::new() }
     }
 }
 

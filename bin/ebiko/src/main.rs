@@ -5,16 +5,22 @@
 //! what is in `/`.
 
 mod cli;
+mod context;
 mod environment;
 
 mod network;
 mod outputs;
+mod questions;
 mod request;
+mod resources;
+mod sources;
+mod supplies;
 
 mod failure;
 mod report;
 mod signals;
 
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -26,8 +32,10 @@ use crate::cli::Cli;
 use crate::environment::Environment;
 use crate::failure::Failure;
 use crate::outputs::Outputs;
+use crate::questions::Question;
 use crate::report::Reporter;
 use crate::request::{Home, Workplace};
+use crate::sources::Fetcher;
 
 fn main() -> ExitCode {
     let cli = match Cli::read(std::env::args_os()) {
@@ -50,7 +58,7 @@ fn main() -> ExitCode {
     match result {
         Ok(status) => ExitCode::from(status),
         Err(failure) => {
-            reporter.failure(&failure.text);
+            reporter.failure(&failure.text, failure.lines);
             ExitCode::from(failure.status)
         }
     }
@@ -58,6 +66,9 @@ fn main() -> ExitCode {
 
 /// Builds and publishes. The answer is the exit status.
 fn run(cli: &Cli, environment: &Environment, reporter: &Arc<Reporter>) -> Result<u8, Failure> {
+    if let Some(question) = Question::of(cli)? {
+        return ask(question, cli, environment, reporter);
+    }
     let outputs = Outputs::plan(cli, environment)?;
     let home = Home::find(environment);
     let choice = survey(environment.all())
@@ -83,10 +94,18 @@ fn run(cli: &Cli, environment: &Environment, reporter: &Arc<Reporter>) -> Result
 
     let workplace = Workplace::prepare(place, home, environment)?;
     temporary.set(workplace.temporary_dir());
-    let request = request::read(cli, environment, &outputs, &workplace, &transport)?;
+    let secrets = supplies::secrets(cli, environment)?;
+    let sources = Fetcher::new(transport, &interrupt, secrets);
+    let fetched = workplace.builder_dir().join("buildcontext");
+    let request = request::read(cli, environment, outputs.reads(), &fetched, &sources);
+    if let (Some(signal), Err(_)) = (interrupt.signal(), &request) {
+        return Err(BuildError::Interrupted { signal }.into());
+    }
+    let request = request?;
     let ground = request::ground(cli, environment, &request, &outputs, &workplace)?;
     let ports = Ports {
         images: &registry,
+        sources: &sources,
         observer: &**reporter,
         clock: &environment::coarse_clock,
         interrupt: &interrupt,
@@ -96,6 +115,7 @@ fn run(cli: &Cli, environment: &Environment, reporter: &Arc<Reporter>) -> Result
         .map_err(Failure::from)
         .and_then(|image| Ok(outputs.write(&image, &registry, reporter)?));
     let cleaned = roots.finish().map_err(BuildError::from);
+    let removed = context::remove(&fetched);
     if let (Some(signal), Err(_)) = (interrupt.signal(), &result) {
         // Whatever failed did so because of the signal.
         return Err(BuildError::Interrupted { signal }.into());
@@ -103,7 +123,38 @@ fn run(cli: &Cli, environment: &Environment, reporter: &Arc<Reporter>) -> Result
     // The first failure is the one to tell; what is left behind then is told by the next build.
     result?;
     cleaned?;
+    removed?;
     Ok(0)
+}
+
+/// Answers a question about the Dockerfile, wherever this is: nothing is run and no root is touched.
+fn ask(
+    question: Question,
+    cli: &Cli,
+    environment: &Environment,
+    reporter: &Arc<Reporter>,
+) -> Result<u8, Failure> {
+    let (interrupt, temporary) = signals::watch().context("cannot prepare for signals")?;
+    let transport = network::transport(environment, reporter)?;
+    let registry = network::registry(cli, environment, transport.clone(), reporter)?;
+    let directory = request::temporary_dir(environment)?;
+    temporary.set(Some(directory.path().to_owned()));
+    let secrets = supplies::secrets(cli, environment)?;
+    let sources = Fetcher::new(transport, &interrupt, secrets);
+    let fetched = directory.path().join("buildcontext");
+    let request = request::read(cli, environment, 0, &fetched, &sources)?;
+    let ports = Ports {
+        images: &registry,
+        sources: &sources,
+        observer: &**reporter,
+        clock: &environment::coarse_clock,
+        interrupt: &interrupt,
+    };
+    let inputs = directory.path().join("inputs");
+    let (text, status) = questions::answer(question, &request, &ports, &inputs)?;
+    // Whoever closed our standard output does not want to see more of it.
+    drop(io::stdout().lock().write_all(text.as_bytes()));
+    Ok(status)
 }
 
 /// On the container's own root every file belongs to somebody, and a RUN becomes somebody else.

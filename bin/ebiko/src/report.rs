@@ -71,10 +71,21 @@ impl Reporter {
         self.print(&Message { level, text: text.into(), fields: Map::new(), label: 0 });
     }
 
-    /// Prints why the build ended. `text` may have many lines.
-    pub(crate) fn failure(&self, text: &str) {
+    /// Prints why the build ended. `text` may have many lines; `lines` are those of the Dockerfile that it is about.
+    pub(crate) fn failure(&self, text: &str, lines: Vec<u32>) {
         match self.format {
-            Format::Json => self.say(Verbosity::Fatal, text),
+            Format::Json => {
+                let mut fields = Map::new();
+                if !lines.is_empty() {
+                    fields.insert("lines".into(), lines.into());
+                }
+                self.print(&Message {
+                    level: Verbosity::Fatal,
+                    text: text.into(),
+                    fields,
+                    label: 0,
+                });
+            }
             // A terminal that has gone away is no second failure.
             _ => drop(writeln!(io::stderr().lock(), "{text}")),
         }
@@ -218,6 +229,17 @@ impl Reporter {
                 format!("{} is there already", short(&digest.to_string())),
                 json!({ "digest": digest.to_string() }),
             ),
+            Event::RuleBroken { rule, line, message } => {
+                // A program has rule and line beside the text.
+                let text = match self.format {
+                    Format::Json => message.to_owned(),
+                    Format::Text | Format::Color => format!("{rule}: {message} (line {line})"),
+                };
+                let mut fields = Map::new();
+                fields.insert("rule".into(), rule.into());
+                fields.insert("line".into(), line.into());
+                Message { level: Verbosity::Warn, text, fields, label: 0 }
+            }
             Event::Warning { text } => {
                 Message { level: Verbosity::Warn, text: text.into(), fields: Map::new(), label: 0 }
             }

@@ -1,52 +1,44 @@
 //! From flags and environment to a [`BuildRequest`].
 
-#![expect(clippy::disallowed_methods, reason = "finds the Dockerfile and the context on the host")]
-
+use std::collections::BTreeMap;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use ebiko_build::{
-    Afterwards, BaseLayers, BuildOptions, BuildRequest, Compression, Ground, Layering, Mode,
-    PlatformChoice, Timestamp,
+    Afterwards, BaseLayers, BuildOptions, BuildRequest, Compression, Entitlement, FileTimes,
+    GitSource, Ground, Layering, Mode, PlatformChoice, Timestamp, parse_platform,
 };
 use ebiko_oci::Platform;
-use ebiko_remote::Surroundings;
 use ebiko_rootless::Place;
-use ebiko_transport::Transport;
 
 use crate::cli::{Cli, SnapshotMode};
+use crate::context;
 use crate::environment::Environment;
 use crate::outputs::Outputs;
+use crate::resources;
+use crate::sources::Fetcher;
+use crate::supplies;
 
 /// Where an executor image has its executable, and a build in place its files.
 const HOME: &str = "/kaniko";
 
-/// More is no Dockerfile but a mistake in a path.
-const DOCKERFILE_LIMIT: u64 = 4 << 20;
-
-/// Reads the request, with the text of the Dockerfile and of its ignore file. Changes nothing.
+/// Reads the request, with the text of the Dockerfile and of its ignore file. A context that is not on this machine is
+/// fetched into the directory `fetched`; nothing else changes. The blobs of the image will be read `reads` times.
 pub(crate) fn read(
     cli: &Cli,
     environment: &Environment,
-    outputs: &Outputs,
-    workplace: &Workplace,
-    transport: &Transport,
+    reads: usize,
+    fetched: &Path,
+    sources: &Fetcher,
 ) -> anyhow::Result<BuildRequest> {
-    let surroundings = Surroundings {
-        current_dir: &environment.directory,
-        work_dir: &workplace.builder_dir.join("buildcontext"),
-        transport,
-    };
-    let context = ebiko_remote::fetch(&cli.context, "", &surroundings)?.dir;
-    let dockerfile = find_dockerfile(cli, environment, &context)?;
-    let ignore_file = ebiko_build::find_ignore_file(&context, &dockerfile)?;
+    let files = context::open(cli, environment, fetched, sources)?;
     Ok(BuildRequest {
-        dockerfile_name: cli.dockerfile.display().to_string(),
-        dockerfile: std::fs::read(&dockerfile)
-            .with_context(|| format!("cannot read the Dockerfile `{}`", dockerfile.display()))?,
-        context,
-        ignore_file: ignore_file.map(|found| found.text),
+        dockerfile_name: files.dockerfile_name,
+        dockerfile: files.dockerfile,
+        context: files.context,
+        context_age: files.context_age,
+        ignore_file: files.ignore_file,
         options: options(cli, environment)?,
         platform: match cli.custom_platform {
             Some(_) => PlatformChoice::Explicit,
@@ -60,43 +52,24 @@ pub(crate) fn read(
         layering: if cli.single_snapshot { Layering::PerStage } else { Layering::PerStep },
         ignore_paths: cli.ignore_paths.clone(),
         compression: Compression::default(),
-        created: created(cli, environment)?,
+        created: Timestamp::new(environment.now.0, environment.now.1)?,
+        file_times: if cli.rewrite_timestamp { FileTimes::Clamped } else { FileTimes::Kept },
+        secrets: sources.secrets.clone(),
+        agents: supplies::agents(cli, environment)?,
+        resources: resources::resources(cli)?,
+        caches: cli.cache_run_dir.as_ref().map(|path| environment.absolute(path)),
         // The standard library counts what the control group allows, not the machine's processors.
         threads: std::thread::available_parallelism().map_or(1, NonZero::get),
-        base_layers: if outputs.reads() > 1 { BaseLayers::Keep } else { BaseLayers::Stream },
+        base_layers: if reads > 1 { BaseLayers::Keep } else { BaseLayers::Stream },
     })
-}
-
-/// As given, below the context, and in lower case if the default name was meant.
-fn find_dockerfile(
-    cli: &Cli,
-    environment: &Environment,
-    context: &Path,
-) -> anyhow::Result<PathBuf> {
-    let given = &cli.dockerfile;
-    if let Some(url) = given.to_str().filter(|text| text.contains("://")) {
-        bail!("`--dockerfile={url}`: fetching a Dockerfile is not supported yet; give a path");
-    }
-    let mut candidates = vec![environment.absolute(given), context.join(given)];
-    if given.as_os_str() == "Dockerfile" {
-        candidates.push(context.join("dockerfile"));
-    }
-    let Some(found) = candidates.iter().find(|path| path.is_file()) else {
-        let tried: Vec<String> =
-            candidates.iter().map(|path| format!("`{}`", path.display())).collect();
-        bail!("there is no Dockerfile; looked for {}", tried.join(" and "));
-    };
-    let size = std::fs::metadata(found).map_or(0, |metadata| metadata.len());
-    if size > DOCKERFILE_LIMIT {
-        bail!("`{}` is too large to be a Dockerfile ({size} bytes)", found.display());
-    }
-    Ok(found.clone())
 }
 
 fn options(cli: &Cli, environment: &Environment) -> anyhow::Result<BuildOptions> {
     let build_platform = Platform::linux(std::env::consts::ARCH);
     let platform = match &cli.custom_platform {
-        Some(text) => text.parse().context("`--custom-platform` is wrong")?,
+        Some(text) => parse_platform(text, &build_platform)
+            .map_err(anyhow::Error::msg)
+            .context("`--custom-platform` is wrong")?,
         None => build_platform.clone(),
     };
     let target = match &cli.targets[..] {
@@ -118,37 +91,63 @@ fn options(cli: &Cli, environment: &Environment) -> anyhow::Result<BuildOptions>
         build_args: build_args(cli, environment),
         target,
         labels,
-        platform,
         build_platform,
+        contexts: contexts(cli, environment)?,
+        allow: cli.allow.iter().map(|name| entitlement(name)).collect::<anyhow::Result<_>>()?,
+        ..BuildOptions::new(platform)
     })
 }
 
+fn entitlement(name: &str) -> anyhow::Result<Entitlement> {
+    match name {
+        "network.host" => Ok(Entitlement::NetworkHost),
+        "security.insecure" => Ok(Entitlement::SecurityInsecure),
+        _ => bail!("`--allow={name}`: only `network.host` and `security.insecure` can be allowed"),
+    }
+}
+
+/// What `--build-context` says; directories become absolute.
+fn contexts(cli: &Cli, environment: &Environment) -> anyhow::Result<BTreeMap<String, String>> {
+    let context = |text: &String| {
+        let (name, value) = text
+            .split_once('=')
+            .filter(|(name, _)| !name.is_empty())
+            .with_context(|| format!("`--build-context={text}` must have the form `NAME=VALUE`"))?;
+        let is_elsewhere = GitSource::parse(value)
+            .with_context(|| format!("`--build-context={text}` cannot be used"))?
+            .is_some()
+            || value.contains("://");
+        let layout = value.strip_prefix("oci-layout://");
+        let value = match layout {
+            Some(layout) => {
+                let path = environment.absolute(Path::new(layout));
+                format!("oci-layout://{}", path.display())
+            }
+            None if is_elsewhere => value.to_owned(),
+            None => environment.absolute(Path::new(value)).display().to_string(),
+        };
+        Ok((name.to_owned(), value))
+    };
+    cli.build_contexts.iter().map(context).collect()
+}
+
 /// A name without a value takes the environment's, and is not given at all if there is none, as in Docker.
-fn build_args(cli: &Cli, environment: &Environment) -> Vec<(String, Option<String>)> {
+pub(crate) fn build_args(cli: &Cli, environment: &Environment) -> Vec<(String, Option<String>)> {
     let argument = |argument: &String| match argument.split_once('=') {
         Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
         None => (argument.clone(), environment.get(argument).map(str::to_owned)),
     };
-    cli.build_args.iter().map(argument).collect()
+    let mut arguments: Vec<_> = cli.build_args.iter().map(argument).collect();
+    // Docker takes this one from the environment without being asked.
+    if !arguments.iter().any(|(name, value)| name == EPOCH && value.is_some()) {
+        let given = cli.source_date_epoch.as_deref().or_else(|| environment.get_filled(EPOCH));
+        arguments.extend(given.map(|value| (EPOCH.to_owned(), Some(value.to_owned()))));
+    }
+    arguments
 }
 
-/// Now, or what `SOURCE_DATE_EPOCH` says as a build argument or in the environment.
-fn created(cli: &Cli, environment: &Environment) -> anyhow::Result<Timestamp> {
-    const NAME: &str = "SOURCE_DATE_EPOCH";
-    let arguments = build_args(cli, environment);
-    let argument = arguments.iter().rev().find(|(name, _)| name == NAME);
-    let epoch = argument.and_then(|(_, value)| value.as_deref()).or_else(|| environment.get(NAME));
-    match epoch {
-        Some(epoch) if !epoch.is_empty() => epoch
-            .parse()
-            .ok()
-            .and_then(|seconds| Timestamp::from_seconds(seconds).ok())
-            .with_context(|| {
-                format!("invalid {NAME}: `{epoch}` is not a number of seconds since 1970")
-            }),
-        _ => Ok(Timestamp::new(environment.now.0, environment.now.1)?),
-    }
-}
+/// The build argument that says how old an image is to be.
+const EPOCH: &str = "SOURCE_DATE_EPOCH";
 
 /// The builder's own directory for a build in place, and the directory of its executable.
 #[derive(Debug)]
@@ -200,17 +199,33 @@ impl Workplace {
                 temporary: None,
             });
         }
-        let parent = environment.get_filled("TMPDIR").unwrap_or("/var/tmp");
-        let temporary = tempfile::Builder::new()
-            .prefix("ebiko-")
-            .tempdir_in(parent)
-            .with_context(|| format!("cannot make a directory for the build in `{parent}`"))?;
+        let temporary = temporary_dir(environment)?;
         let builder_dir = temporary.path().to_owned();
         Ok(Self { place, builder_dir, executable_dir, temporary: Some(temporary) })
     }
 }
 
+/// A new directory, which goes with the value. An executor image has no directory for such things but the builder's own.
+pub(crate) fn temporary_dir(environment: &Environment) -> anyhow::Result<tempfile::TempDir> {
+    let make = |parent: &str| tempfile::Builder::new().prefix("ebiko-").tempdir_in(parent);
+    let given = environment.get_filled("TMPDIR");
+    let parent = given.unwrap_or("/var/tmp");
+    make(parent)
+        .or_else(|error| match error.kind() {
+            std::io::ErrorKind::NotFound if given.is_none() => {
+                make(HOME).map_err(|_none_either| error)
+            }
+            _ => Err(error),
+        })
+        .with_context(|| format!("cannot make a directory for the build in `{parent}`"))
+}
+
 impl Workplace {
+    /// The builder's own directory.
+    pub(crate) fn builder_dir(&self) -> &Path {
+        &self.builder_dir
+    }
+
     /// The directory that goes with this value, if there is one.
     pub(crate) fn temporary_dir(&self) -> Option<PathBuf> {
         self.temporary.as_ref().map(|temporary| temporary.path().to_owned())
@@ -235,6 +250,7 @@ pub(crate) fn ground<'w>(
     let protected = [request.context.clone(), workplace.executable_dir.clone()]
         .into_iter()
         .chain(outputs.paths().cloned())
+        .chain(request.caches.clone())
         .chain(ignored.filter(|path| path.is_absolute()))
         .collect();
     Ok(Ground {
@@ -243,4 +259,25 @@ pub(crate) fn ground<'w>(
         protected,
         after: if cleanup { Afterwards::Restore } else { Afterwards::Leave },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_platform_may_be_an_architecture_alone() {
+        for (text, expected) in [
+            ("arm64", Some("linux/arm64")),
+            ("linux/arm/v7", Some("linux/arm/v7")),
+            ("windows/amd64", Some("windows/amd64")),
+            ("pdp11", None),
+        ] {
+            let arguments = ["executor", "--custom-platform", text];
+            let cli = Cli::read(arguments.map(Into::into).into_iter()).unwrap();
+            let options = options(&cli, &Environment::default());
+            let platform = options.ok().map(|options| options.platform.to_string());
+            assert_eq!(platform.as_deref(), expected, "{text}");
+        }
+    }
 }

@@ -1,10 +1,12 @@
 //! The images that a build starts from.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use ebiko_oci::{Event, Image, Layer};
-use ebiko_plan::{BaseImage, BaseReference, Bases, BuildPlan, StageBase, StageGraph, StagePlan};
+use ebiko_oci::{Event, Image, Layer, PortError, ResolvedImage};
+use ebiko_plan::{
+    BaseImage, BaseReference, Bases, BuildPlan, ImageStore, StageBase, StageGraph, StagePlan,
+};
 
 use crate::blobs::{interruptible, kept};
 use crate::failure::BuildError;
@@ -31,14 +33,14 @@ impl ResolvedBases {
                 return Ok(bases);
             }
             for base in missing {
-                let resolved =
-                    ports.images.resolve(&base.reference, &base.platform).map_err(|source| {
-                        BuildError::Resolve {
-                            image: base.reference.to_string(),
-                            location: graph.line_naming(&base).map(|line| request.location(line)),
-                            source,
-                        }
-                    })?;
+                let resolved = look_up(&base, ports).map_err(|source| BuildError::Resolve {
+                    image: base.reference.to_string(),
+                    location: graph
+                        .lines_naming(&base)
+                        .map(|lines| request.location(*lines.start())),
+                    lines: graph.lines_naming(&base),
+                    source,
+                })?;
                 ports
                     .observer
                     .event(Event::Resolved { reference: &base.reference, digest: resolved.digest });
@@ -49,6 +51,28 @@ impl ResolvedBases {
                 bases.images.insert(base, resolved.image.with_blobs(stops));
             }
         }
+    }
+
+    /// The configs of those images that can be found; a name that leads nowhere is passed over.
+    pub(crate) fn as_far_as_known(graph: &StageGraph, ports: &Ports<'_>) -> Bases {
+        let mut known = Bases::new();
+        let mut tried = BTreeSet::new();
+        while let Ok(missing) = graph.missing_references(&known) {
+            let missing: Vec<_> =
+                missing.into_iter().filter(|base| !tried.contains(base)).collect();
+            if missing.is_empty() {
+                break;
+            }
+            for base in missing {
+                if let Ok(found) = look_up(&base, ports) {
+                    let config = found.image.config().clone();
+                    let digest = found.image.digest();
+                    known.insert(base.clone(), BaseImage { config, digest });
+                }
+                tried.insert(base);
+            }
+        }
+        known
     }
 
     /// What the plan is made from.
@@ -74,5 +98,15 @@ impl ResolvedBases {
     /// The image behind a name.
     pub(crate) fn image(&self, base: &BaseReference) -> Result<&Image, BuildError> {
         self.images.get(base).ok_or_else(|| BuildError::NotResolved { image: base.to_string() })
+    }
+}
+
+fn look_up(base: &BaseReference, ports: &Ports<'_>) -> Result<ResolvedImage, PortError> {
+    let BaseReference { reference, platform, store } = base;
+    match store {
+        ImageStore::Registry => ports.images.resolve(reference, platform),
+        ImageStore::Layout(directory) => {
+            ports.sources.in_layout(Path::new(directory), reference, platform)
+        }
     }
 }

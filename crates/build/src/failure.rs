@@ -1,9 +1,10 @@
 //! Why there is no image.
 
 use std::io;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-use dockerfile_parser::Diagnostics;
+use dockerfile_parser::{Diagnostics, Dockerfile};
 use ebiko_context::OpenContextError;
 use ebiko_exec::ExecError;
 use ebiko_layer::{PackError, UnpackError};
@@ -12,6 +13,7 @@ use ebiko_plan::StageId;
 use ebiko_rootfs::{MountsError, RootError};
 use ebiko_snapshot::{IgnoreSetError, SnapshotError};
 
+use crate::inputs::InputError;
 use crate::roots::RootsError;
 
 /// A build ended without an image.
@@ -25,6 +27,8 @@ pub enum BuildError {
         image: String,
         /// As in [`BuildError::Step`]; `None` where a trigger of a base names the image.
         location: Option<String>,
+        /// The lines of the instruction that names the image, if one does.
+        lines: Option<RangeInclusive<u32>>,
         source: PortError,
     },
     #[error("the image `{image}` was not resolved before it was used")]
@@ -50,9 +54,15 @@ pub enum BuildError {
         step: Position,
         /// `Dockerfile:12`, and the line itself below it.
         location: String,
+        /// The lines of the instruction.
+        lines: RangeInclusive<u32>,
         text: String,
         source: Box<StepFailure>,
     },
+    #[error(transparent)]
+    Input(#[from] InputError),
+    #[error("the time {seconds} of SOURCE_DATE_EPOCH is out of range")]
+    Epoch { seconds: i64 },
     #[error("stopped by signal {signal}")]
     Interrupted { signal: i32 },
 }
@@ -63,6 +73,8 @@ pub enum BuildError {
 pub enum StepFailure {
     #[error(transparent)]
     Exec(#[from] ExecError),
+    #[error(transparent)]
+    Input(#[from] InputError),
     #[error(transparent)]
     Roots(#[from] RootsError),
     #[error("cannot bring together what the image has and what the container has at one path")]
@@ -100,6 +112,20 @@ impl BuildError {
         }
     }
 
+    /// The lines of the instructions that it is about.
+    pub fn lines(&self) -> Vec<u32> {
+        match self {
+            Self::Dockerfile(diagnostics) => {
+                let source = diagnostics.source();
+                let reading = Dockerfile::read(source.name(), source.text());
+                diagnostics.items().first().map(|first| reading.lines(first)).unwrap_or_default()
+            }
+            Self::Step { lines, .. } => lines.clone().collect(),
+            Self::Resolve { lines, .. } => lines.clone().into_iter().flatten().collect(),
+            _ => Vec::new(),
+        }
+    }
+
     /// What the user can do about it, if there is something they can do.
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -107,6 +133,7 @@ impl BuildError {
             Self::Look(error) => error.hint().map(Into::into),
             Self::Pack(error) => error.hint().map(Into::into),
             Self::Roots(error) => error.hint().map(Into::into),
+            Self::Input(error) => error.hint().map(Into::into),
             Self::LayerFile { source, .. } if source.kind() == io::ErrorKind::NotFound => Some(
                 "the command removed the builder's own directory; in a pod it is part of `/`"
                     .into(),
@@ -132,7 +159,7 @@ impl StepFailure {
             Self::Image { source } | Self::Record { source } => {
                 Some(i32::from(source.exit_status()))
             }
-            Self::Roots(_) | Self::Settle { .. } | Self::Mounts { .. } => None,
+            Self::Input(_) | Self::Roots(_) | Self::Settle { .. } | Self::Mounts { .. } => None,
         }
     }
 
@@ -140,6 +167,7 @@ impl StepFailure {
         match self {
             Self::Exec(error) => error.hint(),
             Self::Roots(error) => error.hint().map(Into::into),
+            Self::Input(error) => error.hint().map(Into::into),
             Self::Settle { source } => source.hint().map(Into::into),
             Self::Mounts { source } => source.hint().map(Into::into),
             Self::Image { source } | Self::Record { source } => source.hint(),

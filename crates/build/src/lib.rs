@@ -14,31 +14,50 @@
 //! [`build`], [`BuildRequest`], then `stage.rs` (one stage), `roots.rs` (where files are), `bases.rs` and `blobs.rs` (images).
 
 mod request;
+mod sources;
 
+mod check;
+
+mod archive;
 mod bases;
 mod blobs;
+mod inputs;
 mod roots;
 mod stage;
 
 mod failure;
 
+use std::path::PathBuf;
+
 use ebiko_oci::Image;
-use ebiko_plan::{BuildPlan, StageGraph};
+use ebiko_plan::StageGraph;
 
 use crate::bases::ResolvedBases;
+use crate::inputs::InputStore;
 use crate::stage::Workshop;
 
-pub use dockerfile_parser::Diagnostics;
-pub use ebiko_context::find_ignore_file;
+pub use dockerfile_parser::{Diagnostics, byte_size, comma_separated};
+pub use ebiko_context::{find_ignore_file, read_inside};
+pub use ebiko_exec::{Agent, Resource, ResourceLimit, Resources, Secret};
 pub use ebiko_layer::Compression;
 pub use ebiko_oci::Timestamp;
-pub use ebiko_plan::BuildOptions;
+pub use ebiko_plan::lint::CheckReport;
+pub use ebiko_plan::{
+    BuildOptions, BuildPlan, DownloadSource, Entitlement, GitSource, GitSourceError, Outline,
+    TargetList, parse_platform,
+};
 pub use ebiko_rootfs::Time;
 pub use ebiko_snapshot::Mode;
 
+pub use archive::{ContextArchiveError, unpack_context};
+pub use check::{check, outline, targets};
 pub use failure::{BuildError, StepFailure};
-pub use request::{Afterwards, BaseLayers, BuildRequest, Ground, Layering, PlatformChoice, Ports};
+pub use inputs::{ContextFault, InputError};
+pub use request::{
+    Afterwards, BaseLayers, BuildRequest, FileTimes, Ground, Layering, PlatformChoice, Ports,
+};
 pub use roots::{Roots, RootsError};
+pub use sources::{CheckedOut, DownloadedFile, Sources};
 
 use dockerfile_parser::Dockerfile;
 
@@ -52,15 +71,46 @@ pub fn build(
     ports: &Ports<'_>,
     roots: &Roots<'_>,
 ) -> Result<Image, BuildError> {
-    let dockerfile = Dockerfile::parse(&request.dockerfile_name, &request.dockerfile)?;
-    let graph = StageGraph::select(&dockerfile, &request.options)?;
-    let bases = ResolvedBases::resolve(&graph, request, ports)?;
-    let plan = BuildPlan::lower(&graph, bases.planned())?;
+    let Planned { plan, bases, inputs } = plan_for(request, ports, roots.directory("inputs"))?;
     let bases = bases.kept(&plan, request.base_layers, &roots.directory("blobs"));
 
-    let mut workshop = Workshop::open(request, ports, roots, &bases, &plan)?;
+    let mut workshop = Workshop::open(request, ports, roots, &bases, &plan, inputs)?;
     for stage in &plan.stages {
         workshop.build_stage(stage)?;
     }
     workshop.close()
+}
+
+/// What [`build`] would do, without doing it: images are looked up and nothing else is touched.
+///
+/// `directory` is for what has to be fetched to know the time of the image; it is made only if it is needed, and is the
+/// caller's to remove.
+pub fn plan(
+    request: &BuildRequest,
+    ports: &Ports<'_>,
+    directory: PathBuf,
+) -> Result<BuildPlan, BuildError> {
+    Ok(plan_for(request, ports, directory)?.plan)
+}
+
+/// A plan with what was found on the way to it.
+struct Planned<'a> {
+    plan: BuildPlan,
+    bases: ResolvedBases,
+    inputs: InputStore<'a>,
+}
+
+fn plan_for<'a>(
+    request: &'a BuildRequest,
+    ports: &'a Ports<'a>,
+    directory: PathBuf,
+) -> Result<Planned<'a>, BuildError> {
+    let dockerfile = Dockerfile::parse(&request.dockerfile_name, &request.dockerfile)?;
+    let graph = StageGraph::select(&dockerfile, &request.options)?;
+    let graph = graph.with_excluded_paths(check::excluded_paths(request)?);
+    let bases = ResolvedBases::resolve(&graph, request, ports)?;
+    let mut inputs = InputStore::new(request, ports, directory);
+    let epoch = graph.epoch().map(|source| inputs.epoch(source)).transpose()?.flatten();
+    let plan = BuildPlan::lower(&graph, bases.planned(), epoch)?;
+    Ok(Planned { plan, bases, inputs })
 }

@@ -1,14 +1,18 @@
 //! What a caller says about one build.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use ebiko_exec::{Agent, Resources, Secret};
 use ebiko_layer::Compression;
 use ebiko_oci::{ImageSource, Observer, Timestamp};
 use ebiko_plan::BuildOptions;
 use ebiko_rootfs::Time;
 use ebiko_rootless::{Interrupt, Place};
 use ebiko_snapshot::Mode;
+
+use crate::sources::Sources;
 
 /// One build, with every default filled in.
 #[derive(Debug, Clone)]
@@ -19,9 +23,11 @@ pub struct BuildRequest {
     pub dockerfile: Vec<u8>,
     /// The directory of the build context. It is only read.
     pub context: PathBuf,
-    /// The text of the `.dockerignore` that applies, if there is one.
+    /// The text of the `.dockerignore` that applies, if there is one. It applies to local contexts only.
     pub ignore_file: Option<Vec<u8>>,
-    /// Build arguments, target, labels and platforms.
+    /// How old the context is, where it comes from somewhere that says so: for `SOURCE_DATE_EPOCH=context`.
+    pub context_age: Option<Time>,
+    /// Build arguments, target, labels, platforms and named contexts.
     pub options: BuildOptions,
     /// Who chose the platform in `options`.
     pub platform: PlatformChoice,
@@ -33,8 +39,19 @@ pub struct BuildRequest {
     pub ignore_paths: Vec<String>,
     /// How new layers are stored.
     pub compression: Compression,
-    /// The time that is written into config and history.
+    /// The time that is written into config and history where no `SOURCE_DATE_EPOCH` says another.
     pub created: Timestamp,
+    /// Which times the files of new layers have.
+    pub file_times: FileTimes,
+    /// What `RUN --mount=type=secret` may ask for, by id.
+    pub secrets: BTreeMap<String, Secret>,
+    /// What `RUN --mount=type=ssh` may ask for, by id.
+    pub agents: BTreeMap<String, Agent>,
+    /// Where the directories of `RUN --mount=type=cache` are kept; beneath the builder's directory if `None`, where they
+    /// stay for the next build.
+    pub caches: Option<PathBuf>,
+    /// How much of the machine each `RUN` gets, and which hosts it knows.
+    pub resources: Resources,
     /// How many threads look at files and compress.
     pub threads: usize,
     /// Whether each base layer is read once or more often; see [`BaseLayers`].
@@ -50,6 +67,15 @@ impl BuildRequest {
         let written = text.lines().nth(index).unwrap_or_default().trim_end();
         format!("at {name}:{line}\n{line:>4} | {written}")
     }
+}
+
+/// Which times the files of new layers have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileTimes {
+    /// Their own.
+    Kept,
+    /// None later than `SOURCE_DATE_EPOCH`, if it is given.
+    Clamped,
 }
 
 /// Into how many layers a stage goes.
@@ -85,6 +111,8 @@ pub enum BaseLayers {
 pub struct Ports<'p> {
     /// Finds base images.
     pub images: &'p dyn ImageSource,
+    /// Fetches downloads and git repositories.
+    pub sources: &'p dyn Sources,
     /// Is told what happens.
     pub observer: &'p dyn Observer,
     /// The file system clock: `CLOCK_REALTIME_COARSE`, by which the kernel stamps `ctime`.

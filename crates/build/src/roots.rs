@@ -74,7 +74,7 @@ impl RootsError {
 }
 
 /// The directories beneath the builder's own that one build uses and removes again.
-const WORK: [&str; 5] = ["stages", "images", "layers", "blobs", "displaced"];
+const WORK: [&str; 7] = ["stages", "images", "inputs", "layers", "blobs", "displaced", "commands"];
 
 /// Two builds in one container would empty each other's root.
 const LOCK: &str = "lock";

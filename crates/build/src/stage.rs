@@ -5,19 +5,20 @@ use std::fs::File;
 use std::sync::Arc;
 
 use ebiko_context::Context;
-use ebiko_exec::{Archives, Site, Touched};
+use ebiko_exec::{Archives, Site, Supplies, Touched};
 use ebiko_layer::{FileBlob, Limits, PackOptions, Packed, UnpackOptions};
-use ebiko_oci::{Event, Image, ImageBuilder, ImageFormat, Layer, PortError, Position, StepOutcome};
-use ebiko_plan::{
-    Action, BaseReference, BuildPlan, CopyAction, CopyFrom, StageBase, StageId, StagePlan, Step,
+use ebiko_oci::{
+    Event, Image, ImageBuilder, ImageFormat, Layer, PortError, Position, StepOutcome, Timestamp,
 };
+use ebiko_plan::{Action, BuildPlan, CopyFrom, StageBase, StageId, StagePlan, Step};
 use ebiko_rootfs::{Root, RootPath, Time};
 use ebiko_snapshot::{AdvanceOptions, Changeset, IgnoreSet, Snapshot};
 
 use crate::bases::ResolvedBases;
 use crate::blobs::interruptible;
 use crate::failure::{BuildError, StepFailure};
-use crate::request::{BuildRequest, Layering, PlatformChoice, Ports};
+use crate::inputs::InputStore;
+use crate::request::{BuildRequest, FileTimes, Layering, PlatformChoice, Ports};
 use crate::roots::Roots;
 
 /// What stages have in common: the context, the roots of earlier stages, their images.
@@ -29,10 +30,12 @@ pub(crate) struct Workshop<'a> {
     plan: &'a BuildPlan,
     context: Context,
     ignore: IgnoreSet,
-    /// Files of stages that are read later.
-    stages: BTreeMap<StageId, Root>,
-    /// Files of images that `COPY --from` reads.
-    images: BTreeMap<BaseReference, Root>,
+    /// Files that steps read besides the context.
+    inputs: InputStore<'a>,
+    /// The time that is written into config and history.
+    created: Timestamp,
+    /// What commands may be given.
+    supplies: Supplies,
     /// Images of stages that others start from, and at last the target's.
     built: BTreeMap<StageId, Image>,
     /// The root of the stage before, where the next one goes on in it.
@@ -49,7 +52,15 @@ impl<'a> Workshop<'a> {
         roots: &'a Roots<'a>,
         bases: &'a ResolvedBases,
         plan: &'a BuildPlan,
+        inputs: InputStore<'a>,
     ) -> Result<Self, BuildError> {
+        for warning in &plan.warnings {
+            ports.observer.event(Event::RuleBroken {
+                rule: warning.rule.name(),
+                line: *warning.lines.start(),
+                message: &warning.message,
+            });
+        }
         for note in &plan.notes {
             ports.observer.event(Event::Warning { text: note });
         }
@@ -61,8 +72,20 @@ impl<'a> Workshop<'a> {
             plan,
             context: Context::open(&request.context, request.ignore_file.as_deref())?,
             ignore: IgnoreSet::new(request.ignore_paths.iter().map(String::as_str))?,
-            stages: BTreeMap::new(),
-            images: BTreeMap::new(),
+            inputs,
+            created: match plan.epoch {
+                Some(seconds) => {
+                    Timestamp::from_seconds(seconds).map_err(|_| BuildError::Epoch { seconds })?
+                }
+                None => request.created,
+            },
+            supplies: Supplies {
+                secrets: request.secrets.clone(),
+                agents: request.agents.clone(),
+                caches: request.caches.clone().unwrap_or_else(|| roots.directory("caches")),
+                scratch: roots.directory("commands"),
+                resources: request.resources.clone(),
+            },
             built: BTreeMap::new(),
             carried: None,
             layers: 0,
@@ -79,7 +102,7 @@ impl<'a> Workshop<'a> {
         });
         let (mut image, root, mut seen) = self.begin(stage)?;
         if self.request.platform == PlatformChoice::Explicit {
-            image = image.platform(stage.platform.clone());
+            image = image.platform(self.request.options.platform.clone());
         }
         for edit in &stage.base_edits {
             image = image.edit(edit);
@@ -90,26 +113,27 @@ impl<'a> Workshop<'a> {
             self.ports.observer.event(Event::StepStarted {
                 stage: position,
                 step: number,
-                line: step.line,
+                line: *step.lines.start(),
                 text: &step.text,
             });
             let request = self.request;
             let failed = |source: StepFailure, location| BuildError::Step {
                 step: number,
                 text: step.text.clone(),
+                lines: step.lines.clone(),
                 location,
                 source: Box::new(source),
             };
             let touched = self
                 .perform(step, &root)
-                .map_err(|source| failed(source, request.location(step.line)))?;
+                .map_err(|source| failed(source, request.location(*step.lines.start())))?;
             if let Some(edit) = &step.edit {
                 image = image.edit(edit);
             }
             let recorded = self.record(stage, index, touched, &root, &mut seen, image);
             let outcome;
             (image, outcome) = recorded.map_err(|error| {
-                failed(StepFailure::recording(error), request.location(step.line))
+                failed(StepFailure::recording(error), request.location(*step.lines.start()))
             })?;
             self.ports.observer.event(Event::StepFinished { outcome });
         }
@@ -117,7 +141,7 @@ impl<'a> Workshop<'a> {
             image = image.edit(edit);
         }
         if stage.recorded {
-            self.built.insert(stage.id, image.finish(self.request.created));
+            self.built.insert(stage.id, image.finish(self.created));
         }
         self.leave(stage, root, seen)
     }
@@ -182,20 +206,13 @@ impl<'a> Workshop<'a> {
     /// Changes the files. `None` if the step changes none.
     fn perform(&mut self, step: &Step, root: &Root) -> Result<Option<Touched>, StepFailure> {
         let Some(action) = &step.action else { return Ok(None) };
-        if let Action::Copy(CopyAction { from: CopyFrom::Image(base), .. }) = action
-            && !self.images.contains_key(base)
-        {
-            let files = self.roots.beside(self.images.len())?;
-            let image = self.bases.image(base).map_err(StepFailure::nested)?;
-            self.unpack(image, &files, &mut Snapshot::empty()).map_err(StepFailure::nested)?;
-            self.images.insert(base.clone(), files);
-        }
+        self.make_ready(action)?;
         let site = Site {
             root,
             context: &self.context,
-            stages: &self.stages,
-            images: &self.images,
-            created: Time { secs: self.request.created.seconds(), nanos: 0 },
+            inputs: self.inputs.files(),
+            supplies: &self.supplies,
+            created: Time { secs: self.created.seconds(), nanos: 0 },
             place: self.roots.place(),
             observer: self.ports.observer,
             archives: &LayerArchives,
@@ -211,6 +228,30 @@ impl<'a> Workshop<'a> {
         root.check_mounts().map_err(|source| StepFailure::Mounts { source })?;
         root.settle().map_err(|source| StepFailure::Settle { source })?;
         Ok(Some(touched))
+    }
+
+    /// Fetches and unpacks whatever the action reads and no step before it has read.
+    fn make_ready(&mut self, action: &Action) -> Result<(), StepFailure> {
+        if let Action::Copy(copy) = action {
+            for source in &copy.sources {
+                self.inputs.fetch(source)?;
+            }
+        }
+        for from in action.reads() {
+            match from {
+                CopyFrom::Named(name) => self.inputs.context(name)?,
+                CopyFrom::Image(base) if !self.inputs.files().images.contains_key(base) => {
+                    let files = self.roots.beside(self.inputs.files().images.len())?;
+                    let image = self.bases.image(base).map_err(StepFailure::nested)?;
+                    let unpacked = self.unpack(image, &files, &mut Snapshot::empty());
+                    unpacked.map_err(StepFailure::nested)?;
+                    self.inputs.files_mut().images.insert(base.clone(), files);
+                }
+                CopyFrom::Context | CopyFrom::Stage(_) | CopyFrom::Image(_) | CopyFrom::Scratch => {
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Puts the step into the image: a layer if it changed files and somebody wants the image.
@@ -283,15 +324,23 @@ impl<'a> Workshop<'a> {
     ) -> Result<(Packed, Layer), BuildError> {
         self.layers += 1;
         let path = self.roots.directory("layers").join(self.layers.to_string());
-        let options =
-            PackOptions { compression: self.request.compression, threads: self.request.threads };
+        let clamp = self.plan.epoch.filter(|_| self.request.file_times == FileTimes::Clamped);
+        let options = PackOptions {
+            compression: self.request.compression,
+            threads: self.request.threads,
+            newest: clamp.map(|secs| Time { secs, nanos: 0 }),
+        };
         let mut file = File::create(&path)
             .map_err(|source| BuildError::LayerFile { path: path.clone(), source })?;
         let packed = ebiko_layer::pack(changes, root, seen, &mut file, &options)?;
         for warning in &packed.tar.warnings {
             self.ports.observer.event(Event::Warning { text: &warning.to_string() });
         }
-        let layer = packed.layer(format, Arc::new(FileBlob::new(path)));
+        let mut layer = packed.layer(format, Arc::new(FileBlob::new(path)));
+        if let Some(seconds) = clamp {
+            let annotations = layer.descriptor.annotations.get_or_insert_default();
+            annotations.insert(REWRITTEN.to_owned(), seconds.to_string());
+        }
         Ok((packed, layer))
     }
 
@@ -301,7 +350,7 @@ impl<'a> Workshop<'a> {
         if self.is_continued(stage) {
             self.carried = Some((stage.id, root, seen));
         } else if stage.files_read_later {
-            self.stages.insert(stage.id, self.roots.keep(stage.id, root)?);
+            self.inputs.files_mut().stages.insert(stage.id, self.roots.keep(stage.id, root)?);
         } else if !is_target {
             Roots::discard(stage.id, &root)?;
         }
@@ -316,6 +365,9 @@ impl<'a> Workshop<'a> {
         is_next && !later.any(|other| starts_here(&other)) && !stage.files_read_later
     }
 }
+
+/// BuildKit's annotation of a layer whose files are no younger than its value, in seconds since 1970.
+const REWRITTEN: &str = "buildkit/rewritten-timestamp";
 
 /// What `ADD` knows of archives.
 struct LayerArchives;

@@ -1,0 +1,104 @@
+//! Build contexts that come as an archive.
+
+use std::fs::File;
+use std::path::Path;
+
+use ebiko_layer::{ArchiveError, Limits};
+use ebiko_rootfs::{OpenRootError, Root, RootError, RootOptions, RootPath, Time};
+
+/// An archive could not be unpacked to be the build context.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot unpack the build context")]
+#[expect(missing_docs, reason = "the messages are those of the causes")]
+pub enum ContextArchiveError {
+    Open { source: OpenRootError },
+    Archive { source: ArchiveError },
+    Look { source: RootError },
+}
+
+impl ContextArchiveError {
+    /// What the user can do about it, if there is something they can do.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Open { source } => source.hint(),
+            Self::Archive { source } => source.hint(),
+            Self::Look { source } => source.hint(),
+        }
+    }
+}
+
+/// Unpacks `file`, in any compression, into the empty directory `directory`, and says when the newest of its members was changed.
+///
+/// `None` means that it is no archive, so that it must be the Dockerfile itself; nothing was done then. Nothing is written
+/// outside of the directory, whatever links the archive has.
+///
+/// # Errors
+///
+/// What came before the failure is left in `directory`.
+pub fn unpack_context(
+    file: &mut File,
+    directory: &Path,
+) -> Result<Option<Time>, ContextArchiveError> {
+    let root = Root::open(directory, RootOptions::default())
+        .map_err(|source| ContextArchiveError::Open { source })?;
+    let limits = Limits::default();
+    let unpacked = ebiko_layer::unpack_archive(file, &root, &RootPath::root(), None, &limits)
+        .map_err(|source| ContextArchiveError::Archive { source })?;
+    let Some(members) = unpacked else { return Ok(None) };
+    let mut newest = Time::default();
+    for member in &members {
+        let found = root.find(member).map_err(|source| ContextArchiveError::Look { source })?;
+        // A whiteout leaves nothing to look at.
+        if let Some(found) = found {
+            newest = newest.max(found.mtime);
+        }
+    }
+    Ok(Some(newest))
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests arrange files around the crate")]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+    use testkit::command::capture;
+    use testkit::{FIXED_TIME, Tree, listing, scratch_dir};
+
+    /// Archives a tree with GNU tar, and unpacks it.
+    #[track_caller]
+    fn check(arguments: &[&str]) {
+        let dir = scratch_dir("context-").unwrap();
+        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+        Tree::new()
+            .file("Dockerfile", "FROM scratch\n")
+            .exe("a/b", "x")
+            .symlink("a/out", "../../..")
+            .write_to(&from)
+            .unwrap();
+        std::fs::create_dir(&to).unwrap();
+        let tar = dir.path().join("context");
+        let mut command = std::process::Command::new("tar");
+        command.arg("-C").arg(&from).args(arguments).arg("-cf").arg(&tar).arg(".");
+        capture(&mut command).unwrap();
+        let newest = unpack_context(&mut File::open(&tar).unwrap(), &to).unwrap();
+        assert_eq!(newest.map(|time| time.secs), Some(FIXED_TIME.cast_signed()), "{arguments:?}");
+        assert_eq!(listing(&to).unwrap(), listing(&from).unwrap(), "{arguments:?}");
+    }
+
+    #[test]
+    fn an_archive_in_any_compression_is_a_context() {
+        check(&[]);
+        check(&["-z"]);
+        check(&["--zstd"]);
+    }
+
+    #[test]
+    fn what_is_no_archive_is_left_to_be_the_dockerfile() {
+        let dir = scratch_dir("context-").unwrap();
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(b"FROM scratch\n").unwrap();
+        assert_eq!(unpack_context(&mut file, dir.path()).unwrap(), None);
+        assert_eq!(listing(dir.path()).unwrap(), "");
+    }
+}
