@@ -1,14 +1,20 @@
 //! Base images: a Debian and a busybox, made on this machine.
 
+mod stand_in;
+
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, ensure};
+use serde_json::Value;
 
 use crate::Tree;
 use crate::cache_dir;
 use crate::command::{capture, capture_text};
+
+pub use self::stand_in::stand_ins;
 
 /// An image that a Dockerfile of a test names in `FROM`, kept in [`cache_dir`] as a root directory and an OCI layout.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +47,33 @@ impl BaseImage {
     /// The image as skopeo names it.
     pub fn source(&self) -> String {
         format!("oci:{}:image", self.layout().display())
+    }
+
+    /// Writes an OCI layout to `layout` that has this image with some members of its config replaced, under the tag `image`.
+    ///
+    /// A member with a capital letter, such as `Env`, is one of the config's `config`; any other, such as `history`, is one of
+    /// the config itself. An image whose `rootfs` is replaced has no layers, because it can only list none.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the layout cannot be written.
+    pub fn with_config(
+        &self,
+        members: &BTreeMap<String, Value>,
+        layout: &Path,
+    ) -> anyhow::Result<()> {
+        crate::oracle::edited(&self.layout(), layout, |config, layers| {
+            for (name, value) in members {
+                if name.starts_with(|first: char| first.is_ascii_uppercase()) {
+                    config["config"][name] = value.clone();
+                } else {
+                    config[name] = value.clone();
+                }
+            }
+            if members.contains_key("rootfs") {
+                *layers = Value::Array(Vec::new());
+            }
+        })
     }
 
     /// A directory made of this image by `make` once, kept beside it.

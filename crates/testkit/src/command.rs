@@ -44,6 +44,33 @@ pub fn shown(command: &Command) -> String {
         .join(" ")
 }
 
+/// Runs a command that may fail or never end; after `limit` it and everything in its process group is killed.
+///
+/// # Errors
+///
+/// Fails if it cannot be started or does not end in time.
+pub fn run_for(command: &mut Command, limit: Duration) -> anyhow::Result<crate::Output> {
+    use std::os::unix::process::CommandExt as _;
+    let mut captured = Captured::attach(command)?;
+    let mut child = command
+        .process_group(0)
+        .spawn()
+        .with_context(|| format!("cannot start `{}`", command.get_program().display()))?;
+    let status = wait_until(&mut child, Instant::now() + limit, || {})?;
+    if status.is_none() {
+        if let Some(group) = rustix::process::Pid::from_raw(child.id().cast_signed()) {
+            // Fails only if the group has just ended.
+            let _ended = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        }
+        drop(child.wait());
+    }
+    let (stdout, stderr) = captured.read()?;
+    match status {
+        Some(status) => Ok(crate::Output { code: code_of(status), stdout, stderr }),
+        None => bail!("`{}` did not end in {limit:.0?}\n{stdout}{stderr}", shown(command)),
+    }
+}
+
 /// What a child wrote, kept in files so that no pipe can fill up and no grandchild can hold a pipe open.
 #[derive(Debug)]
 pub(crate) struct Captured {

@@ -37,7 +37,11 @@ impl ImageFacts {
             "the manifest names the config {config_digest}, not {}",
             digest(&config)
         );
-        let layers = value["layers"].as_array().context("the manifest has no layers")?;
+        let layers = match &value["layers"] {
+            // BuildKit's list of no layers.
+            Value::Null => &[][..],
+            other => other.as_array().context("the manifest has no layers")?,
+        };
         let layers = layers.iter().map(|layer| layer["digest"].as_str().map(str::to_owned));
         let layers = layers.collect::<Option<_>>().context("a layer has no digest")?;
         Ok(Self {

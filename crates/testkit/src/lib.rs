@@ -20,11 +20,16 @@
 )]
 
 pub mod base;
+pub mod build_case;
 pub mod command;
 pub mod oracle;
+pub mod record;
 
+mod archive;
 mod executor;
+mod git_server;
 mod golden;
+mod http_server;
 mod image;
 mod name_server;
 mod place;
@@ -33,8 +38,11 @@ mod registry;
 mod sandbox;
 mod tree;
 
+pub use archive::{ArchiveEntry, ArchiveKind, Packing, archive, packed};
 pub use executor::{Executor, executor_binary};
+pub use git_server::{GitRepository, GitServer, GitService, git};
 pub use golden::{Case, cases};
+pub use http_server::{HttpServer, Page};
 pub use image::{ImageFacts, assert_same_image};
 pub use name_server::NameServer;
 pub use place::{cache_dir, is_root, scratch_dir, workspace_dir};

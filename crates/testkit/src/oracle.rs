@@ -151,39 +151,67 @@ fn without_time(line: &str) -> String {
 /// variable `ARM=1`.
 pub fn two_platforms(layout: &Path, into: &Path) -> anyhow::Result<()> {
     capture(Command::new("cp").args(["-aT", "--"]).arg(layout).arg(into))?;
-    let read = |path: PathBuf| -> anyhow::Result<Value> {
-        Ok(serde_json::from_slice(&std::fs::read(path)?)?)
-    };
-    let blob = |descriptor: &Value| {
-        read(
-            into.join("blobs")
-                .join(descriptor["digest"].as_str().unwrap_or_default().replace(':', "/")),
-        )
-    };
-    let write = |value: &Value, media_type: &str| -> anyhow::Result<Value> {
-        let bytes = serde_json::to_vec(value)?;
-        let digest = crate::image::digest(&bytes);
-        std::fs::write(into.join("blobs").join(digest.replace(':', "/")), &bytes)?;
-        Ok(json!({"mediaType": media_type, "digest": digest, "size": bytes.len()}))
-    };
-    let index = read(into.join("index.json"))?;
+    let index = read_json(&into.join("index.json"))?;
     let mut native = index["manifests"][0].clone();
-    let mut manifest = blob(&native)?;
-    let mut config = blob(&manifest["config"])?;
+    let (mut manifest, mut config) = manifest_and_config(into, &native)?;
     native["platform"] = json!({"os": config["os"], "architecture": config["architecture"]});
     config["architecture"] = json!("arm64");
     config["config"]["Env"] = json!(["ARM=1"]);
-    manifest["config"] = write(&config, "application/vnd.oci.image.config.v1+json")?;
-    let mut arm = write(&manifest, "application/vnd.oci.image.manifest.v1+json")?;
+    manifest["config"] = write_blob(into, &config, IMAGE_CONFIG)?;
+    let mut arm = write_blob(into, &manifest, IMAGE_MANIFEST)?;
     arm["platform"] = json!({"os": "linux", "architecture": "arm64", "variant": "v8"});
     let both = json!({"schemaVersion": 2, "mediaType": IMAGE_INDEX, "manifests": [arm, native]});
-    let mut entry = write(&both, IMAGE_INDEX)?;
+    let entry = write_blob(into, &both, IMAGE_INDEX)?;
+    write_index(into, entry)
+}
+
+/// A layout that holds the image of another one with its config and the manifest's list of layers changed, under the tag
+/// `image`.
+pub fn edited(
+    layout: &Path,
+    into: &Path,
+    edit: impl FnOnce(&mut Value, &mut Value),
+) -> anyhow::Result<()> {
+    capture(Command::new("cp").args(["-aT", "--"]).arg(layout).arg(into))?;
+    let index = read_json(&into.join("index.json"))?;
+    let (mut manifest, mut config) = manifest_and_config(into, &index["manifests"][0])?;
+    edit(&mut config, &mut manifest["layers"]);
+    manifest["config"] = write_blob(into, &config, IMAGE_CONFIG)?;
+    let entry = write_blob(into, &manifest, IMAGE_MANIFEST)?;
+    write_index(into, entry)
+}
+
+fn read_json(path: &Path) -> anyhow::Result<Value> {
+    Ok(serde_json::from_slice(&std::fs::read(path)?)?)
+}
+
+fn manifest_and_config(layout: &Path, descriptor: &Value) -> anyhow::Result<(Value, Value)> {
+    let blob = |descriptor: &Value| {
+        let digest = descriptor["digest"].as_str().unwrap_or_default();
+        read_json(&layout.join("blobs").join(digest.replace(':', "/")))
+    };
+    let manifest = blob(descriptor)?;
+    let config = blob(&manifest["config"])?;
+    Ok((manifest, config))
+}
+
+/// Writes a blob and returns its descriptor.
+fn write_blob(layout: &Path, value: &Value, media_type: &str) -> anyhow::Result<Value> {
+    let bytes = serde_json::to_vec(value)?;
+    let digest = crate::image::digest(&bytes);
+    std::fs::write(layout.join("blobs").join(digest.replace(':', "/")), &bytes)?;
+    Ok(json!({"mediaType": media_type, "digest": digest, "size": bytes.len()}))
+}
+
+fn write_index(layout: &Path, mut entry: Value) -> anyhow::Result<()> {
     entry["annotations"] = json!({"org.opencontainers.image.ref.name": "image"});
     let top = json!({"schemaVersion": 2, "manifests": [entry]});
-    std::fs::write(into.join("index.json"), serde_json::to_vec(&top)?)
+    std::fs::write(layout.join("index.json"), serde_json::to_vec(&top)?)
         .context("cannot write the index")
 }
 
+const IMAGE_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+const IMAGE_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const IMAGE_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
 /// Extracts an archive with GNU tar, owners (for root), modes, times and extended attributes included.

@@ -13,7 +13,7 @@ pub const FIXED_TIME: u64 = 1_600_000_000;
 /// A directory tree as a literal.
 ///
 /// Parents are made as needed (mode 0755). Modes are exact whatever the umask, and every modification time is
-/// [`FIXED_TIME`], so that two writes of one tree give the same layer.
+/// [`FIXED_TIME`] unless [`Tree::time`] says otherwise, so that two writes of one tree give the same layer.
 ///
 /// ```
 /// use testkit::Tree;
@@ -26,6 +26,8 @@ pub const FIXED_TIME: u64 = 1_600_000_000;
 #[must_use = "nothing is written until `write_to` is called"]
 pub struct Tree {
     nodes: BTreeMap<PathBuf, Node>,
+    times: BTreeMap<PathBuf, u64>,
+    xattrs: BTreeMap<(PathBuf, String), String>,
 }
 
 #[derive(Clone, Debug)]
@@ -34,6 +36,7 @@ enum Node {
     Directory { mode: u32 },
     Symlink { target: PathBuf },
     HardLink { first: PathBuf },
+    Special { file_type: rustix::fs::FileType, mode: u32 },
 }
 
 impl Tree {
@@ -67,10 +70,38 @@ impl Tree {
         self.node(path, Node::HardLink { first: first.into() })
     }
 
-    /// Changes the mode of a file or directory that is in the tree already.
+    /// Adds a named pipe of mode 0644.
+    pub fn fifo(self, path: impl Into<PathBuf>) -> Self {
+        self.node(path, Node::Special { file_type: rustix::fs::FileType::Fifo, mode: 0o644 })
+    }
+
+    /// Adds a socket of mode 0755 that nobody listens on.
+    pub fn socket(self, path: impl Into<PathBuf>) -> Self {
+        self.node(path, Node::Special { file_type: rustix::fs::FileType::Socket, mode: 0o755 })
+    }
+
+    /// Gives a path of the tree a modification time of its own, in seconds.
+    pub fn time(mut self, path: impl Into<PathBuf>, seconds: u64) -> Self {
+        self.times.insert(path.into(), seconds);
+        self
+    }
+
+    /// Gives a path of the tree an extended attribute.
+    pub fn xattr(
+        mut self,
+        path: impl Into<PathBuf>,
+        name: impl Into<String>,
+        value: impl Into<String>,
+    ) -> Self {
+        self.xattrs.insert((path.into(), name.into()), value.into());
+        self
+    }
+
+    /// Changes the mode of a path that is in the tree already and is no link.
     pub fn mode(mut self, path: impl AsRef<Path>, new: u32) -> Self {
-        if let Some(Node::File { mode, .. } | Node::Directory { mode }) =
-            self.nodes.get_mut(path.as_ref())
+        if let Some(
+            Node::File { mode, .. } | Node::Directory { mode } | Node::Special { mode, .. },
+        ) = self.nodes.get_mut(path.as_ref())
         {
             *mode = new;
         }
@@ -96,12 +127,17 @@ impl Tree {
                     .with_context(|| format!("cannot link `{}`", path.display()))?;
             }
         }
+        for ((path, name), value) in &self.xattrs {
+            let flags = rustix::fs::XattrFlags::empty();
+            rustix::fs::lsetxattr(dir.join(path), name.as_str(), value.as_bytes(), flags)
+                .with_context(|| format!("cannot set `{name}` of `{}`", path.display()))?;
+        }
         let mut written: Vec<&Path> = self.nodes.keys().flat_map(|path| path.ancestors()).collect();
         written.retain(|path| *path != Path::new(""));
         written.sort();
         written.dedup();
         for path in written.into_iter().rev() {
-            set_time(&dir.join(path))
+            set_time(&dir.join(path), self.times.get(path).copied().unwrap_or(FIXED_TIME))
                 .with_context(|| format!("cannot set the time of `{}`", path.display()))?;
         }
         Ok(())
@@ -127,12 +163,17 @@ impl Tree {
             }
             Node::Symlink { target } => Ok(std::os::unix::fs::symlink(target, &host)?),
             Node::HardLink { .. } => Ok(()),
+            Node::Special { file_type, mode } => {
+                let mode_bits = rustix::fs::Mode::from_raw_mode(*mode);
+                rustix::fs::mknodat(rustix::fs::CWD, &host, *file_type, mode_bits, 0)?;
+                crate::place::set_mode(&host, *mode)
+            }
         }
     }
 }
 
-fn set_time(path: &Path) -> anyhow::Result<()> {
-    let time = rustix::fs::Timespec { tv_sec: FIXED_TIME.cast_signed(), tv_nsec: 0 };
+fn set_time(path: &Path, seconds: u64) -> anyhow::Result<()> {
+    let time = rustix::fs::Timespec { tv_sec: seconds.cast_signed(), tv_nsec: 0 };
     let times = rustix::fs::Timestamps { last_access: time, last_modification: time };
     Ok(rustix::fs::utimensat(rustix::fs::CWD, path, &times, rustix::fs::AtFlags::SYMLINK_NOFOLLOW)?)
 }

@@ -6,10 +6,13 @@
     reason = "a chore starts processes, reads and writes files and talks to the person who asked for it"
 )]
 
+mod bench;
 mod binary;
 mod checks;
+mod conform;
 mod demo;
 mod deny;
+mod oracle;
 mod packages;
 mod progress;
 mod tidy;
@@ -25,7 +28,7 @@ struct Chore {
     run: fn(&[String]) -> anyhow::Result<()>,
 }
 
-const CHORES: [Chore; 6] = [
+const CHORES: [Chore; 9] = [
     Chore {
         name: "demo",
         about: "build the static binary, and with it the executor image and a hello image, into target/demo",
@@ -38,7 +41,7 @@ const CHORES: [Chore; 6] = [
     },
     Chore {
         name: "tidy",
-        about: "compare docs/ARCHITECTURE.md, README.md and the sources with each other",
+        about: "compare the documents and the sources with each other",
         run: |args| no_arguments(args).and_then(|()| tidy::run()),
     },
     Chore {
@@ -52,9 +55,24 @@ const CHORES: [Chore; 6] = [
         run: |args| no_arguments(args).and_then(|()| demo::image()),
     },
     Chore {
+        name: "conform",
+        about: "run recorded facts about BuildKit: DIR [--place pod|private] [--only REGEX] [--json FILE]",
+        run: conform::run,
+    },
+    Chore {
+        name: "bench",
+        about: "measure what has a limit, in a release build: all, or those that are named",
+        run: bench::run,
+    },
+    Chore {
         name: "deny",
         about: "check licences, sources and duplicates of what we depend on",
         run: |args| no_arguments(args).and_then(|()| deny::run()),
+    },
+    Chore {
+        name: "oracle",
+        about: "build testdata/build with BuildKit and compare; --record records what BuildKit makes of it",
+        run: oracle::run,
     },
 ];
 
@@ -72,7 +90,7 @@ fn main() -> ExitCode {
 fn dispatch(args: &[String]) -> anyhow::Result<()> {
     let Some((name, rest)) = args.split_first() else {
         for Chore { name, about, .. } in CHORES {
-            println!("cargo xtask {name:<6} {about}");
+            println!("cargo xtask {name:<7} {about}");
         }
         return Ok(());
     };

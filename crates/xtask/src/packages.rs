@@ -15,7 +15,7 @@ struct Package {
     use_for: &'static str,
 }
 
-const PACKAGES: [Package; 14] = [
+const PACKAGES: [Package; 19] = [
     Package { name: "acl", proof: "/usr/bin/setfacl", use_for: "extended attributes in layers" },
     Package {
         name: "apache2-utils",
@@ -24,7 +24,9 @@ const PACKAGES: [Package; 14] = [
     },
     Package { name: "attr", proof: "/usr/bin/setfattr", use_for: "extended attributes in layers" },
     Package { name: "busybox-static", proof: "/bin/busybox", use_for: "a small base image" },
+    Package { name: "bzip2", proof: "/bin/bzip2", use_for: "archives for ADD" },
     Package { name: "docker-registry", proof: "/usr/bin/docker-registry", use_for: "registries" },
+    Package { name: "git", proof: "/usr/bin/git", use_for: "repositories as contexts" },
     Package {
         name: "golang-github-containers-common",
         proof: "/usr/share/containers/seccomp.json",
@@ -32,12 +34,15 @@ const PACKAGES: [Package; 14] = [
     },
     Package { name: "libcap2-bin", proof: "/usr/sbin/setcap", use_for: "file capabilities" },
     Package { name: "mmdebstrap", proof: "/usr/bin/mmdebstrap", use_for: "a Debian base image" },
+    Package { name: "openssh-client", proof: "/usr/bin/ssh-add", use_for: "agents and their keys" },
     Package { name: "openssl", proof: "/usr/bin/openssl", use_for: "certificates and tokens" },
     Package { name: "runc", proof: "/usr/sbin/runc", use_for: "pods" },
     Package { name: "skopeo", proof: "/usr/bin/skopeo", use_for: "reading images back" },
     Package { name: "strace", proof: "/usr/bin/strace", use_for: "seeing what a build opens" },
     Package { name: "uidmap", proof: "/usr/bin/newuidmap", use_for: "builds of a normal user" },
     Package { name: "umoci", proof: "/usr/bin/umoci", use_for: "unpacking images" },
+    Package { name: "xz-utils", proof: "/usr/bin/xz", use_for: "archives for ADD" },
+    Package { name: "zstd", proof: "/usr/bin/zstd", use_for: "archives for ADD" },
 ];
 
 impl Package {

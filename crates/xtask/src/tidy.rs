@@ -1,5 +1,6 @@
 //! Compares what the documents say with what the sources are.
 
+mod compatibility;
 mod documents;
 mod layers;
 mod sources;
@@ -38,6 +39,7 @@ fn problems(root: &Path) -> anyhow::Result<Vec<Problem>> {
     let mut problems = Vec::new();
     layers::check(root, &mut problems)?;
     documents::check(root, &mut problems)?;
+    compatibility::check(root, &mut problems)?;
     sources::check(root, &mut problems)?;
     problems.sort();
     Ok(problems)

@@ -1,8 +1,9 @@
 //! Flags and outputs.
 
-use testkit::Sandbox;
+use serde_json::{Value, json};
+use testkit::{ImageFacts, Sandbox};
 
-use crate::bench::Bench;
+use crate::bench::{Bench, EPOCH};
 
 fn sandbox() -> Sandbox {
     Sandbox::new(env!("CARGO_BIN_EXE_ebiko"))
@@ -138,4 +139,23 @@ fn privileged_build_arguments_target_labels_and_platform_reach_the_image() {
     assert!(env.contains(&"NAME=a b") && env.contains(&"ARCH=arm64"), "{env:?}");
     assert_eq!(config["config"]["Labels"], serde_json::json!({"kept": "no", "new": "1"}));
     assert_eq!(config["architecture"], "arm64");
+}
+
+#[test]
+fn privileged_rewritten_layers_are_annotated() {
+    let bench = Bench::new();
+    let epoch = format!("--source-date-epoch={EPOCH}");
+    for (flag, expected) in
+        [("--rewrite-timestamp", json!(EPOCH)), ("--rewrite-timestamp=false", Value::Null)]
+    {
+        let flags = ["--no-push", "--oci-layout-path=/out/layout", &epoch, flag];
+        bench.build("FROM busybox\nRUN touch /a\nCOPY Dockerfile /b\n", &flags).assert_success();
+        let image = ImageFacts::from_oci_layout(&bench.out("layout")).unwrap();
+        let manifest: Value = serde_json::from_slice(&image.manifest.unwrap()).unwrap();
+        let annotations = [0, 1, 2].map(|layer| {
+            manifest["layers"][layer]["annotations"]["buildkit/rewritten-timestamp"].clone()
+        });
+        assert_eq!(annotations, [Value::Null, expected.clone(), expected], "{manifest}");
+        std::fs::remove_dir_all(bench.out("layout")).unwrap();
+    }
 }

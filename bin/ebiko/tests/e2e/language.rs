@@ -82,14 +82,14 @@ fn privileged_triggers_of_a_base_are_carried_out() {
 }
 
 #[test]
-fn privileged_what_is_not_supported_yet_is_an_error_with_its_place() {
+fn privileged_what_cannot_be_done_is_an_error_with_its_place_before_anything_runs() {
     let bench = Bench::new();
-    for (instruction, caret) in [
-        ("RUN --mount=type=cache,target=/c true", "--mount"),
-        ("RUN <<EOF\ntrue\nEOF", "<<EOF"),
-        ("COPY --link Dockerfile /", "--link"),
-        ("ADD https://example.com/x /x", "https://"),
-        ("COPY --exclude=*.md . /", "--exclude"),
+    for (instruction, message, caret) in [
+        ("RUN --network=host true", "network.host is not allowed", "--network"),
+        ("RUN --security=insecure true", "security.insecure is not allowed", "--security"),
+        ("RUN --device=a.example/b=c,required true", "is not available", "--device"),
+        ("RUN --mount=type=cache true", "invalid mount target", "--mount"),
+        ("COPY --chmod=8 . /", "invalid chmod parameter: '8'", "--chmod"),
     ] {
         let output = bench.build(
             &format!("FROM busybox\nRUN echo must not run\n{instruction}\n"),
@@ -97,7 +97,7 @@ fn privileged_what_is_not_supported_yet_is_an_error_with_its_place() {
         );
         assert_eq!(output.code, 1, "{instruction}\n{output}");
         assert_eq!(output.stdout, "", "nothing may run before the refusal of {instruction}");
-        for expected in ["not supported yet", "Dockerfile:3", "^", caret] {
+        for expected in [message, "Dockerfile:3", "^", caret] {
             assert!(
                 output.stderr.contains(expected),
                 "`{expected}` is missing for {instruction}\n{output}"
@@ -130,4 +130,15 @@ fn privileged_the_ignore_file_hides_files_from_copy() {
     let layer = bench.archive("FROM scratch\nCOPY . /all/\n", &[]).last_layer();
     let names: Vec<&str> = layer.lines().filter_map(|line| line.split(' ').nth(3)).collect();
     assert_eq!(names, ["all/", "all/.dockerignore", "all/keep.log", "all/sub/", "all/sub/c"]);
+}
+
+#[test]
+fn privileged_a_dockerfile_in_lower_case_is_found() {
+    let bench = Bench::new();
+    bench.write("dockerfile", "FROM busybox\nRUN echo in lower case\n");
+    let command = [vec!["/kaniko/executor".to_owned()], bench.flags(&["--no-push"])].concat();
+    let output = bench.pod().run(command).unwrap().assert_success();
+    assert_eq!(output.stdout, "in lower case\n");
+    let output = bench.build("FROM busybox\nRUN echo as usual\n", &["--no-push"]).assert_success();
+    assert_eq!(output.stdout, "as usual\n", "the usual name comes first");
 }

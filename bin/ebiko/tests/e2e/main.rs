@@ -12,15 +12,19 @@
 mod bench;
 
 mod acceptance;
+mod build_cases;
 mod command_line;
 mod failure;
 mod hostile;
 mod images;
 mod language;
 mod layers;
+mod mounts;
 mod own_image;
 mod pods;
+mod questions;
 mod registries;
+mod remote;
 mod repeated;
 mod stages;
 mod workstation;

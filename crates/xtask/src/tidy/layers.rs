@@ -96,12 +96,13 @@ fn table(text: &str) -> Option<Graph> {
     Some(rows.filter_map(row).collect())
 }
 
-fn cells(line: &str) -> Vec<&str> {
+/// The cells of a row, none of which may hold a `|`.
+pub(super) fn cells(line: &str) -> Vec<&str> {
     let inner = line.trim().strip_prefix('|').unwrap_or_default();
     inner.split('|').map(str::trim).collect()
 }
 
-fn in_backticks(text: &str) -> Vec<String> {
+pub(super) fn in_backticks(text: &str) -> Vec<String> {
     text.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
