@@ -125,6 +125,14 @@ fn privileged_a_pod_has_caches_scratch_directories_and_secrets() {
 }
 
 #[test]
+fn privileged_a_pod_says_that_a_cache_is_not_read_only() {
+    check(
+        &[("--mount cache,target=/c,ro", "ls /c")],
+        "warning: this container lacks CAP_SYS_ADMIN and mounts nothing: the cache at `/c` is not read-only for root\n",
+    );
+}
+
+#[test]
 fn privileged_a_pod_shows_secrets_as_plain_files() {
     check(
         &[

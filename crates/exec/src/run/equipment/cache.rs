@@ -76,6 +76,13 @@ impl Outfitter<'_> {
             RootPath::resolve(&RootPath::root(), source.as_bytes()).map_err(|_| missing())?;
         let within = root.resolve(&within).map_err(looked)?;
         root.find(&within).map_err(looked)?.ok_or_else(missing)?;
+        if mount.read_only && !ebiko_rootless::can_mount(self.site.place) {
+            let target = mount.target.as_deref().unwrap_or_default();
+            let text = format!(
+                "this container lacks CAP_SYS_ADMIN and mounts nothing: the cache at `{target}` is not read-only for root"
+            );
+            self.site.observer.event(Event::Warning { text: &text });
+        }
         self.attach(target(mount)?, Content::Kept(host_path(&root, &within)), mount.read_only);
         Ok(())
     }
