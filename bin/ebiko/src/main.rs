@@ -103,9 +103,11 @@ fn run(cli: &Cli, environment: &Environment, reporter: &Arc<Reporter>) -> Result
     }
     let request = request?;
     let ground = request::ground(cli, environment, &request, &outputs, &workplace)?;
+    let ahead = registry.ahead(outputs.pushes());
     let ports = Ports {
         images: &registry,
         sources: &sources,
+        ahead: &ahead,
         observer: &**reporter,
         clock: &environment::coarse_clock,
         interrupt: &interrupt,
@@ -146,6 +148,7 @@ fn ask(
     let ports = Ports {
         images: &registry,
         sources: &sources,
+        ahead: &registry.ahead(&[]),
         observer: &**reporter,
         clock: &environment::coarse_clock,
         interrupt: &interrupt,

@@ -69,11 +69,16 @@ impl Outputs {
             .flatten()
     }
 
+    /// Where the image is pushed.
+    pub(crate) fn pushes(&self) -> &[Reference] {
+        if self.push { &self.destinations } else { &[] }
+    }
+
     /// How often the blobs of the image will be read.
     pub(crate) fn reads(&self) -> usize {
         usize::from(self.archive.is_some())
             + usize::from(self.layout.is_some())
-            + if self.push { self.destinations.len() } else { 0 }
+            + self.pushes().len()
     }
 
     /// Writes the files, then pushes; kaniko's order. The digest files are there even if a push fails.

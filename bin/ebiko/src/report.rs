@@ -193,6 +193,12 @@ impl Reporter {
                     json!({ "digest": digest.to_string(), "entries": entries, "size": size });
                 labelled(&label, &text, fields)
             }
+            Event::Compressed { stage, step, digest, size } => {
+                let digest = digest.to_string();
+                let text = format!("compressed {} ({})", short(&digest), bytes(size));
+                let fields = json!({ "digest": digest, "size": size });
+                labelled(&format!("[stage {stage} step {step}]"), &text, fields)
+            }
             Event::StepStarted { stage, step, line, text } => {
                 let label = format!("[stage {stage} step {step}]");
                 state.step = Some((label.clone(), Instant::now()));
@@ -274,9 +280,9 @@ fn describe(outcome: StepOutcome) -> String {
         StepOutcome::ConfigOnly => "config only".into(),
         StepOutcome::NotRecorded => "files kept for later stages, no layer".into(),
         StepOutcome::Layer { entries: 0, .. } => "empty layer".into(),
-        StepOutcome::Layer { entries, size, compressed } => {
+        StepOutcome::Layer { entries, size } => {
             let noun = if entries == 1 { "entry" } else { "entries" };
-            format!("layer of {entries} {noun}, {} ({} compressed)", bytes(size), bytes(compressed))
+            format!("layer of {entries} {noun}, {}", bytes(size))
         }
         other => format!("{other:?}"),
     }
@@ -329,9 +335,9 @@ mod tests {
 
     #[test]
     fn an_empty_layer_is_called_so() {
-        let outcome = StepOutcome::Layer { entries: 0, size: 1024, compressed: 30 };
+        let outcome = StepOutcome::Layer { entries: 0, size: 1024 };
         assert_eq!(describe(outcome), "empty layer");
-        let outcome = StepOutcome::Layer { entries: 1, size: 2048, compressed: 1024 };
-        assert_eq!(describe(outcome), "layer of 1 entry, 2.0 KiB (1.0 KiB compressed)");
+        let outcome = StepOutcome::Layer { entries: 1, size: 2048 };
+        assert_eq!(describe(outcome), "layer of 1 entry, 2.0 KiB");
     }
 }

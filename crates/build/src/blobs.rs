@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ebiko_oci::{BlobSource, Descriptor, Layer, PortError, Sha256Hasher};
+use ebiko_oci::{BlobOrigin, BlobSource, Descriptor, Layer, PortError, Sha256Hasher};
 use ebiko_rootless::Interrupt;
 
 /// The blob of a layer, written to `directory` when it is read for the first time.
@@ -37,6 +37,10 @@ impl BlobSource for Stoppable<Arc<dyn BlobSource>> {
     fn open(&self) -> Result<Box<dyn Read + Send>, PortError> {
         let source = self.source.open()?;
         Ok(Box::new(Stoppable { source, interrupt: Arc::clone(&self.interrupt) }))
+    }
+
+    fn origins(&self) -> Vec<BlobOrigin> {
+        self.source.origins()
     }
 }
 
@@ -79,6 +83,10 @@ impl BlobSource for KeptBlob {
             Err(source) => return Err(self.write_error(source).into()),
         }
         Ok(Box::new(File::open(&self.path).map_err(|source| self.write_error(source))?))
+    }
+
+    fn origins(&self) -> Vec<BlobOrigin> {
+        self.source.origins()
     }
 }
 

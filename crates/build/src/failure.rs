@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use dockerfile_parser::{Diagnostics, Dockerfile};
 use ebiko_context::OpenContextError;
 use ebiko_exec::ExecError;
-use ebiko_layer::{PackError, UnpackError};
+use ebiko_layer::{CompressError, PackError, UnpackError};
 use ebiko_oci::{PortError, Position};
 use ebiko_plan::StageId;
 use ebiko_rootfs::{MountsError, RootError};
@@ -47,6 +47,8 @@ pub enum BuildError {
     Look(#[from] SnapshotError),
     #[error(transparent)]
     Pack(#[from] PackError),
+    #[error(transparent)]
+    Compress(#[from] CompressError),
     #[error("cannot create the file `{}` for a layer", path.display())]
     LayerFile { path: PathBuf, source: io::Error },
     #[error("step {} of {} failed: `{text}`", step.number, step.total)]
@@ -132,6 +134,7 @@ impl BuildError {
             Self::Unpack(error) => error.hint().map(Into::into),
             Self::Look(error) => error.hint().map(Into::into),
             Self::Pack(error) => error.hint().map(Into::into),
+            Self::Compress(error) => error.hint().map(Into::into),
             Self::Roots(error) => error.hint().map(Into::into),
             Self::Input(error) => error.hint().map(Into::into),
             Self::LayerFile { source, .. } if source.kind() == io::ErrorKind::NotFound => Some(

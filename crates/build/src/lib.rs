@@ -21,7 +21,9 @@ mod check;
 mod archive;
 mod bases;
 mod blobs;
+mod draft;
 mod inputs;
+mod press;
 mod roots;
 mod stage;
 
@@ -34,6 +36,7 @@ use ebiko_plan::StageGraph;
 
 use crate::bases::ResolvedBases;
 use crate::inputs::InputStore;
+use crate::press::Press;
 use crate::stage::Workshop;
 
 pub use dockerfile_parser::{Diagnostics, byte_size, comma_separated};
@@ -74,11 +77,14 @@ pub fn build(
     let Planned { plan, bases, inputs } = plan_for(request, ports, roots.directory("inputs"))?;
     let bases = bases.kept(&plan, request.base_layers, &roots.directory("blobs"));
 
-    let mut workshop = Workshop::open(request, ports, roots, &bases, &plan, inputs)?;
-    for stage in &plan.stages {
-        workshop.build_stage(stage)?;
-    }
-    workshop.close()
+    std::thread::scope(|scope| {
+        let press = Press::start(scope, ports, request.threads, roots.directory("layers"))?;
+        let mut workshop = Workshop::open(request, ports, roots, &bases, &plan, inputs, press)?;
+        for stage in &plan.stages {
+            workshop.build_stage(stage)?;
+        }
+        workshop.close()
+    })
 }
 
 /// What [`build`] would do, without doing it: images are looked up and nothing else is touched.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ebiko_exec::{Agent, Resources, Secret};
 use ebiko_layer::Compression;
-use ebiko_oci::{ImageSource, Observer, Timestamp};
+use ebiko_oci::{BlobSink, ImageSource, Observer, Timestamp};
 use ebiko_plan::BuildOptions;
 use ebiko_rootfs::Time;
 use ebiko_rootless::{Interrupt, Place};
@@ -113,10 +113,12 @@ pub struct Ports<'p> {
     pub images: &'p dyn ImageSource,
     /// Fetches downloads and git repositories.
     pub sources: &'p dyn Sources,
+    /// Is offered the new layers of the image while the build goes on.
+    pub ahead: &'p dyn BlobSink,
     /// Is told what happens.
     pub observer: &'p dyn Observer,
     /// The file system clock: `CLOCK_REALTIME_COARSE`, by which the kernel stamps `ctime`.
-    pub clock: &'p dyn Fn() -> Time,
+    pub clock: &'p (dyn Fn() -> Time + Sync),
     /// Ends the build early.
     pub interrupt: &'p Arc<Interrupt>,
 }

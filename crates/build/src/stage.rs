@@ -2,22 +2,23 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
+use std::io;
 use std::sync::Arc;
 
 use ebiko_context::Context;
 use ebiko_exec::{Archives, Site, Supplies, Touched};
-use ebiko_layer::{FileBlob, Limits, PackOptions, Packed, UnpackOptions};
-use ebiko_oci::{
-    Event, Image, ImageBuilder, ImageFormat, Layer, PortError, Position, StepOutcome, Timestamp,
-};
+use ebiko_layer::{Limits, PackError, Spooled, UnpackOptions};
+use ebiko_oci::{Event, Image, ImageFormat, PortError, Position, StepOutcome, Timestamp};
 use ebiko_plan::{Action, BuildPlan, CopyFrom, StageBase, StageId, StagePlan, Step};
 use ebiko_rootfs::{Root, RootPath, Time};
 use ebiko_snapshot::{AdvanceOptions, Changeset, IgnoreSet, Snapshot};
 
 use crate::bases::ResolvedBases;
 use crate::blobs::interruptible;
+use crate::draft::{Draft, DraftLayer};
 use crate::failure::{BuildError, StepFailure};
 use crate::inputs::InputStore;
+use crate::press::{Order, Press};
 use crate::request::{BuildRequest, FileTimes, Layering, PlatformChoice, Ports};
 use crate::roots::Roots;
 
@@ -37,11 +38,11 @@ pub(crate) struct Workshop<'a> {
     /// What commands may be given.
     supplies: Supplies,
     /// Images of stages that others start from, and at last the target's.
-    built: BTreeMap<StageId, Image>,
+    built: BTreeMap<StageId, Arc<Draft>>,
     /// The root of the stage before, where the next one goes on in it.
     carried: Option<(StageId, Root, Snapshot)>,
-    /// How many layers were written; their files are numbered.
-    layers: usize,
+    /// Compresses layers.
+    press: Press,
 }
 
 impl<'a> Workshop<'a> {
@@ -53,6 +54,7 @@ impl<'a> Workshop<'a> {
         bases: &'a ResolvedBases,
         plan: &'a BuildPlan,
         inputs: InputStore<'a>,
+        press: Press,
     ) -> Result<Self, BuildError> {
         for warning in &plan.warnings {
             ports.observer.event(Event::RuleBroken {
@@ -88,7 +90,7 @@ impl<'a> Workshop<'a> {
             },
             built: BTreeMap::new(),
             carried: None,
-            layers: 0,
+            press,
         })
     }
 
@@ -102,13 +104,14 @@ impl<'a> Workshop<'a> {
         });
         let (mut image, root, mut seen) = self.begin(stage)?;
         if self.request.platform == PlatformChoice::Explicit {
-            image = image.platform(self.request.options.platform.clone());
+            image.platform(self.request.options.platform.clone());
         }
         for edit in &stage.base_edits {
-            image = image.edit(edit);
+            image.edit(edit);
         }
         for (index, step) in stage.steps.iter().enumerate() {
             self.check_interrupt()?;
+            image.check()?;
             let number = Position { number: index + 1, total: stage.steps.len() };
             self.ports.observer.event(Event::StepStarted {
                 stage: position,
@@ -128,20 +131,19 @@ impl<'a> Workshop<'a> {
                 .perform(step, &root)
                 .map_err(|source| failed(source, request.location(*step.lines.start())))?;
             if let Some(edit) = &step.edit {
-                image = image.edit(edit);
+                image.edit(edit);
             }
-            let recorded = self.record(stage, index, touched, &root, &mut seen, image);
-            let outcome;
-            (image, outcome) = recorded.map_err(|error| {
+            let recorded = self.record(stage, index, touched, &root, &mut seen, &mut image);
+            let outcome = recorded.map_err(|error| {
                 failed(StepFailure::recording(error), request.location(*step.lines.start()))
             })?;
             self.ports.observer.event(Event::StepFinished { outcome });
         }
         for edit in &stage.final_edits {
-            image = image.edit(edit);
+            image.edit(edit);
         }
         if stage.recorded {
-            self.built.insert(stage.id, image.finish(self.created));
+            self.built.insert(stage.id, Arc::new(image));
         }
         self.leave(stage, root, seen)
     }
@@ -149,7 +151,8 @@ impl<'a> Workshop<'a> {
     /// The image of the target.
     pub(crate) fn close(mut self) -> Result<Image, BuildError> {
         let target = self.plan.target;
-        let image = self.built.remove(&target).ok_or(BuildError::NotBuilt { stage: target })?;
+        let draft = self.built.remove(&target).ok_or(BuildError::NotBuilt { stage: target })?;
+        let image = draft.finish(self.created)?;
         Ok(image.with_blobs(|layer| interruptible(&layer.blob, self.ports.interrupt)))
     }
 
@@ -166,28 +169,33 @@ impl<'a> Workshop<'a> {
     }
 
     /// What a stage starts with: config, files, and the index of those files.
-    fn begin(&mut self, stage: &StagePlan) -> Result<(ImageBuilder, Root, Snapshot), BuildError> {
-        let base = match &stage.base {
+    fn begin(&mut self, stage: &StagePlan) -> Result<(Draft, Root, Snapshot), BuildError> {
+        let built;
+        let (draft, base) = match &stage.base {
             StageBase::Scratch => {
                 // BuildKit and every registry of today take OCI; Docker's format only comes from bases.
-                let image = ImageBuilder::from_scratch(stage.platform.clone(), ImageFormat::Oci);
+                let image = Draft::from_scratch(stage.platform.clone(), ImageFormat::Oci);
                 return Ok((image, self.roots.begin(stage.id)?, Snapshot::empty()));
             }
-            StageBase::Image(base) => self.bases.image(base)?,
+            StageBase::Image(base) => {
+                let image = self.bases.image(base)?;
+                (Draft::from_image(image), image)
+            }
             StageBase::Stage(earlier) => {
-                let image =
+                let draft =
                     self.built.get(earlier).ok_or(BuildError::NotBuilt { stage: *earlier })?;
                 if let Some((_, root, seen)) = self.carried.take_if(|(from, ..)| from == earlier) {
-                    return Ok((ImageBuilder::from_base(image), root, seen));
+                    return Ok((Draft::from_draft(draft), root, seen));
                 }
-                image
+                built = draft.finish(self.created)?;
+                (Draft::from_draft(draft), &built)
             }
         };
         let root = self.roots.begin(stage.id)?;
         let mut seen = Snapshot::empty();
         self.unpack(base, &root, &mut seen)?;
         seen.settle((self.ports.clock)());
-        Ok((ImageBuilder::from_base(base), root, seen))
+        Ok((draft, root, seen))
     }
 
     fn unpack(&self, image: &Image, root: &Root, seen: &mut Snapshot) -> Result<(), BuildError> {
@@ -262,16 +270,15 @@ impl<'a> Workshop<'a> {
         touched: Option<Touched>,
         root: &Root,
         seen: &mut Snapshot,
-        image: ImageBuilder,
-    ) -> Result<(ImageBuilder, StepOutcome), BuildError> {
+        image: &mut Draft,
+    ) -> Result<StepOutcome, BuildError> {
         let step = &stage.steps[index];
         let created_by = step.created_by.as_deref();
-        let empty = |image: ImageBuilder| match created_by {
-            Some(created_by) => image.empty_layer(created_by),
-            None => image,
-        };
         if step.empty_layer {
-            return Ok((empty(image), StepOutcome::ConfigOnly));
+            if let Some(created_by) = created_by {
+                image.empty_layer(created_by);
+            }
+            return Ok(StepOutcome::ConfigOnly);
         }
         let touched = match self.request.layering {
             Layering::PerStep => touched.unwrap_or_else(|| Touched::Paths(BTreeSet::new())),
@@ -282,16 +289,22 @@ impl<'a> Workshop<'a> {
             Layering::PerStage => stage.steps[index + 1..].iter().all(|later| later.empty_layer),
         };
         if !stage.recorded || !makes_layer {
-            return Ok((empty(image), StepOutcome::NotRecorded));
+            if let Some(created_by) = created_by {
+                image.empty_layer(created_by);
+            }
+            return Ok(StepOutcome::NotRecorded);
         }
         let changes = self.look(&touched, root, seen)?;
-        let (packed, layer) = self.pack(&changes, root, seen, image.format())?;
-        let outcome = StepOutcome::Layer {
-            entries: packed.tar.entries,
-            size: packed.tar.size,
-            compressed: packed.blob.size,
+        let order = Order {
+            compression: self.request.compression,
+            format: image.format(),
+            stage: self.position(stage),
+            step: Position { number: index + 1, total: stage.steps.len() },
         };
-        Ok((image.layer(layer, created_by.unwrap_or_default()), outcome))
+        let layer = self.pack(&changes, root, seen, order, created_by.unwrap_or_default())?;
+        let Spooled { entries, size, .. } = layer.tar;
+        image.layer(layer);
+        Ok(StepOutcome::Layer { entries, size })
     }
 
     fn look(
@@ -313,35 +326,33 @@ impl<'a> Workshop<'a> {
         Ok(changes?)
     }
 
-    /// Writes a layer to a file of the builder's directory.
-    #[expect(clippy::disallowed_methods, reason = "the builder's own directory is on the host")]
+    /// Writes a layer's tar stream, which becomes a blob behind the build.
     fn pack(
         &mut self,
         changes: &Changeset,
         root: &Root,
         seen: &mut Snapshot,
-        format: ImageFormat,
-    ) -> Result<(Packed, Layer), BuildError> {
-        self.layers += 1;
-        let path = self.roots.directory("layers").join(self.layers.to_string());
+        order: Order,
+        created_by: &str,
+    ) -> Result<DraftLayer, BuildError> {
         let clamp = self.plan.epoch.filter(|_| self.request.file_times == FileTimes::Clamped);
-        let options = PackOptions {
-            compression: self.request.compression,
-            threads: self.request.threads,
-            newest: clamp.map(|secs| Time { secs, nanos: 0 }),
+        let newest = clamp.map(|secs| Time { secs, nanos: 0 });
+        let (mut stream, blob) = self.press.begin(order)?;
+        let tar = match ebiko_layer::spool(changes, root, seen, newest, &mut stream) {
+            Ok(tar) => tar,
+            Err(PackError::Write { source }) if source.kind() == io::ErrorKind::BrokenPipe => {
+                // Nobody reads the stream any more, and the reason is there.
+                return Err(blob.failure().into());
+            }
+            Err(error) => return Err(error.into()),
         };
-        let mut file = File::create(&path)
-            .map_err(|source| BuildError::LayerFile { path: path.clone(), source })?;
-        let packed = ebiko_layer::pack(changes, root, seen, &mut file, &options)?;
-        for warning in &packed.tar.warnings {
+        stream.finish();
+        for warning in &tar.warnings {
             self.ports.observer.event(Event::Warning { text: &warning.to_string() });
         }
-        let mut layer = packed.layer(format, Arc::new(FileBlob::new(path)));
-        if let Some(seconds) = clamp {
-            let annotations = layer.descriptor.annotations.get_or_insert_default();
-            annotations.insert(REWRITTEN.to_owned(), seconds.to_string());
-        }
-        Ok((packed, layer))
+        let note = clamp.map(|seconds| (REWRITTEN.to_owned(), seconds.to_string()));
+        let annotations = note.into_iter().collect();
+        Ok(DraftLayer { tar, blob, created_by: created_by.to_owned(), annotations })
     }
 
     /// Leaves the stage: its root goes on, is kept, stays where it is, or is given up.

@@ -12,7 +12,7 @@ use ebiko_rootfs::{
 };
 use ebiko_snapshot::{ContentHash, ContentHasher};
 
-use crate::pack::WHITEOUT;
+use crate::pack::{WHITEOUT, full_disk};
 use crate::tar::{Member, MemberKind, TarReader};
 use crate::{Limit, Limits, TarError};
 
@@ -54,12 +54,7 @@ impl UnpackErrorKind {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Root(error) => error.hint(),
-            Self::Write { source } => match source.kind() {
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                    Some("free space, or give the builder a larger volume")
-                }
-                _ => None,
-            },
+            Self::Write { source } => full_disk(source),
             Self::Limit { .. } => Some("if the archive is to be trusted, raise the limit"),
             _ => None,
         }

@@ -12,6 +12,8 @@ use std::sync::{Mutex, PoisonError};
 use ebiko_oci::{Digest, LayerCompression, Sha256Hasher};
 use libdeflater::{CompressionLvl, Compressor};
 
+use crate::pack::full_disk;
+
 /// Measured on a Debian `/usr`: 8 % smaller and 26 % faster than what kaniko does by default.
 pub const DEFAULT_GZIP_LEVEL: i32 = 1;
 
@@ -92,6 +94,16 @@ pub enum CompressError {
     Thread { source: io::Error },
     #[error("a thread that compressed panicked")]
     Panicked,
+}
+
+impl CompressError {
+    /// What the user can do about it, if there is something they can do.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Write { source } | Self::Read { source } => full_disk(source),
+            Self::Level { .. } | Self::Thread { .. } | Self::Panicked => None,
+        }
+    }
 }
 
 /// Compresses everything that `tar` yields into `out`.

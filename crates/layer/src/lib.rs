@@ -20,6 +20,7 @@
 
 mod blob;
 mod compress;
+mod growing;
 mod pack;
 mod tar;
 
@@ -36,6 +37,7 @@ pub use compress::{
     CompressError, CompressedBlob, Compression, DEFAULT_GZIP_LEVEL, DEFAULT_ZSTD_LEVEL, compress,
 };
 pub use decompress::SourceError;
+pub use growing::{FollowingReader, GrowingFile, growing_file};
 pub use limits::{Limit, Limits};
 pub use pack::{
     PackError, PackErrorKind, PackOptions, PackWarning, Packed, Spooled, Unsteady, pack, spool,

@@ -2,11 +2,13 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::sync::Arc;
 
 use ebiko_oci::{BlobSource, Descriptor, DiffId, ImageFormat, Layer, Sha256Hasher};
-use ebiko_rootfs::{Kind, Metadata, Root, RootError, RootPath, Time, Xattrs};
+use ebiko_rootfs::{
+    Directory, Kind, Metadata, OpenedFile, Root, RootError, RootPath, Time, Xattrs,
+};
 use ebiko_snapshot::{Change, Changeset, ContentHash, ContentHasher, Snapshot, is_recorded_xattr};
 
 use crate::compress::compress_from;
@@ -15,6 +17,9 @@ use crate::{CompressError, CompressedBlob, Compression};
 
 /// A name that begins like this marks a removal (OCI image specification, layer.md, "Whiteouts").
 pub(crate) const WHITEOUT: &[u8] = b".wh.";
+
+/// How much of the stream is written and summed at once.
+const PIECE: usize = 256 * 1024;
 
 /// How to pack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,16 +148,20 @@ impl PackError {
             Self::Entry { source: PackErrorKind::XattrName { .. }, .. } => {
                 Some("remove the attribute in the same step: setfattr -x NAME FILE")
             }
-            Self::Write { source } | Self::Compress(CompressError::Write { source }) => {
-                match source.kind() {
-                    io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                        Some("free space, or give the builder a larger volume")
-                    }
-                    _ => None,
-                }
-            }
-            _ => None,
+            Self::Write { source } => full_disk(source),
+            Self::Compress(error) => error.hint(),
+            Self::Entry { .. } => None,
         }
+    }
+}
+
+/// What to do where there is no space left.
+pub(crate) fn full_disk(error: &io::Error) -> Option<&'static str> {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            Some("free space, or give the builder a larger volume")
+        }
+        _ => None,
     }
 }
 
@@ -191,7 +200,8 @@ pub fn spool(
     newest: Option<Time>,
     out: &mut dyn Write,
 ) -> Result<Spooled, PackError> {
-    let tar = TarWriter::new(Sum { out, hasher: Sha256Hasher::new(), size: 0 });
+    let sum = Sum { out, hasher: Sha256Hasher::new(), size: 0 };
+    let tar = TarWriter::new(BufWriter::with_capacity(PIECE, sum));
     let mut packer = Packer {
         root,
         snapshot,
@@ -199,23 +209,28 @@ pub fn spool(
         newest,
         entries: 0,
         warnings: Vec::new(),
-        buffer: vec![0; 256 * 1024],
+        parent: None,
+        buffer: vec![0; PIECE],
     };
     for change in changes {
         packer.change(&change)?;
     }
     let Packer { tar, entries, warnings, .. } = packer;
-    let sum = tar.finish().map_err(|source| PackError::Write { source })?;
+    let write = |source| PackError::Write { source };
+    let sum = tar.finish().map_err(write)?;
+    let sum = sum.into_inner().map_err(|error| write(error.into_error()))?;
     Ok(Spooled { diff_id: DiffId::new(sum.hasher.finish()), size: sum.size, entries, warnings })
 }
 
 struct Packer<'a> {
     root: &'a Root,
     snapshot: &'a mut Snapshot,
-    tar: TarWriter<Sum<'a>>,
+    tar: TarWriter<BufWriter<Sum<'a>>>,
     newest: Option<Time>,
     entries: u64,
     warnings: Vec<PackWarning>,
+    /// The directory of the last file: the next one is likely to be beside it.
+    parent: Option<(RootPath, Directory<'a>)>,
     buffer: Vec<u8>,
 }
 
@@ -264,8 +279,28 @@ impl Packer<'_> {
     }
 
     fn put(&mut self, path: &RootPath, hard_link: Option<&RootPath>) -> Result<(), Failure> {
-        let metadata = self.root.metadata(path)?;
-        let xattrs = self.xattrs(path)?;
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
+        let directory = match self.parent.take() {
+            Some((known, directory)) if known == parent => directory,
+            _ => self.root.open_dir(&parent)?,
+        };
+        let done = self.put_in(&directory, name, path, hard_link);
+        self.parent = Some((parent, directory));
+        done
+    }
+
+    fn put_in(
+        &mut self,
+        directory: &Directory<'_>,
+        name: &[u8],
+        path: &RootPath,
+        hard_link: Option<&RootPath>,
+    ) -> Result<(), Failure> {
+        let metadata = directory.metadata_of(name)?;
+        if metadata.is_file() && hard_link.is_none() {
+            return self.file(path, directory.open_whole(name)?);
+        }
+        let xattrs = recorded(directory.xattrs(name)?)?;
         if let Some(first) = hard_link {
             // With all attributes: container runtimes set owners on links too, and that would clear file capabilities
             // if they were not set again.
@@ -273,66 +308,58 @@ impl Packer<'_> {
             self.snapshot.learn_link(path, first);
             return Ok(());
         }
-        let content = match metadata.kind {
-            Kind::Regular => return self.file(path, &metadata, &xattrs),
+        let mut content = None;
+        let target;
+        let kind = match metadata.kind {
             Kind::Symlink => {
-                let target = self.root.read_link(path)?;
-                self.header(path, HeaderKind::Symlink(&target), &metadata, &xattrs)?;
-                Some(ContentHash::of(&target))
+                target = directory.read_link(name)?;
+                content = Some(ContentHash::of(&target));
+                HeaderKind::Symlink(&target)
             }
-            Kind::Directory => {
-                self.header(path, HeaderKind::Directory, &metadata, &xattrs)?;
-                None
-            }
-            Kind::CharDevice => {
-                self.header(path, HeaderKind::CharDevice(metadata.rdev), &metadata, &xattrs)?;
-                None
-            }
-            Kind::BlockDevice => {
-                self.header(path, HeaderKind::BlockDevice(metadata.rdev), &metadata, &xattrs)?;
-                None
-            }
-            Kind::Fifo => {
-                self.header(path, HeaderKind::Fifo, &metadata, &xattrs)?;
-                None
-            }
+            Kind::Directory => HeaderKind::Directory,
+            Kind::CharDevice => HeaderKind::CharDevice(metadata.rdev),
+            Kind::BlockDevice => HeaderKind::BlockDevice(metadata.rdev),
+            Kind::Fifo => HeaderKind::Fifo,
             // It took the place of what the changeset saw.
-            Kind::Socket => return Err(Failure::Vanished),
+            Kind::Regular | Kind::Socket => return Err(Failure::Vanished),
         };
+        self.header(path, kind, &metadata, &xattrs)?;
         self.snapshot.learn(path, &metadata, content, &xattrs);
         Ok(())
     }
 
     /// The size is asked once, of the open file, and the layer holds exactly as much.
-    fn file(
-        &mut self,
-        path: &RootPath,
-        metadata: &Metadata,
-        xattrs: &Xattrs,
-    ) -> Result<(), Failure> {
+    fn file(&mut self, path: &RootPath, opened: OpenedFile) -> Result<(), Failure> {
+        let OpenedFile { mut file, metadata, xattrs } = opened;
+        let xattrs = recorded(xattrs)?;
         let read = |source| Failure::Entry(PackErrorKind::Read { source });
-        let mut file = self.root.open_file(path)?;
-        let size = file.metadata().map_err(read)?.len();
-        self.header(path, HeaderKind::Regular(size), metadata, xattrs)?;
+        self.header(path, HeaderKind::Regular(metadata.size), &metadata, &xattrs)?;
         let mut hasher = ContentHasher::new();
-        let mut left = size;
-        while left > 0 {
-            let length =
-                usize::try_from(left).map_or(self.buffer.len(), |left| left.min(self.buffer.len()));
+        let mut left = metadata.size;
+        loop {
+            // One byte more than there should be shows whether the file has grown, without another call for small ones.
+            let length = usize::try_from(left.saturating_add(1)).unwrap_or(usize::MAX);
+            let length = length.min(self.buffer.len());
             let count = read_some(&mut file, &mut self.buffer[..length]).map_err(read)?;
-            if count == 0 {
+            if count as u64 > left {
+                self.warn(path, Unsteady::Grew);
+                let rest = usize::try_from(left).unwrap_or(count);
+                self.tar.content(&self.buffer[..rest])?;
+                return Ok(());
+            }
+            if count == 0 && left > 0 {
                 self.warn(path, Unsteady::Shrank);
                 return Ok(());
             }
             hasher.update(&self.buffer[..count]);
             self.tar.content(&self.buffer[..count])?;
             left -= count as u64;
+            // A short read that gave all there should be: the file ends here, because a regular file has no other reason.
+            if left == 0 && count < length {
+                break;
+            }
         }
-        if read_some(&mut file, &mut self.buffer[..1]).map_err(read)? > 0 {
-            self.warn(path, Unsteady::Grew);
-            return Ok(());
-        }
-        self.snapshot.learn(path, metadata, Some(hasher.finish()), xattrs);
+        self.snapshot.learn(path, &metadata, Some(hasher.finish()), &xattrs);
         Ok(())
     }
 
@@ -356,20 +383,20 @@ impl Packer<'_> {
         })?)
     }
 
-    fn xattrs(&self, path: &RootPath) -> Result<Xattrs, Failure> {
-        let mut xattrs = self.root.xattrs(path)?;
-        xattrs.retain(|name, _| is_recorded_xattr(name));
-        match xattrs.keys().find(|name| name.contains(&b'=')) {
-            Some(name) => {
-                let name = String::from_utf8_lossy(name).into_owned();
-                Err(Failure::Entry(PackErrorKind::XattrName { name }))
-            }
-            None => Ok(xattrs),
-        }
-    }
-
     fn warn(&mut self, path: &RootPath, what: Unsteady) {
         self.warnings.push(PackWarning { path: path.clone(), what });
+    }
+}
+
+/// The extended attributes that go into a layer.
+fn recorded(mut xattrs: Xattrs) -> Result<Xattrs, Failure> {
+    xattrs.retain(|name, _| is_recorded_xattr(name));
+    match xattrs.keys().find(|name| name.contains(&b'=')) {
+        Some(name) => {
+            let name = String::from_utf8_lossy(name).into_owned();
+            Err(Failure::Entry(PackErrorKind::XattrName { name }))
+        }
+        None => Ok(xattrs),
     }
 }
 

@@ -44,6 +44,8 @@ pub use manifest::{
 pub use media_type::{ImageFormat, LayerCompression, MediaType};
 pub use observer::{Event, Observer, Position, StepOutcome};
 pub use platform::{Platform, PlatformError};
-pub use ports::{BlobSource, BytesBlob, ImageSource, PortError, ResolvedImage};
+pub use ports::{
+    BlobOrigin, BlobSink, BlobSource, BytesBlob, ImageSource, PortError, ResolvedImage,
+};
 pub use reference::{DOCKER_HUB, Reference, ReferenceError};
 pub use timestamp::{Timestamp, TimestampError};

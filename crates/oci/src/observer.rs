@@ -38,8 +38,6 @@ pub enum StepOutcome {
         entries: u64,
         /// Size of the tar stream in bytes.
         size: u64,
-        /// Size of the blob in bytes.
-        compressed: u64,
     },
 }
 
@@ -92,6 +90,17 @@ pub enum Event<'a> {
     StepFinished {
         /// What it left.
         outcome: StepOutcome,
+    },
+    /// The blob of a layer is complete; steps after the one that left the layer may be running.
+    Compressed {
+        /// The stage and the step that left the layer.
+        stage: Position,
+        /// The step.
+        step: Position,
+        /// The blob.
+        digest: Digest,
+        /// Its size in bytes.
+        size: u64,
     },
     /// A file of the image was written.
     Exported {

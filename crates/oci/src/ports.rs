@@ -2,8 +2,9 @@
 
 use std::fmt;
 use std::io::{self, Read};
+use std::sync::Arc;
 
-use crate::{Digest, Image, Platform, Reference};
+use crate::{Descriptor, Digest, Image, Platform, Reference};
 
 /// The error of a port: whoever implements it has its own type, and the caller adds what was
 /// attempted.
@@ -16,15 +17,29 @@ pub type PortError = Box<dyn std::error::Error + Send + Sync>;
 pub trait BlobSource: Send + Sync {
     /// Starts reading from the first byte. Each call reads anew, over the network if need be.
     fn open(&self) -> Result<Box<dyn Read + Send>, PortError>;
+
+    /// The repositories that have the blob, so that a registry can take it from there without it being sent.
+    fn origins(&self) -> Vec<BlobOrigin> {
+        Vec::new()
+    }
+}
+
+/// A repository that has a blob.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlobOrigin {
+    /// `host[:port]`, as a [`Reference`] has it.
+    pub registry: String,
+    /// The repository there.
+    pub repository: String,
 }
 
 /// A blob that is small enough for memory.
 #[derive(Clone)]
-pub struct BytesBlob(std::sync::Arc<[u8]>);
+pub struct BytesBlob(Arc<[u8]>);
 
 impl BytesBlob {
     /// Wraps `bytes`.
-    pub fn new(bytes: impl Into<std::sync::Arc<[u8]>>) -> Self {
+    pub fn new(bytes: impl Into<Arc<[u8]>>) -> Self {
         Self(bytes.into())
     }
 }
@@ -39,6 +54,15 @@ impl fmt::Debug for BytesBlob {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "BytesBlob({} bytes)", self.0.len())
     }
+}
+
+/// Is told of blobs that an image will have while it is still being built, so that they can be on their way.
+///
+/// This is an offer and no promise: a build that fails later gives no image, and whoever publishes the image finds out
+/// for each blob whether it has arrived.
+pub trait BlobSink: Sync {
+    /// A blob is complete. Returns at once and reports nothing.
+    fn offer(&self, descriptor: &Descriptor, blob: &Arc<dyn BlobSource>);
 }
 
 /// An image that a name stood for at one moment.

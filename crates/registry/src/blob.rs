@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 use std::sync::Arc;
 
-use ebiko_oci::{BlobSource, Descriptor, Digest, MediaType, PortError, Sha256Hasher};
+use ebiko_oci::{BlobOrigin, BlobSource, Descriptor, Digest, MediaType, PortError, Sha256Hasher};
 use ebiko_transport::header::{CONTENT_RANGE, HeaderValue, RANGE};
 use ebiko_transport::{Method, Response, StatusCode};
 
@@ -83,6 +83,14 @@ impl BlobSource for RemoteBlob {
             }
         }
         Err(BlobError::Nowhere { digest, failures }.into())
+    }
+
+    fn origins(&self) -> Vec<BlobOrigin> {
+        let origin = |endpoint: &Endpoint| BlobOrigin {
+            registry: endpoint.registry.clone(),
+            repository: endpoint.repository.clone(),
+        };
+        self.endpoints.iter().map(origin).collect()
     }
 }
 

@@ -25,6 +25,7 @@ mod routes;
 mod credentials;
 mod secret;
 
+mod ahead;
 mod blob;
 mod pull;
 mod push;
@@ -33,6 +34,7 @@ mod challenge;
 mod session;
 mod token;
 
+pub use ahead::Ahead;
 pub use credentials::{Credentials, CredentialsError};
 pub use pull::{PullError, PullErrorKind};
 pub use push::{PushError, PushErrorKind};

@@ -11,7 +11,7 @@ use ebiko_oci::{
 use ebiko_transport::header::{CONTENT_TYPE, HeaderValue, LOCATION};
 use ebiko_transport::{Body, Method, Request, Response, StatusCode};
 
-use crate::registry::{Client, Registry};
+use crate::registry::{Client, Delivery, Registry};
 use crate::routes::Endpoint;
 use crate::session::{ExchangeError, Session};
 
@@ -70,10 +70,10 @@ impl PushError {
 
 /// Something to send.
 #[derive(Clone)]
-struct Blob {
-    digest: Digest,
-    size: u64,
-    source: Arc<dyn BlobSource>,
+pub(crate) struct Blob {
+    pub(crate) digest: Digest,
+    pub(crate) size: u64,
+    pub(crate) source: Arc<dyn BlobSource>,
 }
 
 impl Registry {
@@ -153,11 +153,13 @@ fn push_blobs(
         loop {
             let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
             let Some(blob) = next else { return };
-            match push_blob(&session, blob) {
-                Ok(true) => {
+            match deliver(&session, blob) {
+                Ok(Delivery::Sent) => {
                     observer.event(Event::BlobSent { digest: blob.digest, size: blob.size });
                 }
-                Ok(false) => observer.event(Event::BlobExists { digest: blob.digest }),
+                Ok(Delivery::Found | Delivery::Mounted) => {
+                    observer.event(Event::BlobExists { digest: blob.digest });
+                }
                 Err(source) => {
                     // The others need not start what will not be used.
                     queue.lock().unwrap_or_else(PoisonError::into_inner).clear();
@@ -177,11 +179,17 @@ fn push_blobs(
     failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
 }
 
-/// Sends one blob unless it is there. Says whether it was sent.
+/// Sees to it that the blob is in the repository. Who comes second for the same blob waits for the first.
+pub(crate) fn deliver(session: &Session<'_>, blob: &Blob) -> Result<Delivery, ExchangeError> {
+    let key = (session.endpoint.clone(), blob.digest);
+    session.client.delivered().get_or_find(&key, || push_blob(session, blob))
+}
+
+/// Sends one blob unless it is there.
 ///
 /// An upload cannot be repeated piece by piece, so after a failure that may pass it starts anew,
 /// with the question whether it is not there after all.
-fn push_blob(session: &Session<'_>, blob: &Blob) -> Result<bool, ExchangeError> {
+fn push_blob(session: &Session<'_>, blob: &Blob) -> Result<Delivery, ExchangeError> {
     let transport = &session.client.transport;
     let mut attempt = 1;
     loop {
@@ -210,19 +218,23 @@ fn is_lost_upload(error: &ExchangeError) -> bool {
     }
 }
 
-fn try_push_blob(session: &Session<'_>, blob: &Blob) -> Result<bool, ExchangeError> {
+fn try_push_blob(session: &Session<'_>, blob: &Blob) -> Result<Delivery, ExchangeError> {
     let what = "the question for a blob";
     let path = format!("blobs/{}", blob.digest);
     let response = session.send(&session.request(Method::HEAD, &path)?, what)?;
     match response.status() {
-        StatusCode::OK => return Ok(false),
+        StatusCode::OK => return Ok(Delivery::Found),
         StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => {}
         _ => return Err(session.status(response, what)),
     }
+    let started = match mount(session, blob) {
+        Some(mounted) if mounted.status() == StatusCode::CREATED => return Ok(Delivery::Mounted),
+        Some(started) => started,
+        None => start_upload(session)?,
+    };
     let response = if blob.size <= SMALL {
-        send_at_once(session, blob, &start_upload(session)?)?
+        send_at_once(session, blob, &started)?
     } else {
-        let started = start_upload(session)?;
         let mut request = at_location(session, Method::PATCH, &started)?;
         request = as_bytes(request).with_body(body(blob));
         let response = session.send(&request, UPLOAD)?;
@@ -242,9 +254,31 @@ fn try_push_blob(session: &Session<'_>, blob: &Blob) -> Result<bool, ExchangeErr
         }
     };
     match response.status() {
-        StatusCode::CREATED | StatusCode::NO_CONTENT | StatusCode::OK => Ok(true),
+        StatusCode::CREATED | StatusCode::NO_CONTENT | StatusCode::OK => Ok(Delivery::Sent),
         _ => Err(session.status(response, UPLOAD_END)),
     }
+}
+
+/// Asks the registry to take the blob from another of its repositories: `201` if it did, `202` if it began an upload
+/// instead (OCI distribution specification, "Mounting a blob from another repository").
+///
+/// A registry that does not want to says so in many ways, none of which is a reason not to send the blob.
+fn mount(session: &Session<'_>, blob: &Blob) -> Option<Response> {
+    let Endpoint { registry, repository, .. } = session.endpoint;
+    let origins = blob.source.origins();
+    let origin = origins.iter().find(|origin| origin.registry == *registry)?;
+    if origin.repository == *repository {
+        return None;
+    }
+    let mut request = session.request(Method::POST, "blobs/uploads/").ok()?;
+    request
+        .url
+        .query_pairs_mut()
+        .append_pair("mount", &blob.digest.to_string())
+        .append_pair("from", &origin.repository);
+    request.is_repeatable = true;
+    let response = session.send(&request, "the question for a blob of another repository").ok()?;
+    matches!(response.status(), StatusCode::CREATED | StatusCode::ACCEPTED).then_some(response)
 }
 
 fn start_upload(session: &Session<'_>) -> Result<Response, ExchangeError> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ebiko_oci::{Platform, Reference, ResolvedImage};
+use ebiko_oci::{Digest, Platform, Reference, ResolvedImage};
 use ebiko_transport::{Transport, Url};
 
 use crate::credentials::Credentials;
@@ -32,6 +32,18 @@ pub(crate) struct Client {
     authorizations: Mutex<BTreeMap<Endpoint, Slot<Secret>>>,
     manifests: Slots<Reference, Fetched>,
     images: Slots<(Reference, Platform), ResolvedImage>,
+    /// Blobs that are in a repository, and how they got there.
+    delivered: Slots<(Endpoint, Digest), Delivery>,
+}
+
+/// How a blob got into a repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Delivery {
+    /// It was there.
+    Found,
+    /// The registry took it from another repository.
+    Mounted,
+    Sent,
 }
 
 impl Registry {
@@ -46,6 +58,7 @@ impl Registry {
             authorizations: Mutex::default(),
             manifests: Slots::default(),
             images: Slots::default(),
+            delivered: Slots::default(),
         };
         Self { client: Arc::new(client) }
     }
@@ -79,6 +92,7 @@ impl Client {
             authorizations: Mutex::default(),
             manifests: Slots::default(),
             images: Slots::default(),
+            delivered: Slots::default(),
         }
     }
 
@@ -98,6 +112,10 @@ impl Client {
 
     pub(crate) fn images(&self) -> &Slots<(Reference, Platform), ResolvedImage> {
         &self.images
+    }
+
+    pub(crate) fn delivered(&self) -> &Slots<(Endpoint, Digest), Delivery> {
+        &self.delivered
     }
 
     /// The `Authorization` to try first.

@@ -10,6 +10,7 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags, RawDir, openat, seek};
 use rustix::io::Errno;
 
+use crate::attributes::Handle;
 use crate::guard::Standing;
 use crate::read::read_link_at;
 use crate::resolve::{DirFd, Purpose, Spot};
@@ -38,6 +39,17 @@ pub struct DirectoryEntry {
     pub name: Box<[u8]>,
     /// Its metadata; links are not followed.
     pub metadata: Metadata,
+}
+
+/// A regular file that is open for reading, and what was true of it when it was opened.
+#[derive(Debug)]
+pub struct OpenedFile {
+    /// The file, at its start.
+    pub file: File,
+    /// As [`Root::metadata`] has it.
+    pub metadata: Metadata,
+    /// As [`Root::xattrs`] has them.
+    pub xattrs: Xattrs,
 }
 
 impl<'r> Directory<'r> {
@@ -128,6 +140,27 @@ impl<'r> Directory<'r> {
         let failed = |error: Errno| RootError::new(Operation::List, &path, error);
         let spot = self.spot(name).map_err(failed)?;
         Directory::open(self.root, spot).map_err(failed)
+    }
+
+    /// Like [`Root::metadata`] for a file in this directory.
+    pub fn metadata_of(&self, name: &[u8]) -> Result<Metadata, RootError> {
+        let path = self.child_path(Operation::Find, name)?;
+        let found = self.spot(name).and_then(|spot| self.root.metadata_at(&spot));
+        found.map_err(|error| RootError::new(Operation::Find, &path, error))
+    }
+
+    /// Opens the regular file `name`, as [`Root::open_file`] does, and tells all about the file that was opened: one
+    /// resolution where asking piece by piece would need three.
+    pub fn open_whole(&self, name: &[u8]) -> Result<OpenedFile, RootError> {
+        let path = self.child_path(Operation::Read, name)?;
+        let failed = |source: io::Error| RootError::new(Operation::Read, &path, source);
+        let spot = self.spot(name).map_err(|error| failed(error.into()))?;
+        let file = self.root.open_file_at(&spot).map_err(failed)?;
+        let handle = Handle::of_file(file.as_fd());
+        let inodes = &self.root.inodes;
+        let metadata = inodes.look_at(&handle).map_err(|error| failed(error.into()))?.seen;
+        let xattrs = inodes.xattrs(&handle).map_err(|error| failed(error.into()))?;
+        Ok(OpenedFile { file, metadata, xattrs })
     }
 
     /// Like [`Root::open_file`] for a file in this directory.

@@ -116,7 +116,14 @@ impl<W: Write> TarWriter<W> {
     }
 
     fn zeros(&mut self, count: u64) -> io::Result<()> {
-        io::copy(&mut io::Read::take(io::repeat(0), count), &mut self.out).map(|_count| ())
+        const ZEROS: [u8; 8 * BLOCK] = [0; 8 * BLOCK];
+        let mut left = count;
+        while left > 0 {
+            let length = usize::try_from(left).map_or(ZEROS.len(), |left| left.min(ZEROS.len()));
+            self.out.write_all(&ZEROS[..length])?;
+            left -= length as u64;
+        }
+        Ok(())
     }
 }
 
