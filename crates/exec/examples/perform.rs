@@ -308,6 +308,7 @@ fn inside(place: &Place) -> Result<ExitCode, Box<dyn Error>> {
         interrupt: &interrupt,
         observer: &Printer,
         archives: &NoArchives,
+        is_unwritten: &|_| false,
     };
     let Err(error) = perform(&Action::Run(request.action), &site) else {
         return Ok(ExitCode::SUCCESS);

@@ -134,7 +134,7 @@ fn copy_all(action: &CopyAction, site: &Site<'_>) -> Result<BTreeSet<RootPath>, 
         destination: Destination::parse(&action.destination)?,
         sight,
         target: Target::new(
-            site.root,
+            site.view(),
             sight,
             owner.unwrap_or(Owner::ROOT),
             mode_of_new_directories(action.chmod.as_ref()),
@@ -283,7 +283,7 @@ impl Copier<'_> {
         let target = self.find_destination()?;
         match self.target.find(&target)? {
             None => self.target.make_directories(&target)?,
-            Some(metadata) if metadata.is_dir() => {}
+            Some(Kind::Directory) => {}
             Some(_) => return Err(CopyError::NotADirectory { path: target }.into()),
         }
         tree::copy_members(self, source, item, &target, filter)
@@ -306,7 +306,7 @@ impl Copier<'_> {
     /// end of it.
     fn place_file(&mut self, name: &[u8]) -> Result<RootPath, Stop> {
         let mut path = self.find_destination()?;
-        if self.target.find(&path)?.is_some_and(|metadata| metadata.is_dir()) {
+        if self.target.find(&path)? == Some(Kind::Directory) {
             path = path.child(name)?;
         }
         self.target.make_directories(&path.parent().unwrap_or_default())?;

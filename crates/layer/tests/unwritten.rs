@@ -134,7 +134,7 @@ impl Dice {
 
 fn random_layer(dice: &mut Dice, files: &mut Vec<String>) -> Tar {
     let mut tar = Tar::new();
-    for _ in 0..1 + dice.below(8) {
+    for _ in 0..=dice.below(8) {
         let path = dice.path();
         tar = match dice.below(12) {
             0..=3 => {

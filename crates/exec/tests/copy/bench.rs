@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::io::Read;
 
 use ebiko_context::Context;
-use ebiko_exec::{Archives, Download, Inputs, Site, Supplies, Touched, perform};
+use ebiko_exec::{ACCOUNT_FILES, Archives, Download, Inputs, Site, Supplies, Touched, perform};
 use ebiko_oci::{Event, Observer, PortError};
 use ebiko_plan::{
     Action, CopyAction, CopyFrom, CopySource, DownloadSource, GitSource, InlineFile, StageId,
@@ -102,6 +102,19 @@ fn print(root: &Root, directory: &RootPath, out: &mut String) {
     }
 }
 
+fn files_below(root: &Root, directory: &RootPath) -> BTreeSet<RootPath> {
+    let mut files = BTreeSet::new();
+    for entry in root.list(directory).unwrap() {
+        let at = directory.child(&entry.name).unwrap();
+        match entry.metadata.kind {
+            Kind::Directory => files.extend(files_below(root, &at)),
+            Kind::Regular => drop(files.insert(at)),
+            _ => {}
+        }
+    }
+    files
+}
+
 struct Nobody;
 
 impl Observer for Nobody {
@@ -145,6 +158,9 @@ pub(crate) struct Bench {
     pub(crate) directory: TempDir,
     pub(crate) inputs: Inputs,
     pub(crate) root: Root,
+    /// The same root with these regular files missing, and which they are.
+    thin: Root,
+    unwritten: BTreeSet<RootPath>,
     pub(crate) interrupt: Interrupt,
 }
 
@@ -161,7 +177,14 @@ impl Bench {
         fill(&stage, sources);
         let target = open("root");
         fill(&target, root);
+        let thin = open("thin");
+        fill(&thin, root);
+        let mut unwritten = files_below(&thin, &RootPath::root());
+        unwritten.retain(|file| !ACCOUNT_FILES.contains(&file.to_string().as_str()));
+        unwritten.iter().for_each(|file| drop(thin.remove(file).unwrap()));
         Self {
+            thin,
+            unwritten,
             inputs: Inputs { stages: BTreeMap::from([(StageId(0), stage)]), ..Inputs::default() },
             root: target,
             interrupt: Interrupt::new().unwrap(),
@@ -169,12 +192,44 @@ impl Bench {
         }
     }
 
+    /// Performs `action` on the root, and on the one with missing files, where the same must come of it.
+    #[track_caller]
     pub(crate) fn perform(&self, action: &Action) -> Result<Touched, String> {
+        let result = self.perform_on(&self.root, &|_| false, action);
+        // Archives need all files; and a root that is its own context has one state only.
+        let context = fs::canonicalize(self.directory.path().join("context")).unwrap();
+        let is_archive = matches!(action, Action::Copy(copy) if copy.unpack != Unpack::Nothing);
+        if is_archive || context == self.root.host_path() {
+            return result;
+        }
+        let thin = self.perform_on(&self.thin, &|path| self.unwritten.contains(path), action);
+        assert_eq!(thin, result, "not the same without files");
+        let [full, thin] = [&self.root, &self.thin].map(|root| {
+            let mut text = String::new();
+            print(root, &RootPath::root(), &mut text);
+            text
+        });
+        let is_written = |line: &&str| {
+            let name = line.split(['=', '@', '|', ' ']).next().unwrap_or_default();
+            let file = RootPath::parse(name.trim_end_matches('/').as_bytes()).unwrap_or_default();
+            !self.unwritten.contains(&file) || self.thin.find(&file).unwrap().is_some()
+        };
+        let full: Vec<&str> = full.lines().filter(is_written).collect();
+        assert_eq!(thin.lines().collect::<Vec<_>>(), full, "not the same files");
+        result
+    }
+
+    fn perform_on(
+        &self,
+        root: &Root,
+        is_unwritten: &dyn Fn(&RootPath) -> bool,
+        action: &Action,
+    ) -> Result<Touched, String> {
         let context = Context::open(&self.directory.path().join("context"), None).unwrap();
         let scratch = self.directory.path().join("scratch");
         fs::create_dir_all(&scratch).unwrap();
         let site = Site {
-            root: &self.root,
+            root,
             context: &context,
             inputs: &self.inputs,
             supplies: &Supplies { scratch, ..Supplies::default() },
@@ -183,6 +238,7 @@ impl Bench {
             interrupt: &self.interrupt,
             observer: &Nobody,
             archives: &OneMember,
+            is_unwritten,
         };
         perform(action, &site).map_err(|error| {
             let mut text = format!("error: {error}");

@@ -177,8 +177,8 @@ pub(crate) fn known(snapshot: &Snapshot) -> String {
 }
 
 fn without_files(root: &Root) -> String {
-    let is_file = |line: &&str| !line.starts_with('-');
-    describe(root).lines().filter(is_file).map(|line| format!("{line}\n")).collect()
+    let text = describe(root);
+    text.lines().filter(|line| !line.starts_with('-')).collect::<Vec<_>>().join("\n")
 }
 
 /// Everything in a root, one line each: kind, mode, owner, time, path, and what only its kind has.
