@@ -1,12 +1,14 @@
 //! One stage: its root, its steps, its image.
 
+mod accounts;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::sync::Arc;
 
 use ebiko_context::Context;
 use ebiko_exec::{Archives, Site, Supplies, Touched};
-use ebiko_layer::{FileBlob, Limits, PackOptions, Packed, UnpackOptions};
+use ebiko_layer::{FileBlob, Files, Limits, PackOptions, Packed, UnpackOptions, Unpacked};
 use ebiko_oci::{
     Event, Image, ImageBuilder, ImageFormat, Layer, PortError, Position, StepOutcome, Timestamp,
 };
@@ -20,6 +22,7 @@ use crate::failure::{BuildError, StepFailure};
 use crate::inputs::InputStore;
 use crate::request::{BuildRequest, FileTimes, Layering, PlatformChoice, Ports};
 use crate::roots::Roots;
+use crate::thin::{Need, continuation, need};
 
 /// What stages have in common: the context, the roots of earlier stages, their images.
 pub(crate) struct Workshop<'a> {
@@ -40,6 +43,10 @@ pub(crate) struct Workshop<'a> {
     built: BTreeMap<StageId, Image>,
     /// The root of the stage before, where the next one goes on in it.
     carried: Option<(StageId, Root, Snapshot)>,
+    /// The image whose files are not all in the root that is worked on, and where they all are, if they had to be unpacked.
+    thin: Option<(Image, Option<Root>)>,
+    /// How many roots there are beside those of the stages; they are numbered.
+    beside: usize,
     /// How many layers were written; their files are numbered.
     layers: usize,
 }
@@ -88,6 +95,8 @@ impl<'a> Workshop<'a> {
             },
             built: BTreeMap::new(),
             carried: None,
+            thin: None,
+            beside: 0,
             layers: 0,
         })
     }
@@ -125,7 +134,7 @@ impl<'a> Workshop<'a> {
                 source: Box::new(source),
             };
             let touched = self
-                .perform(step, &root)
+                .perform(step, &root, &seen)
                 .map_err(|source| failed(source, request.location(*step.lines.start())))?;
             if let Some(edit) = &step.edit {
                 image = image.edit(edit);
@@ -183,30 +192,53 @@ impl<'a> Workshop<'a> {
                 image
             }
         };
+        let base = base.clone();
         let root = self.roots.begin(stage.id)?;
         let mut seen = Snapshot::empty();
-        self.unpack(base, &root, &mut seen)?;
+        self.thin = None;
+        match need(self.plan, stage, self.request.base_files, self.request.layering) {
+            Need::Nothing => self.ports.observer.event(Event::NotRead),
+            Need::Index => {
+                self.unpack(&base, &root, &mut seen, accounts::files())?;
+                self.thin = Some((base.clone(), None));
+            }
+            Need::Files => self.unpack(&base, &root, &mut seen, Files::All)?,
+        }
         seen.settle((self.ports.clock)());
-        Ok((ImageBuilder::from_base(base), root, seen))
+        Ok((ImageBuilder::from_base(&base), root, seen))
     }
 
-    fn unpack(&self, image: &Image, root: &Root, seen: &mut Snapshot) -> Result<(), BuildError> {
+    fn unpack(
+        &self,
+        image: &Image,
+        root: &Root,
+        seen: &mut Snapshot,
+        files: Files,
+    ) -> Result<(), BuildError> {
+        let options = UnpackOptions { files, ..UnpackOptions::default() };
         for layer in image.layers() {
             self.check_interrupt()?;
-            let unpacked = ebiko_layer::unpack(layer, root, seen, &UnpackOptions::default())?;
-            self.ports.observer.event(Event::Unpacked {
-                digest: layer.descriptor.digest,
-                entries: unpacked.entries,
-                size: unpacked.bytes,
+            let Unpacked { entries, bytes: size } =
+                ebiko_layer::unpack(layer, root, seen, &options)?;
+            let digest = layer.descriptor.digest;
+            self.ports.observer.event(match options.files {
+                Files::All => Event::Unpacked { digest, entries, size },
+                Files::Only(_) => Event::Read { digest, entries, size },
             });
         }
         Ok(())
     }
 
     /// Changes the files. `None` if the step changes none.
-    fn perform(&mut self, step: &Step, root: &Root) -> Result<Option<Touched>, StepFailure> {
+    fn perform(
+        &mut self,
+        step: &Step,
+        root: &Root,
+        seen: &Snapshot,
+    ) -> Result<Option<Touched>, StepFailure> {
         let Some(action) = &step.action else { return Ok(None) };
         self.make_ready(action)?;
+        self.bring_accounts(action, root, seen)?;
         let site = Site {
             root,
             context: &self.context,
@@ -216,6 +248,7 @@ impl<'a> Workshop<'a> {
             place: self.roots.place(),
             observer: self.ports.observer,
             archives: &LayerArchives,
+            is_unwritten: &|path| seen.unwritten(path).is_some(),
             interrupt: self.ports.interrupt,
         };
         if !matches!(action, Action::Run(_)) {
@@ -241,10 +274,8 @@ impl<'a> Workshop<'a> {
             match from {
                 CopyFrom::Named(name) => self.inputs.context(name)?,
                 CopyFrom::Image(base) if !self.inputs.files().images.contains_key(base) => {
-                    let files = self.roots.beside(self.inputs.files().images.len())?;
                     let image = self.bases.image(base).map_err(StepFailure::nested)?;
-                    let unpacked = self.unpack(image, &files, &mut Snapshot::empty());
-                    unpacked.map_err(StepFailure::nested)?;
+                    let files = self.unpack_beside(image)?;
                     self.inputs.files_mut().images.insert(base.clone(), files);
                 }
                 CopyFrom::Context | CopyFrom::Stage(_) | CopyFrom::Image(_) | CopyFrom::Scratch => {
@@ -252,6 +283,15 @@ impl<'a> Workshop<'a> {
             }
         }
         Ok(())
+    }
+
+    /// All files of an image, in a root of its own.
+    fn unpack_beside(&mut self, image: &Image) -> Result<Root, StepFailure> {
+        let files = self.roots.beside(self.beside)?;
+        self.beside += 1;
+        self.unpack(image, &files, &mut Snapshot::empty(), Files::All)
+            .map_err(StepFailure::nested)?;
+        Ok(files)
     }
 
     /// Puts the step into the image: a layer if it changed files and somebody wants the image.
@@ -347,7 +387,7 @@ impl<'a> Workshop<'a> {
     /// Leaves the stage: its root goes on, is kept, stays where it is, or is given up.
     fn leave(&mut self, stage: &StagePlan, root: Root, seen: Snapshot) -> Result<(), BuildError> {
         let is_target = stage.id == self.plan.target;
-        if self.is_continued(stage) {
+        if continuation(self.plan, stage).is_some() {
             self.carried = Some((stage.id, root, seen));
         } else if stage.files_read_later {
             self.inputs.files_mut().stages.insert(stage.id, self.roots.keep(stage.id, root)?);
@@ -355,14 +395,6 @@ impl<'a> Workshop<'a> {
             Roots::discard(stage.id, &root)?;
         }
         Ok(())
-    }
-
-    /// Whether the next stage, and nobody else, wants the files of this one.
-    fn is_continued(&self, stage: &StagePlan) -> bool {
-        let starts_here = |other: &&StagePlan| other.base == StageBase::Stage(stage.id);
-        let mut later = self.plan.stages.iter().skip_while(|other| other.id != stage.id).skip(1);
-        let is_next = later.next().as_ref().is_some_and(starts_here);
-        is_next && !later.any(|other| starts_here(&other)) && !stage.files_read_later
     }
 }
 
