@@ -97,9 +97,8 @@ impl ResolvedBases {
             request.base_layers == BaseLayers::Keep
                 || readers.get(&layer.descriptor.digest).is_some_and(|&count| count > 1)
         };
-        let blob = |layer: &Layer| match is_kept(layer) {
-            true => kept(layer, directory),
-            false => Arc::clone(&layer.blob),
+        let blob = |layer: &Layer| {
+            if is_kept(layer) { kept(layer, directory) } else { Arc::clone(&layer.blob) }
         };
         let keep = |(base, image): (BaseReference, Image)| (base, image.with_blobs(blob));
         Self { planned: self.planned, images: self.images.into_iter().map(keep).collect() }

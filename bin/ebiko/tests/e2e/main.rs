@@ -27,4 +27,5 @@ mod registries;
 mod remote;
 mod repeated;
 mod stages;
+mod thin;
 mod workstation;

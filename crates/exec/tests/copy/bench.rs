@@ -181,7 +181,9 @@ impl Bench {
         fill(&thin, root);
         let mut unwritten = files_below(&thin, &RootPath::root());
         unwritten.retain(|file| !ACCOUNT_FILES.contains(&file.to_string().as_str()));
-        unwritten.iter().for_each(|file| drop(thin.remove(file).unwrap()));
+        for file in &unwritten {
+            thin.remove(file).unwrap();
+        }
         Self {
             thin,
             unwritten,

@@ -74,14 +74,13 @@ pub fn build_both_ways(cases: &[BuildCase]) -> anyhow::Result<Vec<BothWays>> {
         if !own.join("whole.log").exists() {
             continue;
         }
-        let result = |name: &str| match std::fs::read_to_string(own.join(format!("{name}.digest")))
-        {
-            Ok(digest) => Ok(digest),
-            Err(_) => {
+        let result = |name: &str| {
+            let digest = std::fs::read_to_string(own.join(format!("{name}.digest")));
+            digest.or_else(|_| {
                 let log = std::fs::read_to_string(own.join(format!("{name}.log")))
                     .with_context(|| format!("`{}` was not built\n{output}", own.display()))?;
                 anyhow::Ok(case.without_addresses(failure(&log)).error)
-            }
+            })
         };
         let name = own.file_name().unwrap_or_default().to_string_lossy().into_owned();
         results.push(BothWays { name, thin: result("thin")?, whole: result("whole")? });
@@ -112,7 +111,7 @@ fn on_a_base(dockerfile: &str) -> String {
     }
     let froms: Vec<usize> = (0..lines.len()).filter(|&at| starts(&lines[at], "FROM ")).collect();
     let is_whole = |line: &&str| !line.ends_with('\\') && !line.contains("<<");
-    let last_run = lines.iter().rposition(|line| starts(&line, "RUN ") && is_whole(&line));
+    let last_run = lines.iter().rposition(|line| starts(line, "RUN ") && is_whole(line));
     let mut text = Vec::new();
     for (at, line) in lines.iter().enumerate() {
         match (&froms[..], last_run) {
