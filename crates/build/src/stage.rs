@@ -12,7 +12,7 @@ use ebiko_layer::{FileBlob, Files, Limits, PackOptions, Packed, UnpackOptions, U
 use ebiko_oci::{
     Event, Image, ImageBuilder, ImageFormat, Layer, PortError, Position, StepOutcome, Timestamp,
 };
-use ebiko_plan::{Action, BuildPlan, CopyFrom, StageBase, StageId, StagePlan, Step};
+use ebiko_plan::{Action, BuildPlan, CopyFrom, StageBase, StageId, StagePlan};
 use ebiko_rootfs::{Root, RootPath, Time};
 use ebiko_snapshot::{AdvanceOptions, Changeset, IgnoreSet, Snapshot};
 
@@ -22,7 +22,7 @@ use crate::failure::{BuildError, StepFailure};
 use crate::inputs::InputStore;
 use crate::request::{BuildRequest, FileTimes, Layering, PlatformChoice, Ports};
 use crate::roots::Roots;
-use crate::thin::{Need, continuation, need};
+use crate::thin::{Need, continuation, need, reads_last};
 
 /// What stages have in common: the context, the roots of earlier stages, their images.
 pub(crate) struct Workshop<'a> {
@@ -134,7 +134,7 @@ impl<'a> Workshop<'a> {
                 source: Box::new(source),
             };
             let touched = self
-                .perform(step, &root, &seen)
+                .perform((stage, index), &root, &seen)
                 .map_err(|source| failed(source, request.location(*step.lines.start())))?;
             if let Some(edit) = &step.edit {
                 image = image.edit(edit);
@@ -232,11 +232,11 @@ impl<'a> Workshop<'a> {
     /// Changes the files. `None` if the step changes none.
     fn perform(
         &mut self,
-        step: &Step,
+        (stage, index): (&StagePlan, usize),
         root: &Root,
         seen: &Snapshot,
     ) -> Result<Option<Touched>, StepFailure> {
-        let Some(action) = &step.action else { return Ok(None) };
+        let Some(action) = &stage.steps[index].action else { return Ok(None) };
         self.make_ready(action)?;
         self.bring_accounts(action, root, seen)?;
         let site = Site {
@@ -249,6 +249,7 @@ impl<'a> Workshop<'a> {
             observer: self.ports.observer,
             archives: &LayerArchives,
             is_unwritten: &|path| seen.unwritten(path).is_some(),
+            may_take: reads_last(self.plan, stage, index),
             interrupt: self.ports.interrupt,
         };
         if !matches!(action, Action::Run(_)) {

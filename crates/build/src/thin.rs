@@ -1,4 +1,4 @@
-//! What a stage needs of the files that it starts from: a question to the plan.
+//! What is needed of files that were made before: questions to the plan.
 
 use ebiko_plan::{Action, BuildPlan, CopyAction, CopySource, StageBase, StagePlan, Unpack};
 
@@ -62,6 +62,17 @@ pub(crate) fn continuation<'p>(plan: &'p BuildPlan, stage: &StagePlan) -> Option
     let mut later = plan.stages.iter().skip_while(|other| other.id != stage.id).skip(1);
     let next = later.next().filter(starts_here)?;
     (!later.any(|other| starts_here(&other)) && !stage.files_read_later).then_some(next)
+}
+
+/// Whether the files that step `index` of `stage` copies from another root are read by no later step.
+pub(crate) fn reads_last(plan: &BuildPlan, stage: &StagePlan, index: usize) -> bool {
+    let action = stage.steps.get(index).and_then(|step| step.action.as_ref());
+    let Some(Action::Copy(copy)) = action else { return false };
+    let rest = stage.steps.iter().skip(index + 1);
+    let later = plan.stages.iter().skip_while(|other| other.id != stage.id).skip(1);
+    let steps = rest.chain(later.flat_map(|stage| &stage.steps));
+    let mut reads = steps.filter_map(|step| step.action.as_ref()).flat_map(Action::reads);
+    !reads.any(|from| *from == copy.from)
 }
 
 #[cfg(test)]
@@ -154,5 +165,44 @@ mod tests {
             check_with(dockerfile, BaseFiles::Always, Layering::PerStep, &[Files]);
             check_with(dockerfile, BaseFiles::AsNeeded, Layering::PerStage, &[Files]);
         }
+    }
+
+    /// Which of the steps that copy from elsewhere are the last to read there.
+    #[track_caller]
+    fn check_last(dockerfile: &str, expected: &[bool]) {
+        let plan = plan(dockerfile);
+        let mut last = Vec::new();
+        for stage in &plan.stages {
+            for (index, step) in stage.steps.iter().enumerate() {
+                if step.text.contains("--from") {
+                    last.push(reads_last(&plan, stage, index));
+                }
+            }
+        }
+        assert_eq!(last, expected, "{dockerfile}");
+    }
+
+    #[test]
+    fn the_last_reader_is_the_one_after_whom_nobody_reads() {
+        check_last("FROM a AS b\nFROM c\nCOPY --from=b /x /\n", &[true]);
+        check_last("FROM a AS b\nFROM c\nCOPY --from=b /x /\nCOPY --from=b /y /\n", &[false, true]);
+        check_last("FROM c\nCOPY --from=a /x /\nCOPY --from=b /x /\n", &[true, true]);
+        check_last(
+            "FROM a AS b\nFROM c AS d\nCOPY --from=b /x /\nFROM d\nCOPY --from=b /x /\n",
+            &[false, true],
+        );
+        check_last(
+            "FROM a AS b\nFROM c\nCOPY --from=b /x /\nRUN --mount=from=b,target=/m x\n",
+            &[false],
+        );
+        check_last(
+            "FROM a AS b\nRUN x\nFROM c\nRUN --mount=from=b,target=/m x\nCOPY --from=b /x /\n",
+            &[true],
+        );
+        // What a stage starts from is an image, not the files that another stage lends.
+        check_last(
+            "FROM a AS b\nFROM c AS d\nCOPY --from=b /x /\nFROM b\nCOPY --from=d /x /\n",
+            &[true, true],
+        );
     }
 }

@@ -37,6 +37,8 @@ pub struct Site<'a> {
     /// Whether there is a regular file at a path, free of links, that is in the root and not on its disk. A site that has
     /// such files can perform `COPY` and `WORKDIR`, and nothing that reads files of its own root but [`ACCOUNT_FILES`](crate::ACCOUNT_FILES).
     pub is_unwritten: &'a dyn Fn(&RootPath) -> bool,
+    /// Whether nobody reads the source of a `COPY --from` after this action, so that its files need not stay there.
+    pub may_take: bool,
 }
 
 impl<'a> Site<'a> {

@@ -101,6 +101,11 @@ impl<'a> Target<'a> {
         self.root.create_dir(path)
     }
 
+    /// Whether anything is at `path`, whether the copy sees it or not.
+    pub(super) fn is_taken(&self, path: &RootPath) -> Result<bool, RootError> {
+        Ok(self.view.find(path)?.is_some())
+    }
+
     /// Removes what is at `path`, where something that is no directory will be.
     pub(super) fn clear_for_file(&self, path: &RootPath) -> Result<(), CopyError> {
         if self.find(path)? == Some(Kind::Directory) {

@@ -1,5 +1,6 @@
 //! A context, a stage to copy from and a root, written and printed as text.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::fmt::Write as _;
@@ -102,6 +103,22 @@ fn print(root: &Root, directory: &RootPath, out: &mut String) {
     }
 }
 
+/// Everything in a root with extended attributes, and with its time if that is not the time of the test.
+fn with_times(root: &Root) -> String {
+    let mut text = String::new();
+    print(root, &RootPath::root(), &mut text);
+    let marked = text.lines().map(|line| {
+        let name = line.split(['=', '@', '|', ' ']).next().unwrap_or_default();
+        let name = name.split_once("->").map_or(name, |(link, _)| link);
+        let at = RootPath::parse(name.trim_end_matches('/').as_bytes()).unwrap();
+        let mtime = root.metadata(&at).unwrap().mtime;
+        // Everything that a test arranges is older than this.
+        let time = (mtime.secs < 1_700_000_000).then_some(mtime);
+        format!("{line} {time:?} {:?}", root.xattrs(&at).unwrap())
+    });
+    marked.collect::<Vec<_>>().join("\n")
+}
+
 fn files_below(root: &Root, directory: &RootPath) -> BTreeSet<RootPath> {
     let mut files = BTreeSet::new();
     for entry in root.list(directory).unwrap() {
@@ -161,6 +178,9 @@ pub(crate) struct Bench {
     /// The same root with these regular files missing, and which they are.
     thin: Root,
     unwritten: BTreeSet<RootPath>,
+    /// The same root for copies that take away what they read from the stage.
+    taking: Root,
+    left: RefCell<String>,
     pub(crate) interrupt: Interrupt,
 }
 
@@ -184,7 +204,11 @@ impl Bench {
         for file in &unwritten {
             thin.remove(file).unwrap();
         }
+        let taking = open("taking");
+        fill(&taking, root);
         Self {
+            taking,
+            left: RefCell::default(),
             thin,
             unwritten,
             inputs: Inputs { stages: BTreeMap::from([(StageId(0), stage)]), ..Inputs::default() },
@@ -197,14 +221,19 @@ impl Bench {
     /// Performs `action` on the root, and on the one with missing files, where the same must come of it.
     #[track_caller]
     pub(crate) fn perform(&self, action: &Action) -> Result<Touched, String> {
-        let result = self.perform_on(&self.root, &|_| false, action);
+        let result = self.perform_on(&self.root, &self.inputs, &|_| false, action);
         // Archives need all files; and a root that is its own context has one state only.
         let context = fs::canonicalize(self.directory.path().join("context")).unwrap();
         let is_archive = matches!(action, Action::Copy(copy) if copy.unpack != Unpack::Nothing);
-        if is_archive || context == self.root.host_path() {
+        if context == self.root.host_path() {
             return result;
         }
-        let thin = self.perform_on(&self.thin, &|path| self.unwritten.contains(path), action);
+        self.take(action, &result);
+        if is_archive {
+            return result;
+        }
+        let is_unwritten = |path: &RootPath| self.unwritten.contains(path);
+        let thin = self.perform_on(&self.thin, &self.inputs, &is_unwritten, action);
         assert_eq!(thin, result, "not the same without files");
         let [full, thin] = [&self.root, &self.thin].map(|root| {
             let mut text = String::new();
@@ -221,9 +250,40 @@ impl Bench {
         result
     }
 
+    /// Performs the action once more, with a stage whose files nobody wants afterwards.
+    #[track_caller]
+    fn take(&self, action: &Action, copied: &Result<Touched, String>) {
+        // What is virtual is not copied here.
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let at = |name: &str| self.directory.path().join(name);
+        let mut copy = std::process::Command::new("cp");
+        assert!(copy.arg("-a").arg(at("stage")).arg(at("taken")).status().unwrap().success());
+        let stage = Root::open(&at("taken"), RootOptions::default()).unwrap();
+        let inputs = Inputs { stages: BTreeMap::from([(StageId(0), stage)]), ..Inputs::default() };
+        let is_taken =
+            matches!(action, Action::Copy(copy) if copy.from == CopyFrom::Stage(StageId(0)));
+        let inputs = if is_taken { &inputs } else { &self.inputs };
+        let taken = self.perform_on(&self.taking, inputs, &|_| false, action);
+        assert_eq!(taken.as_ref().err(), copied.as_ref().err(), "fails otherwise");
+        let [taken, copied] = [&self.taking, &self.root].map(with_times);
+        assert_eq!(taken, copied, "not the same when files are taken");
+        if is_taken {
+            *self.left.borrow_mut() = one_line(&inputs.stages[&StageId(0)]);
+        }
+        fs::remove_dir_all(at("taken")).unwrap();
+    }
+
+    /// What was left of the stage by the last copy that was free to take its files.
+    pub(crate) fn left(&self) -> String {
+        self.left.borrow().clone()
+    }
+
     fn perform_on(
         &self,
         root: &Root,
+        inputs: &Inputs,
         is_unwritten: &dyn Fn(&RootPath) -> bool,
         action: &Action,
     ) -> Result<Touched, String> {
@@ -233,7 +293,7 @@ impl Bench {
         let site = Site {
             root,
             context: &context,
-            inputs: &self.inputs,
+            inputs,
             supplies: &Supplies { scratch, ..Supplies::default() },
             created: SOME_TIME,
             place: &Place::InPlace,
@@ -241,6 +301,7 @@ impl Bench {
             observer: &Nobody,
             archives: &OneMember,
             is_unwritten,
+            may_take: !std::ptr::eq(inputs, &raw const self.inputs),
         };
         perform(action, &site).map_err(|error| {
             let mut text = format!("error: {error}");
@@ -322,10 +383,14 @@ impl Bench {
     }
 
     pub(crate) fn print(&self) -> String {
-        let mut out = String::new();
-        print(&self.root, &RootPath::root(), &mut out);
-        out.replace('\n', " ").trim_end().to_owned()
+        one_line(&self.root)
     }
+}
+
+fn one_line(root: &Root) -> String {
+    let mut out = String::new();
+    print(root, &RootPath::root(), &mut out);
+    out.replace('\n', " ").trim_end().to_owned()
 }
 
 fn source(word: &str) -> CopySource {
