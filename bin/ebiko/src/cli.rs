@@ -165,6 +165,12 @@ pub(crate) struct Cli {
           hide_default_value = true, value_name = "BOOL", value_parser = BoolishValueParser::new())]
     pub(crate) single_snapshot: bool,
 
+    /// Unpack base images also where no step needs their files, for who looks at them after the build
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+          default_value = "false", default_missing_value = "true",
+          hide_default_value = true, value_name = "BOOL", value_parser = BoolishValueParser::new())]
+    pub(crate) materialize: bool,
+
     /// Keep this path out of the image; may be a glob pattern (repeatable)
     #[arg(long = "ignore-path", value_name = "PATH")]
     pub(crate) ignore_paths: Vec<String>,
@@ -255,7 +261,6 @@ const NOT_YET: &[&str] = &[
     "--image-fs-extract-retry",
     "--kaniko-dir",
     "--log-timestamp",
-    "--materialize",
     "--no-push-cache",
     "--pre-cleanup",
     "--preserve-context",

@@ -199,6 +199,21 @@ impl Reporter {
                 let fields = json!({ "digest": digest, "size": size });
                 labelled(&format!("[stage {stage} step {step}]"), &text, fields)
             }
+            Event::Read { digest, entries, size } => {
+                let label = state.stage.clone().unwrap_or_default();
+                let text = format!(
+                    "read {} ({entries} entries, {}), not unpacked: no step needs the files",
+                    short(&digest.to_string()),
+                    bytes(size)
+                );
+                let fields =
+                    json!({ "digest": digest.to_string(), "entries": entries, "size": size });
+                labelled(&label, &text, fields)
+            }
+            Event::NotRead => {
+                let label = state.stage.clone().unwrap_or_default();
+                labelled(&label, "base not read: no step changes files", json!({}))
+            }
             Event::StepStarted { stage, step, line, text } => {
                 let label = format!("[stage {stage} step {step}]");
                 state.step = Some((label.clone(), Instant::now()));

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use ebiko_build::{
-    Afterwards, BaseLayers, BuildOptions, BuildRequest, Compression, Entitlement, FileTimes,
-    GitSource, Ground, Layering, Mode, PlatformChoice, Timestamp, parse_platform,
+    Afterwards, BaseFiles, BaseLayers, BuildOptions, BuildRequest, Compression, Entitlement,
+    FileTimes, GitSource, Ground, Layering, Mode, PlatformChoice, Timestamp, parse_platform,
 };
 use ebiko_oci::Platform;
 use ebiko_rootless::Place;
@@ -60,6 +60,7 @@ pub(crate) fn read(
         caches: cli.cache_run_dir.as_ref().map(|path| environment.absolute(path)),
         // The standard library counts what the control group allows, not the machine's processors.
         threads: std::thread::available_parallelism().map_or(1, NonZero::get),
+        base_files: if cli.materialize { BaseFiles::Always } else { BaseFiles::AsNeeded },
         base_layers: if reads > 1 { BaseLayers::Keep } else { BaseLayers::Stream },
     })
 }

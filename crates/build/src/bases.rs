@@ -1,16 +1,19 @@
 //! The images that a build starts from.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
+use std::sync::Arc;
 
-use ebiko_oci::{Event, Image, Layer, PortError, ResolvedImage};
+use ebiko_oci::{Digest, Event, Image, Layer, PortError, ResolvedImage};
 use ebiko_plan::{
-    BaseImage, BaseReference, Bases, BuildPlan, ImageStore, StageBase, StageGraph, StagePlan,
+    Action, BaseImage, BaseReference, Bases, BuildPlan, CopyFrom, ImageStore, StageBase,
+    StageGraph, StagePlan,
 };
 
 use crate::blobs::{interruptible, kept};
 use crate::failure::BuildError;
 use crate::request::{BaseLayers, BuildRequest, Ports};
+use crate::thin::{Need, continuation, need};
 
 /// Every image that the plan needs, found once for each name and platform.
 #[derive(Debug, Default)]
@@ -81,23 +84,66 @@ impl ResolvedBases {
     }
 
     /// Chooses which blobs are kept in `directory` when they are read for the first time: all if they are read
-    /// again when the build is over, otherwise those of images that more than one stage unpacks.
+    /// again when the build is over, otherwise those that are read for more than one root.
     #[must_use]
-    pub(crate) fn kept(self, plan: &BuildPlan, policy: BaseLayers, directory: &Path) -> Self {
-        let keep = |(base, image): (BaseReference, Image)| {
-            let is_base = |stage: &&StagePlan| stage.base == StageBase::Image(base.clone());
-            let is_kept =
-                policy == BaseLayers::Keep || plan.stages.iter().filter(is_base).count() > 1;
-            let image =
-                if is_kept { image.with_blobs(|layer| kept(layer, directory)) } else { image };
-            (base, image)
+    pub(crate) fn kept(self, plan: &BuildPlan, request: &BuildRequest, directory: &Path) -> Self {
+        let mut readers: HashMap<Digest, usize> = HashMap::new();
+        for base in bases_read(plan, request) {
+            for layer in self.images.get(base).iter().flat_map(|image| image.layers()) {
+                *readers.entry(layer.descriptor.digest).or_default() += 1;
+            }
+        }
+        let is_kept = |layer: &Layer| {
+            request.base_layers == BaseLayers::Keep
+                || readers.get(&layer.descriptor.digest).is_some_and(|&count| count > 1)
         };
+        let blob = |layer: &Layer| {
+            if is_kept(layer) { kept(layer, directory) } else { Arc::clone(&layer.blob) }
+        };
+        let keep = |(base, image): (BaseReference, Image)| (base, image.with_blobs(blob));
         Self { planned: self.planned, images: self.images.into_iter().map(keep).collect() }
     }
 
     /// The image behind a name.
     pub(crate) fn image(&self, base: &BaseReference) -> Result<&Image, BuildError> {
         self.images.get(base).ok_or_else(|| BuildError::NotResolved { image: base.to_string() })
+    }
+}
+
+/// The images whose layers the build reads, each as often as it does.
+fn bases_read<'p>(plan: &'p BuildPlan, request: &BuildRequest) -> Vec<&'p BaseReference> {
+    let mut read = Vec::new();
+    let mut goes_on = None;
+    for stage in &plan.stages {
+        let is_read = need(plan, stage, request.base_files, request.layering) > Need::Nothing;
+        if goes_on != Some(stage.id) && is_read {
+            read.extend(base_beneath(plan, stage));
+        }
+        goes_on = continuation(plan, stage).map(|next| next.id);
+    }
+    let actions =
+        plan.stages.iter().flat_map(|stage| &stage.steps).filter_map(|step| step.action.as_ref());
+    let lenders: BTreeSet<&BaseReference> = actions
+        .flat_map(Action::reads)
+        .filter_map(|from| match from {
+            CopyFrom::Image(image) => Some(image),
+            _ => None,
+        })
+        .collect();
+    read.extend(lenders);
+    read
+}
+
+/// The image that a stage starts from, if need be through others.
+fn base_beneath<'p>(plan: &'p BuildPlan, mut stage: &'p StagePlan) -> Option<&'p BaseReference> {
+    loop {
+        match &stage.base {
+            StageBase::Scratch => return None,
+            StageBase::Image(base) => return Some(base),
+            StageBase::Stage(earlier) => {
+                stage = plan.stages.iter().find(|stage| stage.id == *earlier)?;
+            }
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use ebiko_exec::ExecError;
 use ebiko_layer::{CompressError, PackError, UnpackError};
 use ebiko_oci::{PortError, Position};
 use ebiko_plan::StageId;
-use ebiko_rootfs::{MountsError, RootError};
+use ebiko_rootfs::{MountsError, RootError, RootPath};
 use ebiko_snapshot::{IgnoreSetError, SnapshotError};
 
 use crate::inputs::InputError;
@@ -85,6 +85,10 @@ pub enum StepFailure {
     Mounts { source: MountsError },
     #[error("cannot make the files of the image ready")]
     Image { source: Box<BuildError> },
+    #[error("cannot find out whom names mean")]
+    Lookup(#[from] RootError),
+    #[error("cannot copy the contents of `/{path}`")]
+    Accounts { path: RootPath, source: io::Error },
     #[error("cannot record what the step changed")]
     Record { source: Box<BuildError> },
 }
@@ -162,7 +166,12 @@ impl StepFailure {
             Self::Image { source } | Self::Record { source } => {
                 Some(i32::from(source.exit_status()))
             }
-            Self::Input(_) | Self::Roots(_) | Self::Settle { .. } | Self::Mounts { .. } => None,
+            Self::Input(_)
+            | Self::Roots(_)
+            | Self::Lookup(_)
+            | Self::Accounts { .. }
+            | Self::Settle { .. }
+            | Self::Mounts { .. } => None,
         }
     }
 
@@ -171,7 +180,8 @@ impl StepFailure {
             Self::Exec(error) => error.hint(),
             Self::Roots(error) => error.hint().map(Into::into),
             Self::Input(error) => error.hint().map(Into::into),
-            Self::Settle { source } => source.hint().map(Into::into),
+            Self::Settle { source } | Self::Lookup(source) => source.hint().map(Into::into),
+            Self::Accounts { .. } => None,
             Self::Mounts { source } => source.hint().map(Into::into),
             Self::Image { source } | Self::Record { source } => source.hint(),
         }

@@ -11,7 +11,8 @@
 //!
 //! # Reading order
 //!
-//! [`build`], [`BuildRequest`], then `stage.rs` (one stage), `roots.rs` (where files are), `bases.rs` and `blobs.rs` (images).
+//! [`build`], [`BuildRequest`], then `stage.rs` (one stage), `thin.rs` (what it needs of its base), `roots.rs` (where files
+//! are), `bases.rs` and `blobs.rs` (images).
 
 mod request;
 mod sources;
@@ -26,6 +27,7 @@ mod inputs;
 mod press;
 mod roots;
 mod stage;
+mod thin;
 
 mod failure;
 
@@ -57,7 +59,8 @@ pub use check::{check, outline, targets};
 pub use failure::{BuildError, StepFailure};
 pub use inputs::{ContextFault, InputError};
 pub use request::{
-    Afterwards, BaseLayers, BuildRequest, FileTimes, Ground, Layering, PlatformChoice, Ports,
+    Afterwards, BaseFiles, BaseLayers, BuildRequest, FileTimes, Ground, Layering, PlatformChoice,
+    Ports,
 };
 pub use roots::{Roots, RootsError};
 pub use sources::{CheckedOut, DownloadedFile, Sources};
@@ -75,7 +78,7 @@ pub fn build(
     roots: &Roots<'_>,
 ) -> Result<Image, BuildError> {
     let Planned { plan, bases, inputs } = plan_for(request, ports, roots.directory("inputs"))?;
-    let bases = bases.kept(&plan, request.base_layers, &roots.directory("blobs"));
+    let bases = bases.kept(&plan, request, &roots.directory("blobs"));
 
     std::thread::scope(|scope| {
         let press = Press::start(scope, ports, request.threads, roots.directory("layers"))?;

@@ -56,6 +56,8 @@ pub struct BuildRequest {
     pub threads: usize,
     /// Whether each base layer is read once or more often; see [`BaseLayers`].
     pub base_layers: BaseLayers,
+    /// Whether stages have the files of their bases where no step needs them.
+    pub base_files: BaseFiles,
 }
 
 impl BuildRequest {
@@ -94,6 +96,15 @@ pub enum PlatformChoice {
     Machine,
     /// The user: the image is for this platform, even if its base is a single image for another one.
     Explicit,
+}
+
+/// Whether stages have the files of their bases on disk. The image is the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BaseFiles {
+    /// Where a step needs them: one that runs a command or may unpack an archive, or one of another stage that reads them.
+    AsNeeded,
+    /// In every stage, also where nobody but who looks at the root after the build would miss them.
+    Always,
 }
 
 /// What happens to the blobs of a base image after they were unpacked.

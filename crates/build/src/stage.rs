@@ -1,5 +1,7 @@
 //! One stage: its root, its steps, its image.
 
+mod accounts;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
@@ -7,9 +9,9 @@ use std::sync::Arc;
 
 use ebiko_context::Context;
 use ebiko_exec::{Archives, Site, Supplies, Touched};
-use ebiko_layer::{Limits, PackError, Spooled, UnpackOptions};
+use ebiko_layer::{Files, Limits, PackError, Spooled, UnpackOptions, Unpacked};
 use ebiko_oci::{Event, Image, ImageFormat, PortError, Position, StepOutcome, Timestamp};
-use ebiko_plan::{Action, BuildPlan, CopyFrom, StageBase, StageId, StagePlan, Step};
+use ebiko_plan::{Action, BuildPlan, CopyFrom, StageBase, StageId, StagePlan};
 use ebiko_rootfs::{Root, RootPath, Time};
 use ebiko_snapshot::{AdvanceOptions, Changeset, IgnoreSet, Snapshot};
 
@@ -21,6 +23,7 @@ use crate::inputs::InputStore;
 use crate::press::{Order, Press};
 use crate::request::{BuildRequest, FileTimes, Layering, PlatformChoice, Ports};
 use crate::roots::Roots;
+use crate::thin::{Need, continuation, need, reads_last};
 
 /// What stages have in common: the context, the roots of earlier stages, their images.
 pub(crate) struct Workshop<'a> {
@@ -43,6 +46,10 @@ pub(crate) struct Workshop<'a> {
     carried: Option<(StageId, Root, Snapshot)>,
     /// Compresses layers.
     press: Press,
+    /// The image whose files are not all in the root that is worked on, and where they all are, if they had to be unpacked.
+    thin: Option<(Image, Option<Root>)>,
+    /// How many roots there are beside those of the stages; they are numbered.
+    beside: usize,
 }
 
 impl<'a> Workshop<'a> {
@@ -91,6 +98,8 @@ impl<'a> Workshop<'a> {
             built: BTreeMap::new(),
             carried: None,
             press,
+            thin: None,
+            beside: 0,
         })
     }
 
@@ -128,7 +137,7 @@ impl<'a> Workshop<'a> {
                 source: Box::new(source),
             };
             let touched = self
-                .perform(step, &root)
+                .perform((stage, index), &root, &seen)
                 .map_err(|source| failed(source, request.location(*step.lines.start())))?;
             if let Some(edit) = &step.edit {
                 image.edit(edit);
@@ -191,30 +200,53 @@ impl<'a> Workshop<'a> {
                 (Draft::from_draft(draft), &built)
             }
         };
+        let base = base.clone();
         let root = self.roots.begin(stage.id)?;
         let mut seen = Snapshot::empty();
-        self.unpack(base, &root, &mut seen)?;
+        self.thin = None;
+        match need(self.plan, stage, self.request.base_files, self.request.layering) {
+            Need::Nothing => self.ports.observer.event(Event::NotRead),
+            Need::Index => {
+                self.unpack(&base, &root, &mut seen, accounts::files())?;
+                self.thin = Some((base.clone(), None));
+            }
+            Need::Files => self.unpack(&base, &root, &mut seen, Files::All)?,
+        }
         seen.settle((self.ports.clock)());
         Ok((draft, root, seen))
     }
 
-    fn unpack(&self, image: &Image, root: &Root, seen: &mut Snapshot) -> Result<(), BuildError> {
+    fn unpack(
+        &self,
+        image: &Image,
+        root: &Root,
+        seen: &mut Snapshot,
+        files: Files,
+    ) -> Result<(), BuildError> {
+        let options = UnpackOptions { files, ..UnpackOptions::default() };
         for layer in image.layers() {
             self.check_interrupt()?;
-            let unpacked = ebiko_layer::unpack(layer, root, seen, &UnpackOptions::default())?;
-            self.ports.observer.event(Event::Unpacked {
-                digest: layer.descriptor.digest,
-                entries: unpacked.entries,
-                size: unpacked.bytes,
+            let Unpacked { entries, bytes: size } =
+                ebiko_layer::unpack(layer, root, seen, &options)?;
+            let digest = layer.descriptor.digest;
+            self.ports.observer.event(match options.files {
+                Files::All => Event::Unpacked { digest, entries, size },
+                Files::Only(_) => Event::Read { digest, entries, size },
             });
         }
         Ok(())
     }
 
     /// Changes the files. `None` if the step changes none.
-    fn perform(&mut self, step: &Step, root: &Root) -> Result<Option<Touched>, StepFailure> {
-        let Some(action) = &step.action else { return Ok(None) };
+    fn perform(
+        &mut self,
+        (stage, index): (&StagePlan, usize),
+        root: &Root,
+        seen: &Snapshot,
+    ) -> Result<Option<Touched>, StepFailure> {
+        let Some(action) = &stage.steps[index].action else { return Ok(None) };
         self.make_ready(action)?;
+        self.bring_accounts(action, root, seen)?;
         let site = Site {
             root,
             context: &self.context,
@@ -224,6 +256,8 @@ impl<'a> Workshop<'a> {
             place: self.roots.place(),
             observer: self.ports.observer,
             archives: &LayerArchives,
+            is_unwritten: &|path| seen.unwritten(path).is_some(),
+            may_take: reads_last(self.plan, stage, index),
             interrupt: self.ports.interrupt,
         };
         if !matches!(action, Action::Run(_)) {
@@ -249,10 +283,8 @@ impl<'a> Workshop<'a> {
             match from {
                 CopyFrom::Named(name) => self.inputs.context(name)?,
                 CopyFrom::Image(base) if !self.inputs.files().images.contains_key(base) => {
-                    let files = self.roots.beside(self.inputs.files().images.len())?;
                     let image = self.bases.image(base).map_err(StepFailure::nested)?;
-                    let unpacked = self.unpack(image, &files, &mut Snapshot::empty());
-                    unpacked.map_err(StepFailure::nested)?;
+                    let files = self.unpack_beside(image)?;
                     self.inputs.files_mut().images.insert(base.clone(), files);
                 }
                 CopyFrom::Context | CopyFrom::Stage(_) | CopyFrom::Image(_) | CopyFrom::Scratch => {
@@ -260,6 +292,15 @@ impl<'a> Workshop<'a> {
             }
         }
         Ok(())
+    }
+
+    /// All files of an image, in a root of its own.
+    fn unpack_beside(&mut self, image: &Image) -> Result<Root, StepFailure> {
+        let files = self.roots.beside(self.beside)?;
+        self.beside += 1;
+        self.unpack(image, &files, &mut Snapshot::empty(), Files::All)
+            .map_err(StepFailure::nested)?;
+        Ok(files)
     }
 
     /// Puts the step into the image: a layer if it changed files and somebody wants the image.
@@ -358,7 +399,7 @@ impl<'a> Workshop<'a> {
     /// Leaves the stage: its root goes on, is kept, stays where it is, or is given up.
     fn leave(&mut self, stage: &StagePlan, root: Root, seen: Snapshot) -> Result<(), BuildError> {
         let is_target = stage.id == self.plan.target;
-        if self.is_continued(stage) {
+        if continuation(self.plan, stage).is_some() {
             self.carried = Some((stage.id, root, seen));
         } else if stage.files_read_later {
             self.inputs.files_mut().stages.insert(stage.id, self.roots.keep(stage.id, root)?);
@@ -366,14 +407,6 @@ impl<'a> Workshop<'a> {
             Roots::discard(stage.id, &root)?;
         }
         Ok(())
-    }
-
-    /// Whether the next stage, and nobody else, wants the files of this one.
-    fn is_continued(&self, stage: &StagePlan) -> bool {
-        let starts_here = |other: &&StagePlan| other.base == StageBase::Stage(stage.id);
-        let mut later = self.plan.stages.iter().skip_while(|other| other.id != stage.id).skip(1);
-        let is_next = later.next().as_ref().is_some_and(starts_here);
-        is_next && !later.any(|other| starts_here(&other)) && !stage.files_read_later
     }
 }
 

@@ -308,6 +308,8 @@ fn inside(place: &Place) -> Result<ExitCode, Box<dyn Error>> {
         interrupt: &interrupt,
         observer: &Printer,
         archives: &NoArchives,
+        is_unwritten: &|_| false,
+        may_take: false,
     };
     let Err(error) = perform(&Action::Run(request.action), &site) else {
         return Ok(ExitCode::SUCCESS);

@@ -179,15 +179,14 @@ pub(crate) fn owner(root: Option<&Root>, spec: &str) -> Result<Owner, OwnerError
         None => (spec, None),
     };
     let read = |source| OwnerError::Read { name: spec.to_owned(), source };
-    let named = |word: &str| !word.is_empty() && file_id(word).is_none();
-    let (users, groups) = if named(user) || group.is_some_and(named) {
+    let (users, groups) = if has_names(spec) {
         let Some(root) = root else { return Err(OwnerError::Link { name: spec.to_owned() }) };
         if root.list(&RootPath::root()).map_err(read)?.is_empty() {
             return Err(OwnerError::EmptyRoot { name: spec.to_owned() });
         }
-        let users = if named(user) { passwd::users(root).map_err(read)? } else { Vec::new() };
+        let users = if is_name(user) { passwd::users(root).map_err(read)? } else { Vec::new() };
         let groups = match group {
-            Some(group) if named(group) => passwd::groups(root).map_err(read)?,
+            Some(group) if is_name(group) => passwd::groups(root).map_err(read)?,
             _ => Vec::new(),
         };
         (users, groups)
@@ -216,6 +215,16 @@ pub(crate) fn owner(root: Option<&Root>, spec: &str) -> Result<Owner, OwnerError
         }
     }
     Ok(owner)
+}
+
+/// Whether it takes a root to find out whom `spec` means for files.
+pub(crate) fn has_names(spec: &str) -> bool {
+    let (user, group) = spec.split_once(':').unwrap_or((spec, ""));
+    is_name(user) || is_name(group)
+}
+
+fn is_name(word: &str) -> bool {
+    !word.is_empty() && file_id(word).is_none()
 }
 
 /// A number of 32 bits with its sign, as it is kept in an inode. A larger one is taken for a name.

@@ -2,6 +2,7 @@
 
 mod filter;
 mod source;
+mod taking;
 mod target;
 
 mod archive;
@@ -12,7 +13,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use ebiko_context::{PatternError, PatternList, SelectError, has_wildcard};
-use ebiko_oci::PortError;
+use ebiko_oci::{Event, PortError};
 use ebiko_plan::{CopyAction, CopySource, ModeChange, Unpack};
 use ebiko_rootfs::{
     Attributes, Kind, Metadata, OpenRootError, RootError, RootPath, RootPathError, Time,
@@ -23,6 +24,7 @@ use crate::directories::MakeDirError;
 use crate::{ExecError, Site, Touched};
 use filter::Filter;
 use source::{Item, Source};
+use taking::Taking;
 use target::{Sight, Target};
 
 /// Something could not be copied. What was copied before it stays.
@@ -131,10 +133,11 @@ fn copy_all(action: &CopyAction, site: &Site<'_>) -> Result<BTreeSet<RootPath>, 
     let source = Source::of(&action.from, site)?;
     let mut copier = Copier {
         site,
+        taking: Taking::of(action, &source, site),
         destination: Destination::parse(&action.destination)?,
         sight,
         target: Target::new(
-            site.root,
+            site.view(),
             sight,
             owner.unwrap_or(Owner::ROOT),
             mode_of_new_directories(action.chmod.as_ref()),
@@ -160,6 +163,10 @@ fn copy_all(action: &CopyAction, site: &Site<'_>) -> Result<BTreeSet<RootPath>, 
     }
     for file in &action.files {
         fetched::write_inline(&mut copier, file)?;
+    }
+    if let Some(Taking { count: count @ 1.., .. }) = copier.taking {
+        let text = format!("moved instead of copied: {count} files or trees");
+        site.observer.event(Event::Debug { text: &text });
     }
     Ok(copier.target.touched())
 }
@@ -194,6 +201,8 @@ struct Copier<'a> {
     destination: Destination,
     sight: Sight,
     target: Target<'a>,
+    /// How files are moved instead of copied, if they may be.
+    taking: Option<Taking<'a>>,
     /// Who owns everything, if `--chown` says so.
     owner: Option<Owner>,
     chmod: Option<&'a ModeChange>,
@@ -221,7 +230,9 @@ impl Copier<'_> {
         }
         self.check_interrupt()?;
         let path = self.place_file(&item.name)?;
-        tree::copy_node(self, source, &item.path, &item.metadata, &path)?;
+        if !taking::take_file(self, source, &item.path, &item.metadata, &path)? {
+            tree::copy_node(self, source, &item.path, &item.metadata, &path)?;
+        }
         Ok(true)
     }
 
@@ -283,7 +294,7 @@ impl Copier<'_> {
         let target = self.find_destination()?;
         match self.target.find(&target)? {
             None => self.target.make_directories(&target)?,
-            Some(metadata) if metadata.is_dir() => {}
+            Some(Kind::Directory) => {}
             Some(_) => return Err(CopyError::NotADirectory { path: target }.into()),
         }
         tree::copy_members(self, source, item, &target, filter)
@@ -306,7 +317,7 @@ impl Copier<'_> {
     /// end of it.
     fn place_file(&mut self, name: &[u8]) -> Result<RootPath, Stop> {
         let mut path = self.find_destination()?;
-        if self.target.find(&path)?.is_some_and(|metadata| metadata.is_dir()) {
+        if self.target.find(&path)? == Some(Kind::Directory) {
             path = path.child(name)?;
         }
         self.target.make_directories(&path.parent().unwrap_or_default())?;

@@ -35,9 +35,19 @@ pub use account::{AccountError, OwnerError};
 pub use copy::CopyError;
 pub use directories::MakeDirError;
 pub use ebiko_rootless::{Resource, ResourceLimit, Resources};
+pub use passwd::ACCOUNT_FILES;
 pub use run::{CommandDirError, CommandError, GuestError, KeyError, MountError};
 pub use site::{Agent, Archives, Download, ExecError, Inputs, Secret, Site, Supplies, Touched};
 pub use work_dir::{WorkDirError, WorkDirErrorKind};
+
+/// Whether `action` looks up names in the [`ACCOUNT_FILES`] of its root.
+pub fn reads_accounts(action: &Action) -> bool {
+    match action {
+        Action::Run(_) => true,
+        Action::Copy(copy) => !copy.link && copy.chown.as_deref().is_some_and(account::has_names),
+        Action::WorkDir(work_dir) => account::has_names(&work_dir.user),
+    }
+}
 
 /// Does what `action` says to the root of `site`.
 ///

@@ -22,14 +22,17 @@ pub(crate) struct Group {
     pub(crate) members: Vec<Vec<u8>>,
 }
 
+/// The files that say whom names mean. They may be links.
+pub const ACCOUNT_FILES: [&str; 2] = ["etc/passwd", "etc/group"];
+
 /// The users of a root; none where it has no such file.
 pub(crate) fn users(root: &Root) -> Result<Vec<User>, RootError> {
-    Ok(lines(root, "etc/passwd")?.iter().map(|line| parse_user(line)).collect())
+    Ok(lines(root, ACCOUNT_FILES[0])?.iter().map(|line| parse_user(line)).collect())
 }
 
 /// The groups of a root; none where it has no such file.
 pub(crate) fn groups(root: &Root) -> Result<Vec<Group>, RootError> {
-    Ok(lines(root, "etc/group")?.iter().map(|line| parse_group(line)).collect())
+    Ok(lines(root, ACCOUNT_FILES[1])?.iter().map(|line| parse_group(line)).collect())
 }
 
 /// The file may be a link inside the root; it is never a FIFO that hangs or a device that has no

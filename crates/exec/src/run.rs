@@ -12,7 +12,7 @@ use ebiko_rootless::{Guest, IdMapping, NetworkAccess, Outcome, Place, RunError};
 use nix::sys::signal::Signal;
 
 use crate::account::{self, AccountError, Owner};
-use crate::directories::{self, MakeDirError};
+use crate::directories::{MakeDirError, View};
 use crate::{ExecError, Site, Touched};
 use equipment::Equipment;
 pub use equipment::{KeyError, MountError};
@@ -174,11 +174,11 @@ fn work_dir(root: &Root, path: &str, owner: Owner) -> Result<RootPath, CommandEr
     let failed = |source: CommandDirError| CommandError::WorkDir { path: path.to_owned(), source };
     let resolved = RootPath::resolve(&RootPath::root(), path.as_bytes())
         .map_err(|error| failed(error.into()))?;
-    let resolved = directories::resolve(root, &resolved).map_err(|error| failed(error.into()))?;
+    let resolved = View::of(root).resolve(&resolved).map_err(|error| failed(error.into()))?;
     if root.protects(&resolved).is_some() {
         return Err(CommandError::WorkDirProtected { path: resolved });
     }
-    directories::make(root, &resolved, owner).map_err(|error| failed(error.into()))?;
+    View::of(root).make(&resolved, owner).map_err(|error| failed(error.into()))?;
     Ok(resolved)
 }
 

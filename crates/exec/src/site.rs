@@ -11,6 +11,7 @@ use ebiko_plan::{BaseReference, DownloadSource, GitSource, StageId};
 use ebiko_rootfs::{Root, RootPath, Time};
 use ebiko_rootless::{Interrupt, Place, Resources};
 
+use crate::directories::View;
 use crate::{CommandError, CopyError, WorkDirError};
 
 /// Everything that an action may need.
@@ -33,6 +34,17 @@ pub struct Site<'a> {
     pub observer: &'a dyn Observer,
     /// Unpacks archives for `ADD`.
     pub archives: &'a dyn Archives,
+    /// Whether there is a regular file at a path, free of links, that is in the root and not on its disk. A site that has
+    /// such files can perform `COPY` and `WORKDIR`, and nothing that reads files of its own root but [`ACCOUNT_FILES`](crate::ACCOUNT_FILES).
+    pub is_unwritten: &'a dyn Fn(&RootPath) -> bool,
+    /// Whether nobody reads the source of a `COPY --from` after this action, so that its files need not stay there.
+    pub may_take: bool,
+}
+
+impl<'a> Site<'a> {
+    pub(crate) fn view(&self) -> View<'a> {
+        View { root: self.root, is_unwritten: self.is_unwritten }
+    }
 }
 
 /// Files that were made ready before the action: each is there if the action names it.

@@ -4,7 +4,7 @@ use ebiko_plan::WorkDirAction;
 use ebiko_rootfs::{Attributes, RootPath, RootPathError};
 
 use crate::account::{self, Owner, OwnerError};
-use crate::directories::{self, MakeDirError};
+use crate::directories::MakeDirError;
 use crate::{ExecError, Site, Touched};
 
 /// A working directory could not be made.
@@ -51,8 +51,8 @@ fn make(action: &WorkDirAction, site: &Site<'_>) -> Result<Vec<RootPath>, WorkDi
         "" => Owner::ROOT,
         user => account::owner(Some(site.root), user)?,
     };
-    let path = directories::resolve(site.root, &path)?;
-    let made = directories::make(site.root, &path, owner)?;
+    let path = site.view().resolve(&path)?;
+    let made = site.view().make(&path, owner)?;
     // From below: making a directory changes the time of the one that it is in.
     let attributes = Attributes { mtime: Some(site.created), ..Attributes::default() };
     for directory in made.iter().rev() {

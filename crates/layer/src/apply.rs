@@ -10,11 +10,11 @@ use ebiko_rootfs::{
     Attributes, DeviceNumber, Existing, Kind, Metadata, Root, RootError, RootPath, RootPathError,
     Time, Xattrs,
 };
-use ebiko_snapshot::{ContentHash, ContentHasher};
+use ebiko_snapshot::{ContentHash, ContentHasher, Snapshot};
 
 use crate::pack::{WHITEOUT, full_disk};
 use crate::tar::{Member, MemberKind, TarReader};
-use crate::{Limit, Limits, TarError};
+use crate::{Files, Limit, Limits, TarError};
 
 /// Whatever was in this directory in lower layers is gone.
 const OPAQUE: &[u8] = b".wh..wh..opq";
@@ -79,15 +79,21 @@ pub(crate) trait Journal {
     fn removed(&mut self, path: &RootPath);
     /// What is beneath a directory and does not come from this archive: the topmost paths.
     fn older_beneath(&self, root: &Root, directory: &RootPath) -> Result<Vec<RootPath>, RootError>;
+    /// The index of everything in the root, where there is one; only then may files be left unwritten.
+    fn index(&mut self) -> Option<&mut Snapshot> {
+        None
+    }
 }
 
 /// Where members go, and what their paths may be.
-pub(crate) struct Destination {
+pub(crate) struct Destination<'a> {
     /// The directory that the archive's paths are relative to.
     base: RootPath,
     /// The owner of everything, instead of what the archive says.
     owner: Option<(u32, u32)>,
     climbing: Climbing,
+    /// Which regular files are written.
+    files: &'a Files,
 }
 
 /// What becomes of `..` in a path.
@@ -98,13 +104,13 @@ enum Climbing {
     EndsAtTop,
 }
 
-impl Destination {
-    pub(crate) fn layer() -> Self {
-        Self { base: RootPath::root(), owner: None, climbing: Climbing::Refused }
+impl<'a> Destination<'a> {
+    pub(crate) fn layer(files: &'a Files) -> Self {
+        Self { base: RootPath::root(), owner: None, climbing: Climbing::Refused, files }
     }
 
     pub(crate) fn archive(base: RootPath, owner: Option<(u32, u32)>) -> Self {
-        Self { base, owner, climbing: Climbing::EndsAtTop }
+        Self { base, owner, climbing: Climbing::EndsAtTop, files: &Files::All }
     }
 
     /// Whether this is an archive of `ADD`, of which BuildKit gives a file the attributes of its last name. Layers say the
@@ -126,7 +132,7 @@ pub(crate) struct Applier<'a> {
     root: &'a Root,
     journal: &'a mut dyn Journal,
     limits: &'a Limits,
-    to: Destination,
+    to: Destination<'a>,
     /// The times that directories get at the end. Writing into a directory changes its time, so also those that the
     /// archive does not mention are here, with the time that they had.
     times: BTreeMap<RootPath, Time>,
@@ -144,7 +150,7 @@ impl<'a> Applier<'a> {
         root: &'a Root,
         journal: &'a mut dyn Journal,
         limits: &'a Limits,
-        to: Destination,
+        to: Destination<'a>,
     ) -> Self {
         Self {
             root,
@@ -240,14 +246,29 @@ impl<'a> Applier<'a> {
         {
             return Ok(real.clone());
         }
-        let real = self.root.resolve(&spelled)?;
+        let real = self.resolve(&spelled)?;
         if self.root.find(&real)?.is_some() {
             self.keep_time(&real)?;
+        } else if self.is_unwritten(&real) {
+            // What comes next fails, and nothing explains that better than the file.
+            self.root.create_file(&real)?;
         } else {
             self.make_directories(path, &real, member)?;
         }
         self.parent = Some((spelled, real.clone()));
         Ok(real)
+    }
+
+    /// Where `path` leads, if what was not written counts as if it were there.
+    fn resolve(&mut self, path: &RootPath) -> Result<RootPath, RootError> {
+        match self.journal.index() {
+            Some(index) => self.root.resolve_among(path, &|at| index.unwritten(at).is_some()),
+            None => self.root.resolve(path),
+        }
+    }
+
+    fn is_unwritten(&mut self, path: &RootPath) -> bool {
+        self.journal.index().is_some_and(|index| index.unwritten(path).is_some())
     }
 
     /// Makes the directories that lead to `path`, of which the last is `real`.
@@ -312,6 +333,9 @@ impl<'a> Applier<'a> {
         self.bytes = self.bytes.saturating_add(size);
         check(Limit::Bytes, self.bytes, self.limits.bytes)?;
         self.make_way(path, Kind::Regular)?;
+        if self.may_stay_unwritten(path) {
+            return self.leave_unwritten(path, member, content, size);
+        }
         let mut file = self.root.create_file(path)?;
         let hash = match &member.sparse {
             None => Some(self.copy(content, &mut file, member.size)?),
@@ -331,11 +355,65 @@ impl<'a> Applier<'a> {
         self.wrote(path, member, hash)
     }
 
+    fn may_stay_unwritten(&mut self, path: &RootPath) -> bool {
+        let Files::Only(written) = self.to.files else { return false };
+        // In the place of a directory that has to stay, the root must know of a file; in that of no directory, it says why
+        // there can be none.
+        let is_wanted = written.contains(path) || self.root.holds_protected(path);
+        !is_wanted && self.is_in_directory(path)
+    }
+
+    /// Whether a file can be at `path`, as far as the index of what is there can tell.
+    fn is_in_directory(&mut self, path: &RootPath) -> bool {
+        let Some(index) = self.journal.index() else { return false };
+        let Some(parent) = path.parent().filter(|parent| !parent.is_root()) else { return true };
+        index.get(&parent).is_some_and(|entry| entry.kind == Kind::Directory)
+    }
+
+    /// Does for the index what writing the file would.
+    fn leave_unwritten(
+        &mut self,
+        path: &RootPath,
+        member: &Member,
+        content: &mut TarReader<impl Read>,
+        size: u64,
+    ) -> Result<(), UnpackErrorKind> {
+        let mut sink = io::sink();
+        let hash = match &member.sparse {
+            None => Some(self.copy(content, &mut sink, member.size)?),
+            Some(sparse) => {
+                for (_, length) in &sparse.pieces {
+                    self.copy(content, &mut sink, *length)?;
+                }
+                None
+            }
+        };
+        let Member { mode, uid, gid, mtime, .. } = *member;
+        let metadata = Metadata {
+            kind: Kind::Regular,
+            mode: mode & 0o7777,
+            uid,
+            gid,
+            size,
+            mtime,
+            // The index has its own for what has none.
+            ctime: Time::default(),
+            dev: 0,
+            ino: 0,
+            nlink: 1,
+            rdev: DeviceNumber::default(),
+        };
+        if let Some(index) = self.journal.index() {
+            index.record_unwritten(path, &metadata, hash, &member.xattrs);
+        }
+        Ok(())
+    }
+
     /// Copies exactly `length` bytes, and sums them.
     fn copy(
         &mut self,
         content: &mut TarReader<impl Read>,
-        file: &mut std::fs::File,
+        file: &mut impl Write,
         length: u64,
     ) -> Result<ContentHash, UnpackErrorKind> {
         let mut hasher = ContentHasher::new();
@@ -393,10 +471,12 @@ impl<'a> Applier<'a> {
             return Err(UnpackErrorKind::LinkToDirectory { target });
         };
         let first = self
-            .root
             .resolve(&parent)?
             .child(name)
             .map_err(|source| UnpackErrorKind::LinkTarget { source })?;
+        if self.is_unwritten(&first) {
+            return self.link_unwritten(path, &first, missing);
+        }
         let found = self.root.find(&first)?.ok_or_else(missing)?;
         if found.is_dir() {
             return Err(UnpackErrorKind::LinkToDirectory { target });
@@ -421,8 +501,27 @@ impl<'a> Applier<'a> {
         Ok(())
     }
 
+    fn link_unwritten(
+        &mut self,
+        path: &RootPath,
+        first: &RootPath,
+        missing: impl Fn() -> UnpackErrorKind,
+    ) -> Result<(), UnpackErrorKind> {
+        if first == path {
+            return Ok(());
+        }
+        self.make_way(path, Kind::Regular)?;
+        let is_linked = self.is_in_directory(path)
+            && self.journal.index().is_some_and(|index| index.link_unwritten(path, first));
+        if is_linked { Ok(()) } else { Err(missing()) }
+    }
+
     fn make_way(&mut self, path: &RootPath, wanted: Kind) -> Result<Existing, UnpackErrorKind> {
-        let existing = self.root.make_way(path, wanted)?;
+        let was_unwritten = self.is_unwritten(path);
+        let mut existing = self.root.make_way(path, wanted)?;
+        if was_unwritten {
+            existing = Existing::Removed;
+        }
         if existing == Existing::Removed {
             self.parent = self.parent.take().filter(|(_, real)| !real.starts_with(path));
             self.journal.removed(path);
@@ -438,7 +537,7 @@ impl<'a> Applier<'a> {
                 self.to.base.join(directory)
             }
         };
-        let directory = match self.root.resolve(&directory) {
+        let directory = match self.resolve(&directory) {
             Ok(directory) => directory,
             // Something on the way is no directory: there is nothing to remove.
             Err(error) if error.is_missing() => return Ok(()),
@@ -454,7 +553,7 @@ impl<'a> Applier<'a> {
     }
 
     fn remove_tree(&mut self, path: &RootPath) -> Result<(), UnpackErrorKind> {
-        if self.root.find(path)?.is_none() {
+        if self.root.find(path)?.is_none() && !self.is_unwritten(path) {
             return Ok(());
         }
         if let Some(parent) = path.parent() {

@@ -43,4 +43,4 @@ pub use pack::{
     PackError, PackErrorKind, PackOptions, PackWarning, Packed, Spooled, Unsteady, pack, spool,
 };
 pub use tar::TarError;
-pub use unpack::{UnpackError, UnpackOptions, Unpacked, unpack};
+pub use unpack::{Files, UnpackError, UnpackOptions, Unpacked, unpack};

@@ -1,5 +1,7 @@
 //! From a layer to files.
 
+use std::collections::BTreeSet;
+
 use ebiko_oci::{Digest, Layer};
 use ebiko_rootfs::{Metadata, Root, RootError, RootPath, Xattrs};
 use ebiko_snapshot::{ContentHash, Snapshot};
@@ -14,6 +16,20 @@ use crate::{Limits, SourceError, TarError, UnpackErrorKind};
 pub struct UnpackOptions {
     /// What a layer may ask for.
     pub limits: Limits,
+    /// Which regular files are written.
+    pub files: Files,
+}
+
+/// Which regular files of a layer are written.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Files {
+    /// All.
+    #[default]
+    All,
+    /// Those at these paths, free of links. The others are read, verified and recorded
+    /// ([`Snapshot::record_unwritten`]), as if they had been written; further names of such a file are none on disk
+    /// either. One that takes the place of a directory which has something protected in it is written.
+    Only(BTreeSet<RootPath>),
 }
 
 /// What was unpacked.
@@ -57,6 +73,8 @@ impl UnpackError {
 /// changes its attributes. Directories that members lead through and that do not exist are made with mode 0755, owner
 /// 0:0 and the member's time; those that exist keep their time. Whiteouts remove from `root` and are never written.
 ///
+/// With [`Files::Only`], result, index and error are the same as if every file had been written.
+///
 /// # Errors
 ///
 /// Everything before the failure has been applied, and nothing of it has been verified as a whole: the root must not be
@@ -76,7 +94,7 @@ pub fn unpack(
         let mut journal = Index(snapshot);
         let applied = apply_all(
             &mut tar,
-            Applier::new(root, &mut journal, &options.limits, Destination::layer()),
+            Applier::new(root, &mut journal, &options.limits, Destination::layer(&options.files)),
         );
         let stream = tar.into_inner();
         match applied {
@@ -160,5 +178,9 @@ impl Journal for Index<'_> {
         directory: &RootPath,
     ) -> Result<Vec<RootPath>, RootError> {
         Ok(self.0.older_beneath(directory))
+    }
+
+    fn index(&mut self) -> Option<&mut Snapshot> {
+        Some(self.0)
     }
 }

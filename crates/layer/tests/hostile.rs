@@ -520,7 +520,7 @@ fn a_bomb_stops_at_the_limit() {
     let layer = support::blob_layer(b"", &blob, ebiko_oci::LayerCompression::Zstd);
     let mut place = Place::new();
     let limits = ebiko_layer::Limits { bytes: 32 << 20, ..ebiko_layer::Limits::default() };
-    let options = ebiko_layer::UnpackOptions { limits };
+    let options = ebiko_layer::UnpackOptions { limits, ..ebiko_layer::UnpackOptions::default() };
     let error =
         ebiko_layer::unpack(&layer, &place.root, &mut place.snapshot, &options).unwrap_err();
     assert!(chain(&error).contains("more than 33554432 unpacked bytes"), "{}", chain(&error));

@@ -416,7 +416,7 @@ fn a_blob_that_cannot_be_read_is_reported_with_its_reason() {
 #[test]
 fn limits_end_the_unpacking_with_the_name_of_the_layer() {
     let tar = base().file("n".repeat(60), "x").end();
-    let with = |limits: Limits| UnpackOptions { limits };
+    let with = |limits: Limits| UnpackOptions { limits, ..UnpackOptions::default() };
     let normal = Limits::default();
     for (limits, expected) in [
         (

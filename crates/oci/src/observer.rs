@@ -70,6 +70,17 @@ pub enum Event<'a> {
         /// Size of the tar stream in bytes.
         size: u64,
     },
+    /// A layer of a base image was read and not unpacked: no step needs its files, only to know of them.
+    Read {
+        /// The layer.
+        digest: Digest,
+        /// Entries read.
+        entries: u64,
+        /// Size of the tar stream in bytes.
+        size: u64,
+    },
+    /// The base image of a stage is not read: no step changes a file.
+    NotRead,
     /// Work on one instruction begins.
     StepStarted {
         /// Which of the stages that are built.

@@ -44,6 +44,7 @@ mod read;
 mod remove;
 mod settle;
 mod stand_in;
+mod take;
 mod xattr;
 
 mod contents;
@@ -61,6 +62,7 @@ pub use path::{RootPath, RootPathError};
 pub use remove::Removed;
 pub use root::{OpenRootError, Root, RootOptions};
 pub use stand_in::{StandInError, StandIns, Substitute};
+pub use take::Taker;
 
 #[cfg(test)]
 mod tests;

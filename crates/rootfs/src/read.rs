@@ -80,7 +80,22 @@ impl Root {
     ///
     /// `ENOTDIR` where a component on the way exists and is not a directory, `ELOOP` where links have no end.
     pub fn resolve(&self, path: &RootPath) -> Result<RootPath, RootError> {
-        self.resolve_all(path).map_err(|error| RootError::new(Operation::Find, path, error))
+        self.resolve_among(path, &|_| false)
+    }
+
+    /// Like [`Root::resolve`], in a root of which the caller knows files that are not on disk: where nothing is at a path
+    /// for which `is_file` says so, something that is no directory is there.
+    ///
+    /// # Errors
+    ///
+    /// As [`Root::resolve`].
+    pub fn resolve_among(
+        &self,
+        path: &RootPath,
+        is_file: &dyn Fn(&RootPath) -> bool,
+    ) -> Result<RootPath, RootError> {
+        self.resolve_all(path, is_file)
+            .map_err(|error| RootError::new(Operation::Find, path, error))
     }
 
     /// Reads a small file that an image controls, such as `etc/passwd`, following links inside the root.

@@ -85,10 +85,11 @@ pub(crate) enum Purpose {
 }
 
 /// What the walk does with components that do not exist.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Missing {
+#[derive(Clone, Copy)]
+enum Missing<'a> {
     Refuse,
-    Keep,
+    /// They are as they are spelled, unless they are said to be files.
+    Keep(&'a dyn Fn(&RootPath) -> bool),
 }
 
 /// The position of a walk. `dir` is `None` where it has yet to be opened again or is no directory.
@@ -136,7 +137,12 @@ impl Root {
     }
 
     /// The path that `path` leads to when every link is followed, with missing components as they are spelled.
-    pub(crate) fn resolve_all(&self, path: &RootPath) -> Result<RootPath, Errno> {
+    /// A missing one for which `is_file` says so leads nowhere.
+    pub(crate) fn resolve_all(
+        &self,
+        path: &RootPath,
+        is_file: &dyn Fn(&RootPath) -> bool,
+    ) -> Result<RootPath, Errno> {
         if path.as_bytes().len() > MAX_LENGTH {
             return Err(Errno::NAMETOOLONG);
         }
@@ -150,7 +156,7 @@ impl Root {
                 return Ok(path.clone());
             }
         }
-        Ok(self.walk(path, Missing::Keep)?.path)
+        Ok(self.walk(path, Missing::Keep(is_file))?.path)
     }
 
     /// Opens a directory with one system call, or says `None` where it takes a walk.
@@ -178,7 +184,7 @@ impl Root {
         Ok(None)
     }
 
-    fn walk(&self, path: &RootPath, missing: Missing) -> Result<Position<'_>, Errno> {
+    fn walk(&self, path: &RootPath, missing: Missing<'_>) -> Result<Position<'_>, Errno> {
         let mut pending: Vec<Box<[u8]>> = path.components().rev().map(Into::into).collect();
         let mut at = self.start();
         let mut links = 0;
@@ -210,12 +216,15 @@ impl Root {
             } else {
                 Err(Errno::NOENT)
             };
-            match found {
-                Err(Errno::NOENT) if missing == Missing::Keep => {
+            match (found, missing) {
+                (Err(Errno::NOENT), Missing::Keep(is_file)) => {
+                    if !pending.is_empty() && is_file(&next) {
+                        return Err(Errno::NOTDIR);
+                    }
                     at = Position { path: next, dir: None, exists: false };
                 }
-                Err(error) => return Err(error),
-                Ok((parent, child)) => match FileType::from_raw_mode(fstat(&child)?.st_mode) {
+                (Err(error), _) => return Err(error),
+                (Ok((parent, child)), _) => match FileType::from_raw_mode(fstat(&child)?.st_mode) {
                     FileType::Directory => {
                         at = Position { path: next, dir: Some(DirFd::Owned(child)), exists: true };
                     }
@@ -236,7 +245,7 @@ impl Root {
                         }
                         pending.extend(target.split(|&byte| byte == b'/').rev().map(Into::into));
                     }
-                    _ if missing == Missing::Keep && pending.is_empty() => {
+                    _ if matches!(missing, Missing::Keep(_)) && pending.is_empty() => {
                         at = Position { path: next, dir: None, exists: true };
                     }
                     _ => return Err(Errno::NOTDIR),

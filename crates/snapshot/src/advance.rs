@@ -159,7 +159,9 @@ impl Snapshot {
         let Some(parent) = self.tree.find_directory(&parent) else { return Ok(None) };
         let metadata = root.find(path)?.filter(|metadata| metadata.kind != Kind::Socket);
         let Some(metadata) = metadata else {
-            self.tree.vanish(parent, name);
+            if self.unwritten(path).is_none() {
+                self.tree.vanish(parent, name);
+            }
             return Ok(None);
         };
         let device = self.tree.devices.number(metadata.dev);

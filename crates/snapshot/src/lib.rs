@@ -40,6 +40,7 @@ mod changeset;
 mod entry;
 mod ignore;
 mod snapshot;
+mod unwritten;
 
 mod advance;
 mod judge;

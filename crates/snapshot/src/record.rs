@@ -54,6 +54,8 @@ pub(crate) enum Flag {
     Gone = 16,
     /// Not there before the look that is under way.
     Added = 32,
+    /// In the root, and not on its disk; see [`crate::Snapshot::record_unwritten`].
+    Unwritten = 64,
 }
 
 /// The index of a set of extended attributes that nobody has read.
@@ -85,7 +87,7 @@ impl Record {
         record
     }
 
-    /// Takes over what `metadata` says. Content, extended attributes, flags but [`Flag::Linked`], and a directory's
+    /// Takes over what `metadata` says of a file on disk. Content, extended attributes, other flags, and a directory's
     /// children stay, unless the kind changes.
     pub(crate) fn refresh(&mut self, metadata: &Metadata, device: u16) {
         if self.kind() != metadata.kind {
@@ -104,6 +106,7 @@ impl Record {
         (self.mtime_secs, self.mtime_nanos) = (metadata.mtime.secs, metadata.mtime.nanos);
         (self.ctime_secs, self.ctime_nanos) = (metadata.ctime.secs, metadata.ctime.nanos);
         self.set(Flag::Linked, is_linked(metadata));
+        self.set(Flag::Unwritten, false);
     }
 
     pub(crate) fn kind(&self) -> Kind {

@@ -1,5 +1,7 @@
 //! The index as a whole.
 
+use std::collections::HashMap;
+
 use ebiko_rootfs::{Metadata, RootPath, Time, Xattrs};
 
 use crate::record::{Flag, Record};
@@ -19,12 +21,14 @@ pub struct Snapshot {
     pub(crate) tree: Tree,
     /// The layer that is being recorded; see [`Snapshot::begin_layer`].
     layer: u16,
+    /// How many files were recorded that are on no disk; each has its number for an inode.
+    pub(crate) unwritten: u64,
 }
 
 impl Snapshot {
     /// The index of an empty root.
     pub fn empty() -> Self {
-        Self { tree: Tree::new(), layer: 1 }
+        Self { tree: Tree::new(), layer: 1, unwritten: 0 }
     }
 
     /// What is known of the file at `path`; `None` where nothing was, and for the root.
@@ -89,14 +93,19 @@ impl Snapshot {
         content: Option<ContentHash>,
         xattrs: &Xattrs,
     ) {
-        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return };
-        let parent = self.parents(&parent);
         let device = self.tree.devices.number(metadata.dev);
         let mut record = Record::new(metadata, device);
         record.xattrs = self.tree.xattr_sets.number(xattrs);
         if let Some(hash) = content {
             record.set_content(hash);
         }
+        self.put_record(path, record);
+    }
+
+    /// Puts what the layer that is being recorded has at `path`.
+    pub(crate) fn put_record(&mut self, path: &RootPath, mut record: Record) {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return };
+        let parent = self.parents(&parent);
         record.set(Flag::Racy, true);
         record.written = self.layer;
         if let Some(old) =
@@ -188,13 +197,26 @@ impl Snapshot {
     /// clock (`CLOCK_REALTIME_COARSE`, the one that stamps inodes).
     ///
     /// From here on a change to anything recorded more than a clock tick before `now` shows in its `ctime`. To be called
-    /// between the last write and the first process that may change files. Also gives back spare memory.
+    /// between the last write and the first process that may change files. Also counts names again, of which the removed
+    /// ones have left others behind, and gives back spare memory.
     pub fn settle(&mut self, now: Time) {
+        let mut names: HashMap<(u16, u64), u32> = HashMap::new();
         self.tree.for_each_record(|record| {
             if record.has(Flag::Racy) {
                 record.set(Flag::Racy, is_racy(record.ctime(), now));
             }
+            if record.has(Flag::Linked) {
+                *names.entry(record.inode()).or_default() += 1;
+            }
         });
+        names.retain(|_, count| *count == 1);
+        if !names.is_empty() {
+            self.tree.for_each_record(|record| {
+                if record.has(Flag::Linked) && names.contains_key(&record.inode()) {
+                    record.set(Flag::Linked, false);
+                }
+            });
+        }
         self.tree.compact();
     }
 

@@ -357,7 +357,7 @@ impl<'w> Walk<'w> {
 
 /// Something that was there before and is not any more.
 fn lose(record: Option<&mut Record>, findings: &mut Findings) {
-    let Some(record) = record else { return };
+    let Some(record) = record.filter(|record| !record.has(Flag::Unwritten)) else { return };
     findings.is_dirty = true;
     findings.freed.extend(record.directory());
     record.set(Flag::Gone, true);

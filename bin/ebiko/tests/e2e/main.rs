@@ -27,4 +27,6 @@ mod registries;
 mod remote;
 mod repeated;
 mod stages;
+mod taking;
+mod thin;
 mod workstation;

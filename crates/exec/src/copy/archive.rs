@@ -8,7 +8,7 @@ use crate::copy::filter::Filter;
 use crate::copy::source::Source;
 use crate::copy::target::Sight;
 use crate::copy::{Copier, CopyError, Stop, tree};
-use crate::directories::{self, MakeDirError};
+use crate::directories::{MakeDirError, View};
 
 /// Unpacks the regular file `path` of `files` if it is an archive; whether it was one.
 ///
@@ -97,7 +97,7 @@ impl Attempt {
                 above = Some((ancestor, time));
             }
         }
-        Ok(Self { made: directories::make(root, path, owner)?, above })
+        Ok(Self { made: View::of(root).make(path, owner)?, above })
     }
 
     fn undo(self, root: &Root) -> Result<(), Stop> {

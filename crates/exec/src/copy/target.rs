@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use ebiko_rootfs::{Attributes, Existing, Kind, Metadata, Root, RootError, RootPath};
+use ebiko_rootfs::{Attributes, Existing, Kind, Root, RootError, RootPath};
 
 use crate::account::Owner;
 use crate::copy::CopyError;
-use crate::directories::{self, MakeDirError};
+use crate::directories::{MakeDirError, View};
 
 /// A root as one copy sees it.
 ///
@@ -15,6 +15,7 @@ use crate::directories::{self, MakeDirError};
 /// replaced.
 pub(super) struct Target<'a> {
     pub(super) root: &'a Root,
+    view: View<'a>,
     sight: Sight,
     /// The attributes of directories that are made because something shall be in them.
     directories: Attributes,
@@ -29,19 +30,19 @@ pub(super) enum Sight {
 }
 
 impl<'a> Target<'a> {
-    pub(super) fn new(root: &'a Root, sight: Sight, owner: Owner, mode: u32) -> Self {
+    pub(super) fn new(view: View<'a>, sight: Sight, owner: Owner, mode: u32) -> Self {
         let directories = Attributes {
             uid: Some(owner.uid),
             gid: Some(owner.gid),
             mode: Some(mode),
             ..Attributes::default()
         };
-        Self { root, sight, directories, touched: BTreeSet::new() }
+        Self { root: view.root, view, sight, directories, touched: BTreeSet::new() }
     }
 
     /// What is at `path`, which is free of links, as far as the copy sees it.
-    pub(super) fn find(&self, path: &RootPath) -> Result<Option<Metadata>, RootError> {
-        if self.sees(path) { self.root.find(path) } else { Ok(None) }
+    pub(super) fn find(&self, path: &RootPath) -> Result<Option<Kind>, RootError> {
+        if self.sees(path) { self.view.find(path) } else { Ok(None) }
     }
 
     fn sees(&self, path: &RootPath) -> bool {
@@ -54,7 +55,7 @@ impl<'a> Target<'a> {
     /// followed, and those in a directory are made beneath the destination.
     pub(super) fn resolve(&self, path: &RootPath) -> Result<RootPath, MakeDirError> {
         match self.sight {
-            Sight::Everything => directories::resolve(self.root, path),
+            Sight::Everything => self.view.resolve(path),
             Sight::OwnWork => Ok(path.clone()),
         }
     }
@@ -62,12 +63,12 @@ impl<'a> Target<'a> {
     /// Makes `path`, which is free of links, a directory, and the missing ones above it likewise. What the copy sees
     /// stays as it is.
     pub(super) fn make_directories(&mut self, path: &RootPath) -> Result<(), MakeDirError> {
-        if self.find(path)?.is_some_and(|metadata| metadata.is_dir()) {
+        if self.find(path)? == Some(Kind::Directory) {
             return Ok(());
         }
         for directory in path.ancestors().chain([path.clone()]) {
             match self.find(&directory)? {
-                Some(metadata) if metadata.is_dir() => {}
+                Some(Kind::Directory) => {}
                 Some(_) => return Err(MakeDirError::NotADirectory { path: directory }),
                 None => {
                     self.create_directory(&directory)?;
@@ -86,7 +87,7 @@ impl<'a> Target<'a> {
                 self.create_directory(path)?;
                 Ok(true)
             }
-            Some(metadata) if metadata.is_dir() => Ok(false),
+            Some(Kind::Directory) => Ok(false),
             Some(_) => Err(CopyError::NotADirectory { path: path.clone() }),
         }
     }
@@ -100,9 +101,14 @@ impl<'a> Target<'a> {
         self.root.create_dir(path)
     }
 
+    /// Whether anything is at `path`, whether the copy sees it or not.
+    pub(super) fn is_taken(&self, path: &RootPath) -> Result<bool, RootError> {
+        Ok(self.view.find(path)?.is_some())
+    }
+
     /// Removes what is at `path`, where something that is no directory will be.
     pub(super) fn clear_for_file(&self, path: &RootPath) -> Result<(), CopyError> {
-        if self.find(path)?.is_some_and(|metadata| metadata.is_dir()) {
+        if self.find(path)? == Some(Kind::Directory) {
             return Err(CopyError::Directory { path: path.clone() });
         }
         self.root.make_way(path, Kind::Regular)?;

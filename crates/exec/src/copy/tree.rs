@@ -7,6 +7,7 @@ use ebiko_rootfs::{Attributes, DeviceNumber, Kind, Metadata, RootPath, copy_file
 
 use crate::copy::filter::{Decision, Filter, Judged};
 use crate::copy::source::{Item, Source};
+use crate::copy::taking::Survey;
 use crate::copy::{Copier, CopyError, Stop};
 
 /// A directory of the source that the walk is in.
@@ -35,6 +36,7 @@ pub(super) fn copy_members(
     let mut links: HashMap<(u64, u64), RootPath> = HashMap::new();
     let mut open: Vec<Open> = Vec::new();
     let mut has_passed = false;
+    let survey = Survey::of(copier, source, &item.path)?;
     while let Some(member) = walk.next().transpose()? {
         copier.check_interrupt()?;
         if (member.metadata.dev, member.metadata.ino) == (itself.dev, itself.ino) {
@@ -61,6 +63,12 @@ pub(super) fn copy_members(
                 source.check_link(&member.path)?;
             }
             make_parents(copier, source, &mut open)?;
+        }
+        let is_taken = decision == Decision::Copy
+            && survey.take(copier, source, &member.path, &member.metadata, &path)?;
+        if is_taken {
+            walk.skip_below(&member.path);
+            continue;
         }
         if member.metadata.is_dir() {
             let attributes = if decision == Decision::Copy {

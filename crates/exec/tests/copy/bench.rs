@@ -1,5 +1,6 @@
 //! A context, a stage to copy from and a root, written and printed as text.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::fmt::Write as _;
@@ -7,7 +8,7 @@ use std::fs::{self, File};
 use std::io::Read;
 
 use ebiko_context::Context;
-use ebiko_exec::{Archives, Download, Inputs, Site, Supplies, Touched, perform};
+use ebiko_exec::{ACCOUNT_FILES, Archives, Download, Inputs, Site, Supplies, Touched, perform};
 use ebiko_oci::{Event, Observer, PortError};
 use ebiko_plan::{
     Action, CopyAction, CopyFrom, CopySource, DownloadSource, GitSource, InlineFile, StageId,
@@ -102,6 +103,35 @@ fn print(root: &Root, directory: &RootPath, out: &mut String) {
     }
 }
 
+/// Everything in a root with extended attributes, and with its time if that is not the time of the test.
+fn with_times(root: &Root) -> String {
+    let mut text = String::new();
+    print(root, &RootPath::root(), &mut text);
+    let marked = text.lines().map(|line| {
+        let name = line.split(['=', '@', '|', ' ']).next().unwrap_or_default();
+        let name = name.split_once("->").map_or(name, |(link, _)| link);
+        let at = RootPath::parse(name.trim_end_matches('/').as_bytes()).unwrap();
+        let mtime = root.metadata(&at).unwrap().mtime;
+        // Everything that a test arranges is older than this.
+        let time = (mtime.secs < 1_700_000_000).then_some(mtime);
+        format!("{line} {time:?} {:?}", root.xattrs(&at).unwrap())
+    });
+    marked.collect::<Vec<_>>().join("\n")
+}
+
+fn files_below(root: &Root, directory: &RootPath) -> BTreeSet<RootPath> {
+    let mut files = BTreeSet::new();
+    for entry in root.list(directory).unwrap() {
+        let at = directory.child(&entry.name).unwrap();
+        match entry.metadata.kind {
+            Kind::Directory => files.extend(files_below(root, &at)),
+            Kind::Regular => drop(files.insert(at)),
+            _ => {}
+        }
+    }
+    files
+}
+
 struct Nobody;
 
 impl Observer for Nobody {
@@ -145,6 +175,12 @@ pub(crate) struct Bench {
     pub(crate) directory: TempDir,
     pub(crate) inputs: Inputs,
     pub(crate) root: Root,
+    /// The same root with these regular files missing, and which they are.
+    thin: Root,
+    unwritten: BTreeSet<RootPath>,
+    /// The same root for copies that take away what they read from the stage.
+    taking: Root,
+    left: RefCell<String>,
     pub(crate) interrupt: Interrupt,
 }
 
@@ -161,7 +197,20 @@ impl Bench {
         fill(&stage, sources);
         let target = open("root");
         fill(&target, root);
+        let thin = open("thin");
+        fill(&thin, root);
+        let mut unwritten = files_below(&thin, &RootPath::root());
+        unwritten.retain(|file| !ACCOUNT_FILES.contains(&file.to_string().as_str()));
+        for file in &unwritten {
+            thin.remove(file).unwrap();
+        }
+        let taking = open("taking");
+        fill(&taking, root);
         Self {
+            taking,
+            left: RefCell::default(),
+            thin,
+            unwritten,
             inputs: Inputs { stages: BTreeMap::from([(StageId(0), stage)]), ..Inputs::default() },
             root: target,
             interrupt: Interrupt::new().unwrap(),
@@ -169,20 +218,90 @@ impl Bench {
         }
     }
 
+    /// Performs `action` on the root, and on the one with missing files, where the same must come of it.
+    #[track_caller]
     pub(crate) fn perform(&self, action: &Action) -> Result<Touched, String> {
+        let result = self.perform_on(&self.root, &self.inputs, &|_| false, action);
+        // Archives need all files; and a root that is its own context has one state only.
+        let context = fs::canonicalize(self.directory.path().join("context")).unwrap();
+        let is_archive = matches!(action, Action::Copy(copy) if copy.unpack != Unpack::Nothing);
+        if context == self.root.host_path() {
+            return result;
+        }
+        self.take(action, &result);
+        if is_archive {
+            return result;
+        }
+        let is_unwritten = |path: &RootPath| self.unwritten.contains(path);
+        let thin = self.perform_on(&self.thin, &self.inputs, &is_unwritten, action);
+        assert_eq!(thin, result, "not the same without files");
+        let [full, thin] = [&self.root, &self.thin].map(|root| {
+            let mut text = String::new();
+            print(root, &RootPath::root(), &mut text);
+            text
+        });
+        let is_written = |line: &&str| {
+            let name = line.split(['=', '@', '|', ' ']).next().unwrap_or_default();
+            let file = RootPath::parse(name.trim_end_matches('/').as_bytes()).unwrap_or_default();
+            !self.unwritten.contains(&file) || self.thin.find(&file).unwrap().is_some()
+        };
+        let full: Vec<&str> = full.lines().filter(is_written).collect();
+        assert_eq!(thin.lines().collect::<Vec<_>>(), full, "not the same files");
+        result
+    }
+
+    /// Performs the action once more, with a stage whose files nobody wants afterwards.
+    #[track_caller]
+    fn take(&self, action: &Action, copied: &Result<Touched, String>) {
+        // What is virtual is not copied here.
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let at = |name: &str| self.directory.path().join(name);
+        let mut copy = std::process::Command::new("cp");
+        assert!(copy.arg("-a").arg(at("stage")).arg(at("taken")).status().unwrap().success());
+        let stage = Root::open(&at("taken"), RootOptions::default()).unwrap();
+        let inputs = Inputs { stages: BTreeMap::from([(StageId(0), stage)]), ..Inputs::default() };
+        let is_taken =
+            matches!(action, Action::Copy(copy) if copy.from == CopyFrom::Stage(StageId(0)));
+        let inputs = if is_taken { &inputs } else { &self.inputs };
+        let taken = self.perform_on(&self.taking, inputs, &|_| false, action);
+        assert_eq!(taken.as_ref().err(), copied.as_ref().err(), "fails otherwise");
+        let [taken, copied] = [&self.taking, &self.root].map(with_times);
+        assert_eq!(taken, copied, "not the same when files are taken");
+        if is_taken {
+            *self.left.borrow_mut() = one_line(&inputs.stages[&StageId(0)]);
+        }
+        fs::remove_dir_all(at("taken")).unwrap();
+    }
+
+    /// What was left of the stage by the last copy that was free to take its files.
+    pub(crate) fn left(&self) -> String {
+        self.left.borrow().clone()
+    }
+
+    fn perform_on(
+        &self,
+        root: &Root,
+        inputs: &Inputs,
+        is_unwritten: &dyn Fn(&RootPath) -> bool,
+        action: &Action,
+    ) -> Result<Touched, String> {
         let context = Context::open(&self.directory.path().join("context"), None).unwrap();
         let scratch = self.directory.path().join("scratch");
         fs::create_dir_all(&scratch).unwrap();
         let site = Site {
-            root: &self.root,
+            root,
             context: &context,
-            inputs: &self.inputs,
+            inputs,
             supplies: &Supplies { scratch, ..Supplies::default() },
             created: SOME_TIME,
             place: &Place::InPlace,
             interrupt: &self.interrupt,
             observer: &Nobody,
             archives: &OneMember,
+            is_unwritten,
+            may_take: !std::ptr::eq(inputs, &raw const self.inputs),
         };
         perform(action, &site).map_err(|error| {
             let mut text = format!("error: {error}");
@@ -264,10 +383,14 @@ impl Bench {
     }
 
     pub(crate) fn print(&self) -> String {
-        let mut out = String::new();
-        print(&self.root, &RootPath::root(), &mut out);
-        out.replace('\n', " ").trim_end().to_owned()
+        one_line(&self.root)
     }
+}
+
+fn one_line(root: &Root) -> String {
+    let mut out = String::new();
+    print(root, &RootPath::root(), &mut out);
+    out.replace('\n', " ").trim_end().to_owned()
 }
 
 fn source(word: &str) -> CopySource {

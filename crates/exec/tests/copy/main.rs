@@ -19,4 +19,5 @@ mod inline;
 mod link;
 mod parents;
 mod paths;
+mod taking;
 mod work_dir;

@@ -4,16 +4,16 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 #![allow(clippy::disallowed_methods, reason = "tests arrange the world around the root")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::sync::Arc;
 
-use ebiko_layer::{UnpackOptions, Unpacked, unpack};
+use ebiko_layer::{Files, UnpackError, UnpackOptions, Unpacked, unpack};
 use ebiko_oci::{BytesBlob, Descriptor, DiffId, Digest, ImageFormat, Layer, LayerCompression};
 use ebiko_rootfs::{Attributes, DeviceNumber, Kind, Root, RootOptions, RootPath, Time, Xattrs};
-use ebiko_snapshot::{AdvanceOptions, ContentHash, IgnoreSet, Mode, Snapshot};
+use ebiko_snapshot::{AdvanceOptions, ContentHash, Entry, IgnoreSet, Mode, Snapshot};
 
 /// Long after every file of a test.
 pub(crate) const LATER: Time = Time { secs: i64::MAX / 2, nanos: 0 };
@@ -30,18 +30,24 @@ pub(crate) struct Place {
     pub(crate) dir: tempfile::TempDir,
     pub(crate) root: Root,
     pub(crate) snapshot: Snapshot,
+    /// Gets the same layers, but no regular files.
+    pub(crate) thin: (Root, Snapshot),
 }
 
 impl Place {
     pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::create_dir(dir.path().join("root")).unwrap();
-        let options = RootOptions {
-            protected: vec![path("kaniko")],
-            displaced_store: Some(dir.path().join("displaced")),
+        let open = |name: &str| {
+            // What is mounted is not shown, which is not the same as not being written.
+            std::fs::create_dir_all(dir.path().join(name).join("mount/point")).unwrap();
+            let options = RootOptions {
+                protected: vec![path("kaniko"), path("mount/point")],
+                displaced_store: Some(dir.path().join(format!("{name}-displaced"))),
+            };
+            Root::open(&dir.path().join(name), options).unwrap()
         };
-        let root = Root::open(&dir.path().join("root"), options).unwrap();
-        Self { dir, root, snapshot: Snapshot::empty() }
+        let (root, thin) = (open("root"), open("thin"));
+        Self { dir, root, snapshot: Snapshot::empty(), thin: (thin, Snapshot::empty()) }
     }
 
     pub(crate) fn host(&self, path: &str) -> std::path::PathBuf {
@@ -115,9 +121,64 @@ impl Place {
         self.snapshot.advance(&self.root, &options).unwrap()
     }
 
-    pub(crate) fn unpack(&mut self, tar: &[u8]) -> Result<Unpacked, ebiko_layer::UnpackError> {
-        unpack(&layer_of(tar), &self.root, &mut self.snapshot, &UnpackOptions::default())
+    /// Unpacks a layer, into the thin root too: what is known of it afterwards, and the error, must be the same.
+    #[track_caller]
+    pub(crate) fn unpack(&mut self, tar: &[u8]) -> Result<Unpacked, UnpackError> {
+        let layer = layer_of(tar);
+        let result = unpack(&layer, &self.root, &mut self.snapshot, &UnpackOptions::default());
+        let only =
+            UnpackOptions { files: Files::Only(BTreeSet::new()), ..UnpackOptions::default() };
+        let thin = unpack(&layer, &self.thin.0, &mut self.thin.1, &only);
+        match (&result, &thin) {
+            (Ok(result), Ok(thin)) => {
+                assert_eq!(thin, result);
+                self.snapshot.settle(LATER);
+                self.thin.1.settle(LATER);
+                assert_eq!(known(&self.thin.1), known(&self.snapshot), "the thin index differs");
+                let (thin, full) = (without_files(&self.thin.0), without_files(&self.root));
+                assert_eq!(thin, full, "directories and links differ");
+                for path in everything(&self.thin.0) {
+                    let metadata = self.thin.0.metadata(&path).unwrap();
+                    let is_needed = self.thin.0.holds_protected(&path) || metadata.nlink > 1;
+                    assert!(!metadata.is_file() || is_needed, "`{path}` was written");
+                    assert_eq!(self.thin.1.unwritten(&path), None, "`{path}` is there");
+                }
+            }
+            (result, thin) => {
+                let text = |error: Option<&UnpackError>| error.map(|error| chain(error));
+                let (thin, full) = (text(thin.as_ref().err()), text(result.as_ref().err()));
+                assert_eq!(thin, full, "the thin root fails otherwise");
+            }
+        }
+        result
     }
+}
+
+/// What an index knows, without what no two roots have in common.
+pub(crate) fn known(snapshot: &Snapshot) -> String {
+    let mut text = String::new();
+    let mut firsts = BTreeMap::new();
+    for path in snapshot.paths() {
+        let Some(entry) = snapshot.get(&path) else { continue };
+        let Entry { kind, mode, uid, gid, mtime, rdev, content, is_linked, .. } = entry;
+        let size = if kind == Kind::Regular { entry.size } else { 0 };
+        let first = firsts
+            .entry((snapshot.unwritten(&path).is_some(), entry.ino))
+            .or_insert_with(|| path.clone())
+            .clone();
+        let mode = if kind == Kind::Symlink { 0o777 } else { mode };
+        writeln!(
+            text,
+            "{path} {kind:?} {mode:o} {uid}:{gid} {size} {mtime:?} {rdev:?} {content:?} {is_linked} ={first}"
+        )
+        .unwrap();
+    }
+    text
+}
+
+fn without_files(root: &Root) -> String {
+    let text = describe(root);
+    text.lines().filter(|line| !line.starts_with('-')).collect::<Vec<_>>().join("\n")
 }
 
 /// Everything in a root, one line each: kind, mode, owner, time, path, and what only its kind has.

@@ -10,6 +10,7 @@ mod privileged;
 mod protected;
 mod read;
 mod remove;
+mod take;
 
 use std::fmt::Write as _;
 use std::os::unix::ffi::OsStrExt;

@@ -125,6 +125,8 @@ pub(super) fn replicate(
         interrupt: site.interrupt,
         observer: site.observer,
         archives: site.archives,
+        is_unwritten: site.is_unwritten,
+        may_take: false,
     };
     match crate::perform(&Action::Copy(action), &site) {
         Ok(_) => {}
