@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
-use std::sync::Arc;
 
 use ebiko_oci::{Digest, Event, Image, Layer, PortError, ResolvedImage};
 use ebiko_plan::{
@@ -83,25 +82,31 @@ impl ResolvedBases {
         &self.planned
     }
 
-    /// Chooses which blobs are kept in `directory` when they are read for the first time: all if they are read
-    /// again when the build is over, otherwise those that are read for more than one root.
+    /// Keeps the blobs in `directory` when they are read for the first time, if they are read again when the build is over.
     #[must_use]
-    pub(crate) fn kept(self, plan: &BuildPlan, request: &BuildRequest, directory: &Path) -> Self {
-        let mut readers: HashMap<Digest, usize> = HashMap::new();
+    pub(crate) fn kept(self, policy: BaseLayers, directory: &Path) -> Self {
+        if policy == BaseLayers::Stream {
+            return self;
+        }
+        let keep = |(base, image): (BaseReference, Image)| {
+            (base, image.with_blobs(|layer| kept(layer, directory)))
+        };
+        Self { planned: self.planned, images: self.images.into_iter().map(keep).collect() }
+    }
+
+    /// How often the build unpacks each layer.
+    pub(crate) fn readers(
+        &self,
+        plan: &BuildPlan,
+        request: &BuildRequest,
+    ) -> HashMap<Digest, usize> {
+        let mut readers = HashMap::new();
         for base in bases_read(plan, request) {
             for layer in self.images.get(base).iter().flat_map(|image| image.layers()) {
                 *readers.entry(layer.descriptor.digest).or_default() += 1;
             }
         }
-        let is_kept = |layer: &Layer| {
-            request.base_layers == BaseLayers::Keep
-                || readers.get(&layer.descriptor.digest).is_some_and(|&count| count > 1)
-        };
-        let blob = |layer: &Layer| {
-            if is_kept(layer) { kept(layer, directory) } else { Arc::clone(&layer.blob) }
-        };
-        let keep = |(base, image): (BaseReference, Image)| (base, image.with_blobs(blob));
-        Self { planned: self.planned, images: self.images.into_iter().map(keep).collect() }
+        readers
     }
 
     /// The image behind a name.

@@ -27,6 +27,7 @@ mod inputs;
 mod press;
 mod roots;
 mod stage;
+mod streams;
 mod thin;
 
 mod failure;
@@ -78,7 +79,7 @@ pub fn build(
     roots: &Roots<'_>,
 ) -> Result<Image, BuildError> {
     let Planned { plan, bases, inputs } = plan_for(request, ports, roots.directory("inputs"))?;
-    let bases = bases.kept(&plan, request, &roots.directory("blobs"));
+    let bases = bases.kept(request.base_layers, &roots.directory("blobs"));
 
     std::thread::scope(|scope| {
         let press = Press::start(scope, ports, request.threads, roots.directory("layers"))?;

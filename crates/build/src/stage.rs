@@ -23,6 +23,7 @@ use crate::inputs::InputStore;
 use crate::press::{Order, Press};
 use crate::request::{BuildRequest, FileTimes, Layering, PlatformChoice, Ports};
 use crate::roots::Roots;
+use crate::streams::Streams;
 use crate::thin::{Need, continuation, need, reads_last};
 
 /// What stages have in common: the context, the roots of earlier stages, their images.
@@ -44,6 +45,8 @@ pub(crate) struct Workshop<'a> {
     built: BTreeMap<StageId, Arc<Draft>>,
     /// The root of the stage before, where the next one goes on in it.
     carried: Option<(StageId, Root, Snapshot)>,
+    /// Unpacks layers.
+    streams: Streams,
     /// Compresses layers.
     press: Press,
     /// The image whose files are not all in the root that is worked on, and where they all are, if they had to be unpacked.
@@ -97,6 +100,7 @@ impl<'a> Workshop<'a> {
             },
             built: BTreeMap::new(),
             carried: None,
+            streams: Streams::new(bases.readers(plan, request), roots.directory("blobs")),
             press,
             thin: None,
             beside: 0,
@@ -217,7 +221,7 @@ impl<'a> Workshop<'a> {
     }
 
     fn unpack(
-        &self,
+        &mut self,
         image: &Image,
         root: &Root,
         seen: &mut Snapshot,
@@ -227,7 +231,7 @@ impl<'a> Workshop<'a> {
         for layer in image.layers() {
             self.check_interrupt()?;
             let Unpacked { entries, bytes: size } =
-                ebiko_layer::unpack(layer, root, seen, &options)?;
+                self.streams.unpack(layer, root, seen, &options)?;
             let digest = layer.descriptor.digest;
             self.ports.observer.event(match options.files {
                 Files::All => Event::Unpacked { digest, entries, size },

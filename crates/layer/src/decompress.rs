@@ -1,6 +1,7 @@
 //! From a blob to the tar stream inside, verified and within limits.
 
-use std::io::{self, BufRead, BufReader, Read};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Write as _};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{Scope, ScopedJoinHandle};
 
@@ -159,7 +160,16 @@ pub(crate) struct LayerStream<'scope> {
     pieces: Receiver<Vec<u8>>,
     current: Vec<u8>,
     read: usize,
-    thread: ScopedJoinHandle<'scope, Result<u64, SourceError>>,
+    thread: ScopedJoinHandle<'scope, Result<Streamed, SourceError>>,
+}
+
+/// What came out of a blob.
+#[derive(Debug)]
+pub(crate) struct Streamed {
+    /// Bytes of the tar stream.
+    pub(crate) size: u64,
+    /// The stream, if it was to be kept and could be.
+    pub(crate) kept: Option<File>,
 }
 
 impl<'scope> LayerStream<'scope> {
@@ -167,16 +177,17 @@ impl<'scope> LayerStream<'scope> {
         scope: &'scope Scope<'scope, 'env>,
         layer: &'env Layer,
         limits: &'env Limits,
+        keep: Option<File>,
     ) -> Result<Self, SourceError> {
         let (sender, pieces) = sync_channel(PIECES);
         let thread = std::thread::Builder::new()
-            .spawn_scoped(scope, move || pump(layer, limits, &sender))
+            .spawn_scoped(scope, move || pump(layer, limits, keep, &sender))
             .map_err(|source| SourceError::Thread { source })?;
         Ok(Self { pieces, current: Vec::new(), read: 0, thread })
     }
 
-    /// Reads what nobody wanted, and says whether blob and stream are the promised ones; returns the stream's size.
-    pub(crate) fn finish(self) -> Result<u64, SourceError> {
+    /// Reads what nobody wanted, and says whether blob and stream are the promised ones.
+    pub(crate) fn finish(self) -> Result<Streamed, SourceError> {
         for _rest in &self.pieces {}
         self.thread.join().unwrap_or(Err(SourceError::Panicked))
     }
@@ -184,7 +195,7 @@ impl<'scope> LayerStream<'scope> {
     /// Why the stream ended early, or `Ok` if the reader gave up without such a reason.
     pub(crate) fn abandon(self) -> Result<(), SourceError> {
         drop(self.pieces);
-        self.thread.join().unwrap_or(Err(SourceError::Panicked)).map(|_size| ())
+        self.thread.join().unwrap_or(Err(SourceError::Panicked)).map(|_streamed| ())
     }
 }
 
@@ -203,7 +214,12 @@ impl Read for LayerStream<'_> {
 }
 
 /// Reads the whole blob and sends the stream inside, until the other side hangs up.
-fn pump(layer: &Layer, limits: &Limits, sender: &SyncSender<Vec<u8>>) -> Result<u64, SourceError> {
+fn pump(
+    layer: &Layer,
+    limits: &Limits,
+    mut keep: Option<File>,
+    sender: &SyncSender<Vec<u8>>,
+) -> Result<Streamed, SourceError> {
     let input = layer.blob.open().map_err(|source| SourceError::Open { source })?;
     let expected = layer.descriptor.size;
     let mut blob =
@@ -213,13 +229,15 @@ fn pump(layer: &Layer, limits: &Limits, sender: &SyncSender<Vec<u8>>) -> Result<
     let result = pump_stream(&mut blob, limits, expected, &mut |piece| {
         size += piece.len() as u64;
         hasher.update(&piece);
+        // Whoever wants the stream again reads the blob again where this disk cannot hold it.
+        keep = keep.take().filter(|mut file| file.write_all(&piece).is_ok());
         sender.send(piece).is_ok()
     });
     if let Some(error) = blob.error.take() {
         return Err(error);
     }
     if matches!(result, Ok(false)) {
-        return Ok(size);
+        return Ok(Streamed { size, kept: None });
     }
     if let Err(error @ SourceError::Limit { .. }) = result {
         return Err(error);
@@ -242,7 +260,7 @@ fn pump(layer: &Layer, limits: &Limits, sender: &SyncSender<Vec<u8>>) -> Result<
     if diff_id != layer.diff_id {
         return Err(SourceError::DiffId { expected: layer.diff_id, actual: diff_id });
     }
-    Ok(size)
+    Ok(Streamed { size, kept: keep })
 }
 
 /// Sends piece after piece; `false` if the other side hung up.

@@ -28,8 +28,7 @@ const PUNCHED: u64 = 8 << 20;
 ///
 /// Fails if the file cannot be created; nothing is left behind then.
 pub fn growing_file(path: &Path) -> io::Result<(GrowingFile, FollowingReader)> {
-    let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
-    std::fs::remove_file(path)?;
+    let file = nameless_file(path)?;
     let shared = Arc::new(Shared {
         file,
         state: Mutex::new(State { written: 0, end: None, reader_is_gone: false }),
@@ -37,6 +36,17 @@ pub fn growing_file(path: &Path) -> io::Result<(GrowingFile, FollowingReader)> {
     });
     let writer = GrowingFile { shared: Arc::clone(&shared) };
     Ok((writer, FollowingReader { shared, position: 0, punched: 0 }))
+}
+
+/// Makes a file at `path`, for reading and writing, that has no name any more when this returns.
+///
+/// # Errors
+///
+/// Fails if the file cannot be created; nothing is left behind then.
+pub fn nameless_file(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
+    std::fs::remove_file(path)?;
+    Ok(file)
 }
 
 #[derive(Debug)]

@@ -29,6 +29,7 @@ mod archive;
 mod decompress;
 mod limits;
 mod unpack;
+mod verified;
 
 pub use apply::UnpackErrorKind;
 pub use archive::{ArchiveError, newest_member, unpack_archive};
@@ -37,10 +38,11 @@ pub use compress::{
     CompressError, CompressedBlob, Compression, DEFAULT_GZIP_LEVEL, DEFAULT_ZSTD_LEVEL, compress,
 };
 pub use decompress::SourceError;
-pub use growing::{FollowingReader, GrowingFile, growing_file};
+pub use growing::{FollowingReader, GrowingFile, growing_file, nameless_file};
 pub use limits::{Limit, Limits};
 pub use pack::{
     PackError, PackErrorKind, PackOptions, PackWarning, Packed, Spooled, Unsteady, pack, spool,
 };
 pub use tar::TarError;
 pub use unpack::{Files, UnpackError, UnpackOptions, Unpacked, unpack};
+pub use verified::{VerifiedStream, unpack_keeping};

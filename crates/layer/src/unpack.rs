@@ -1,13 +1,15 @@
 //! From a layer to files.
 
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Read;
 
 use ebiko_oci::{Digest, Layer};
 use ebiko_rootfs::{Metadata, Root, RootError, RootPath, Xattrs};
 use ebiko_snapshot::{ContentHash, Snapshot};
 
 use crate::apply::{Applier, Destination, Journal};
-use crate::decompress::LayerStream;
+use crate::decompress::{LayerStream, Streamed};
 use crate::tar::TarReader;
 use crate::{Limits, SourceError, TarError, UnpackErrorKind};
 
@@ -85,35 +87,50 @@ pub fn unpack(
     snapshot: &mut Snapshot,
     options: &UnpackOptions,
 ) -> Result<Unpacked, UnpackError> {
+    unpack_from(layer, root, snapshot, options, None).map(|(unpacked, _kept)| unpacked)
+}
+
+/// As [`unpack`]; the verified stream goes to `keep`, too, and comes back if it could be written.
+pub(crate) fn unpack_from(
+    layer: &Layer,
+    root: &Root,
+    snapshot: &mut Snapshot,
+    options: &UnpackOptions,
+    keep: Option<File>,
+) -> Result<(Unpacked, Option<File>), UnpackError> {
     let digest = layer.descriptor.digest;
     let source_error = |source| UnpackError::Source { layer: digest, source };
-    snapshot.begin_layer();
     std::thread::scope(|scope| {
-        let stream = LayerStream::open(scope, layer, &options.limits).map_err(source_error)?;
-        let mut tar = TarReader::new(stream, options.limits.extended_header);
-        let mut journal = Index(snapshot);
-        let applied = apply_all(
-            &mut tar,
-            Applier::new(root, &mut journal, &options.limits, Destination::layer(&options.files)),
-        );
-        let stream = tar.into_inner();
+        let stream =
+            LayerStream::open(scope, layer, &options.limits, keep).map_err(source_error)?;
+        let (applied, stream) = apply_stream(stream, root, snapshot, options);
         match applied {
             Ok(entries) => {
-                let bytes = stream.finish().map_err(source_error)?;
-                Ok(Unpacked { entries, bytes })
+                let Streamed { size: bytes, kept } = stream.finish().map_err(source_error)?;
+                Ok((Unpacked { entries, bytes }, kept))
             }
             Err(failure) => {
                 // A stream that broke off explains what the archive then lacks.
                 stream.abandon().map_err(source_error)?;
-                Err(match failure {
-                    Failure::Entry(path, source) => {
-                        UnpackError::Entry { path: shown(&path), layer: digest, source }
-                    }
-                    Failure::Archive(source) => UnpackError::Archive { layer: digest, source },
-                })
+                Err(failure.in_layer(digest))
             }
         }
     })
+}
+
+/// Applies a tar stream as the next layer; gives back the stream as well. Returns how many members there were.
+pub(crate) fn apply_stream<R: Read>(
+    stream: R,
+    root: &Root,
+    snapshot: &mut Snapshot,
+    options: &UnpackOptions,
+) -> (Result<u64, Failure>, R) {
+    snapshot.begin_layer();
+    let mut tar = TarReader::new(stream, options.limits.extended_header);
+    let mut journal = Index(snapshot);
+    let to = Destination::layer(&options.files);
+    let applied = apply_all(&mut tar, Applier::new(root, &mut journal, &options.limits, to));
+    (applied, tar.into_inner())
 }
 
 /// A member's path for a message: an archive must not write its own lines, or colours, into a log.
@@ -135,9 +152,18 @@ pub(crate) enum Failure {
     Archive(TarError),
 }
 
+impl Failure {
+    pub(crate) fn in_layer(self, layer: Digest) -> UnpackError {
+        match self {
+            Self::Entry(path, source) => UnpackError::Entry { path: shown(&path), layer, source },
+            Self::Archive(source) => UnpackError::Archive { layer, source },
+        }
+    }
+}
+
 /// Applies all members; returns how many there were.
 pub(crate) fn apply_all(
-    tar: &mut TarReader<impl std::io::Read>,
+    tar: &mut TarReader<impl Read>,
     mut applier: Applier<'_>,
 ) -> Result<u64, Failure> {
     while let Some(member) = tar.next().map_err(Failure::Archive)? {

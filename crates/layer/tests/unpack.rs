@@ -463,3 +463,34 @@ fn nothing_of_a_first_look_is_left_to_do_after_unpacking() {
     let entry = place.snapshot.get(&path("d/sub/x")).unwrap();
     assert_eq!((entry.kind, entry.mtime), (Kind::Regular, Time { secs: 1_600_000_000, nanos: 0 }));
 }
+
+#[test]
+fn a_stream_that_was_kept_unpacks_as_the_layer_does() {
+    let layer = layer_of(&base().end());
+    let mut first = Place::new();
+    let scratch = tempfile::tempdir().unwrap();
+    let file = ebiko_layer::nameless_file(&scratch.path().join("stream")).unwrap();
+    let options = UnpackOptions::default();
+    let (unpacked, kept) =
+        ebiko_layer::unpack_keeping(&layer, &first.root, &mut first.snapshot, &options, file)
+            .unwrap();
+    let kept = kept.unwrap();
+    for _ in 0..2 {
+        let mut again = Place::new();
+        assert_eq!(kept.unpack(&again.root, &mut again.snapshot, &options).unwrap(), unpacked);
+        assert_eq!(describe(&again.root), describe(&first.root));
+    }
+}
+
+#[test]
+fn a_stream_that_cannot_be_kept_is_no_failure() {
+    let layer = layer_of(&base().end());
+    let mut place = Place::new();
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let options = UnpackOptions::default();
+    let (unpacked, kept) =
+        ebiko_layer::unpack_keeping(&layer, &place.root, &mut place.snapshot, &options, full)
+            .unwrap();
+    assert!(kept.is_none());
+    assert!(unpacked.entries > 0);
+}
