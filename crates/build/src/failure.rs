@@ -13,6 +13,7 @@ use ebiko_plan::StageId;
 use ebiko_rootfs::{MountsError, RootError};
 use ebiko_snapshot::{IgnoreSetError, SnapshotError};
 
+use crate::compression::CompressionError;
 use crate::inputs::InputError;
 use crate::roots::RootsError;
 
@@ -47,6 +48,8 @@ pub enum BuildError {
     Look(#[from] SnapshotError),
     #[error(transparent)]
     Pack(#[from] PackError),
+    #[error(transparent)]
+    Compression(#[from] CompressionError),
     #[error("cannot create the file `{}` for a layer", path.display())]
     LayerFile { path: PathBuf, source: io::Error },
     #[error("step {} of {} failed: `{text}`", step.number, step.total)]
@@ -132,6 +135,7 @@ impl BuildError {
             Self::Unpack(error) => error.hint().map(Into::into),
             Self::Look(error) => error.hint().map(Into::into),
             Self::Pack(error) => error.hint().map(Into::into),
+            Self::Compression(_) => Some(CompressionError::hint().into()),
             Self::Roots(error) => error.hint().map(Into::into),
             Self::Input(error) => error.hint().map(Into::into),
             Self::LayerFile { source, .. } if source.kind() == io::ErrorKind::NotFound => Some(

@@ -21,6 +21,7 @@ mod check;
 mod archive;
 mod bases;
 mod blobs;
+mod compression;
 mod inputs;
 mod roots;
 mod stage;
@@ -39,7 +40,7 @@ use crate::stage::Workshop;
 pub use dockerfile_parser::{Diagnostics, byte_size, comma_separated};
 pub use ebiko_context::{find_ignore_file, read_inside};
 pub use ebiko_exec::{Agent, Resource, ResourceLimit, Resources, Secret};
-pub use ebiko_layer::Compression;
+pub use ebiko_layer::{Compression, DEFAULT_GZIP_LEVEL, DEFAULT_ZSTD_LEVEL};
 pub use ebiko_oci::Timestamp;
 pub use ebiko_plan::lint::CheckReport;
 pub use ebiko_plan::{
@@ -51,6 +52,7 @@ pub use ebiko_snapshot::Mode;
 
 pub use archive::{ContextArchiveError, unpack_context};
 pub use check::{check, outline, targets};
+pub use compression::CompressionError;
 pub use failure::{BuildError, StepFailure};
 pub use inputs::{ContextFault, InputError};
 pub use request::{

@@ -37,7 +37,8 @@ pub struct BuildRequest {
     pub layering: Layering,
     /// Paths or patterns that stay out of every layer.
     pub ignore_paths: Vec<String>,
-    /// How new layers are stored.
+    /// How new layers are stored. Where a base has Docker's media types and this needs OCI's, it is gzip, with a warning, or
+    /// an error.
     pub compression: Compression,
     /// The time that is written into config and history where no `SOURCE_DATE_EPOCH` says another.
     pub created: Timestamp,
@@ -76,6 +77,19 @@ pub enum FileTimes {
     Kept,
     /// None later than `SOURCE_DATE_EPOCH`, if it is given.
     Clamped,
+    /// None later than `SOURCE_DATE_EPOCH`, or than 1970 if it is not given.
+    Fixed,
+}
+
+impl FileTimes {
+    /// The latest time that a file may have, in seconds since 1970, where `SOURCE_DATE_EPOCH` is `epoch`.
+    pub(crate) fn newest(self, epoch: Option<i64>) -> Option<i64> {
+        match self {
+            Self::Kept => None,
+            Self::Clamped => epoch,
+            Self::Fixed => Some(epoch.unwrap_or(0)),
+        }
+    }
 }
 
 /// Into how many layers a stage goes.

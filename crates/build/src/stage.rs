@@ -16,9 +16,10 @@ use ebiko_snapshot::{AdvanceOptions, Changeset, IgnoreSet, Snapshot};
 
 use crate::bases::ResolvedBases;
 use crate::blobs::interruptible;
+use crate::compression;
 use crate::failure::{BuildError, StepFailure};
 use crate::inputs::InputStore;
-use crate::request::{BuildRequest, FileTimes, Layering, PlatformChoice, Ports};
+use crate::request::{BuildRequest, Layering, PlatformChoice, Ports};
 use crate::roots::Roots;
 
 /// What stages have in common: the context, the roots of earlier stages, their images.
@@ -101,6 +102,12 @@ impl<'a> Workshop<'a> {
             base: &stage.base_text,
         });
         let (mut image, root, mut seen) = self.begin(stage)?;
+        if stage.recorded {
+            let stored = compression::stored(self.request.compression, image.format())?;
+            if let Some(text) = stored.warning {
+                self.ports.observer.event(Event::Warning { text });
+            }
+        }
         if self.request.platform == PlatformChoice::Explicit {
             image = image.platform(self.request.options.platform.clone());
         }
@@ -324,11 +331,13 @@ impl<'a> Workshop<'a> {
     ) -> Result<(Packed, Layer), BuildError> {
         self.layers += 1;
         let path = self.roots.directory("layers").join(self.layers.to_string());
-        let clamp = self.plan.epoch.filter(|_| self.request.file_times == FileTimes::Clamped);
+        let clamp = self.request.file_times.newest(self.plan.epoch);
+        let scratch = self.roots.directory("layers");
         let options = PackOptions {
-            compression: self.request.compression,
+            compression: compression::stored(self.request.compression, format)?.compression,
             threads: self.request.threads,
             newest: clamp.map(|secs| Time { secs, nanos: 0 }),
+            scratch: Some(&scratch),
         };
         let mut file = File::create(&path)
             .map_err(|source| BuildError::LayerFile { path: path.clone(), source })?;

@@ -15,12 +15,13 @@
 //!
 //! # Reading order
 //!
-//! [`pack()`] and `tar/write.rs`; `compress.rs`; then [`unpack()`], `apply.rs` (one member to one file) and
+//! [`pack()`] and `tar/write.rs`; `compress.rs`, and `seekable` for layers with a table of files; then [`unpack()`], `apply.rs` (one member to one file) and
 //! `tar/read.rs`.
 
 mod blob;
 mod compress;
 mod pack;
+mod seekable;
 mod tar;
 
 mod apply;
@@ -40,5 +41,6 @@ pub use limits::{Limit, Limits};
 pub use pack::{
     PackError, PackErrorKind, PackOptions, PackWarning, Packed, Spooled, Unsteady, pack, spool,
 };
+pub use seekable::{Position, Table};
 pub use tar::TarError;
 pub use unpack::{UnpackError, UnpackOptions, Unpacked, unpack};

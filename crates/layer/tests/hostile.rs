@@ -515,7 +515,7 @@ fn a_bomb_stops_at_the_limit() {
     );
     let mut blob = Vec::new();
     let compression = ebiko_layer::Compression::Zstd { level: 1 };
-    ebiko_layer::compress(&mut stream, &mut blob, compression, 2).unwrap();
+    ebiko_layer::compress(&mut stream, &mut blob, compression, 2, None).unwrap();
     assert!(blob.len() < 1 << 20);
     let layer = support::blob_layer(b"", &blob, ebiko_oci::LayerCompression::Zstd);
     let mut place = Place::new();

@@ -300,7 +300,7 @@ fn every_compression_is_recognised_by_its_bytes() {
     let mut blobs: Vec<(&str, Vec<u8>)> = Vec::new();
     let mut compressed = |name, compression| {
         let mut blob = Vec::new();
-        compress(&mut &tar[..], &mut blob, compression, 2).unwrap();
+        compress(&mut &tar[..], &mut blob, compression, 2, None).unwrap();
         blobs.push((name, blob));
     };
     compressed("plain", Compression::None);
@@ -369,7 +369,7 @@ fn a_blob_that_is_not_the_promised_one_is_refused() {
 
     // A broken gzip stream in a blob that is the wrong one: the digest is the reason, not the decoder's words.
     let mut blob = Vec::new();
-    compress(&mut &tar[..], &mut blob, Compression::default(), 1).unwrap();
+    compress(&mut &tar[..], &mut blob, Compression::default(), 1, None).unwrap();
     let honest = blob_layer(&tar, &blob, LayerCompression::Gzip);
     let middle = blob.len() / 2;
     blob[middle] ^= 0xff;
