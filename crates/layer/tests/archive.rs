@@ -143,6 +143,9 @@ fn hard_links_are_relative_to_the_destination() {
     );
 }
 
+/// `cap_net_raw=ep`, as the kernel stores it (version 2).
+const CAPABLE: &str = "\u{1}\0\0\u{2}\0 \0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+
 #[test]
 fn a_file_with_several_names_is_what_the_last_one_says() {
     let place = Place::new();
@@ -152,6 +155,21 @@ fn a_file_with_several_names_is_what_the_last_one_says() {
         let metadata = place.root.metadata(&path(name)).unwrap();
         assert_eq!((metadata.mode, metadata.uid, metadata.gid), (0o4750, 7, 8), "{name}");
     }
+    // GNU tar writes extended attributes for the first name only. Docker adds those of the others; the owner that it sets for
+    // each clears the capabilities.
+    let tar = Tar::new()
+        .pax(
+            b'x',
+            &[("SCHILY.xattr.user.first", "1"), ("SCHILY.xattr.security.capability", CAPABLE)],
+        )
+        .file("noted", "x")
+        .pax(b'x', &[("SCHILY.xattr.user.second", "2")])
+        .hard_link("again", "noted")
+        .end();
+    add(&place, &tar, "out", None).unwrap();
+    let mut xattrs = place.root.xattrs(&path("out/noted")).unwrap();
+    xattrs.retain(|name, _| ebiko_snapshot::is_recorded_xattr(name));
+    assert_eq!(xattrs, support::xattrs(&[("user.first", "1"), ("user.second", "2")]));
     let tar = Tar::new().symlink("l", "f").hard_link("m", "l").end();
     add(&place, &tar, "out", Some((7, 8))).unwrap();
     assert_eq!(place.root.metadata(&path("out/f")).unwrap().mode, 0o4750, "no link is followed");
