@@ -205,6 +205,22 @@ pub(crate) struct Cli {
           hide_default_value = true, value_name = "BOOL", value_parser = BoolishValueParser::new())]
     pub(crate) reproducible: bool,
 
+    /// How many members a layer of a base image, an archive of ADD or a context may have
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..),
+          default_value = "4000000")]
+    pub(crate) layer_max_entries: u64,
+
+    /// How many bytes a layer of a base image, an archive of ADD or a context may unpack to, such as
+    /// 512g
+    #[arg(long, value_name = "BYTES", default_value = "256g")]
+    pub(crate) layer_max_size: String,
+
+    /// How many times its own size a layer of a base image, an archive of ADD or a context may unpack
+    /// to, if that is more than 4 GiB
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..),
+          default_value = "2000")]
+    pub(crate) layer_max_ratio: u64,
+
     /// Build for this platform instead of the machine's own
     #[arg(long, alias = "customPlatform", value_name = "OS/ARCH[/VARIANT]")]
     pub(crate) custom_platform: Option<String>,

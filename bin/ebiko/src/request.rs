@@ -53,6 +53,7 @@ pub(crate) fn read(
         layering: if cli.single_snapshot { Layering::PerStage } else { Layering::PerStep },
         ignore_paths: ignore_paths(cli),
         compression: compression::compression(cli)?,
+        limits: resources::limits(cli)?,
         created: if cli.reproducible {
             Timestamp::from_seconds(0)?
         } else {

@@ -38,11 +38,11 @@ impl ContextArchiveError {
 pub fn unpack_context(
     file: &mut File,
     directory: &Path,
+    limits: &Limits,
 ) -> Result<Option<Time>, ContextArchiveError> {
     let root = Root::open(directory, RootOptions::default())
         .map_err(|source| ContextArchiveError::Open { source })?;
-    let limits = Limits::default();
-    let unpacked = ebiko_layer::unpack_archive(file, &root, &RootPath::root(), None, &limits)
+    let unpacked = ebiko_layer::unpack_archive(file, &root, &RootPath::root(), None, limits)
         .map_err(|source| ContextArchiveError::Archive { source })?;
     let Some(members) = unpacked else { return Ok(None) };
     let mut newest = Time::default();
@@ -81,7 +81,8 @@ mod tests {
         let mut command = std::process::Command::new("tar");
         command.arg("-C").arg(&from).args(arguments).arg("-cf").arg(&tar).arg(".");
         capture(&mut command).unwrap();
-        let newest = unpack_context(&mut File::open(&tar).unwrap(), &to).unwrap();
+        let newest =
+            unpack_context(&mut File::open(&tar).unwrap(), &to, &Limits::default()).unwrap();
         assert_eq!(newest.map(|time| time.secs), Some(FIXED_TIME.cast_signed()), "{arguments:?}");
         assert_eq!(listing(&to).unwrap(), listing(&from).unwrap(), "{arguments:?}");
     }
@@ -98,7 +99,7 @@ mod tests {
         let dir = scratch_dir("context-").unwrap();
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(b"FROM scratch\n").unwrap();
-        assert_eq!(unpack_context(&mut file, dir.path()).unwrap(), None);
+        assert_eq!(unpack_context(&mut file, dir.path(), &Limits::default()).unwrap(), None);
         assert_eq!(listing(dir.path()).unwrap(), "");
     }
 }

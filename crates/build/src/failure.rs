@@ -1,5 +1,6 @@
 //! Why there is no image.
 
+use std::error::Error;
 use std::io;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -7,7 +8,7 @@ use std::path::PathBuf;
 use dockerfile_parser::{Diagnostics, Dockerfile};
 use ebiko_context::OpenContextError;
 use ebiko_exec::ExecError;
-use ebiko_layer::{PackError, UnpackError};
+use ebiko_layer::{ArchiveError, PackError, UnpackError};
 use ebiko_oci::{PortError, Position};
 use ebiko_plan::StageId;
 use ebiko_rootfs::{MountsError, RootError};
@@ -148,6 +149,18 @@ impl BuildError {
     }
 }
 
+/// The advice about an archive of `ADD`, of which `exec` knows only that it could not be unpacked.
+fn archive_hint(error: &(dyn Error + 'static)) -> Option<String> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(archive) = error.downcast_ref::<ArchiveError>() {
+            return archive.hint().map(Into::into);
+        }
+        cause = error.source();
+    }
+    None
+}
+
 impl StepFailure {
     pub(crate) fn nested(source: BuildError) -> Self {
         Self::Image { source: Box::new(source) }
@@ -169,7 +182,7 @@ impl StepFailure {
 
     fn hint(&self) -> Option<String> {
         match self {
-            Self::Exec(error) => error.hint(),
+            Self::Exec(error) => error.hint().or_else(|| archive_hint(error)),
             Self::Roots(error) => error.hint().map(Into::into),
             Self::Input(error) => error.hint().map(Into::into),
             Self::Settle { source } => source.hint().map(Into::into),

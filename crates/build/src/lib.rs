@@ -40,7 +40,7 @@ use crate::stage::Workshop;
 pub use dockerfile_parser::{Diagnostics, byte_size, comma_separated};
 pub use ebiko_context::{find_ignore_file, read_inside};
 pub use ebiko_exec::{Agent, Resource, ResourceLimit, Resources, Secret};
-pub use ebiko_layer::{Compression, DEFAULT_GZIP_LEVEL, DEFAULT_ZSTD_LEVEL};
+pub use ebiko_layer::{Compression, DEFAULT_GZIP_LEVEL, DEFAULT_ZSTD_LEVEL, Limits};
 pub use ebiko_oci::Timestamp;
 pub use ebiko_plan::lint::CheckReport;
 pub use ebiko_plan::{

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use ebiko_exec::{Agent, Resources, Secret};
-use ebiko_layer::Compression;
+use ebiko_layer::{Compression, Limits};
 use ebiko_oci::{ImageSource, Observer, Timestamp};
 use ebiko_plan::BuildOptions;
 use ebiko_rootfs::Time;
@@ -40,6 +40,8 @@ pub struct BuildRequest {
     /// How new layers are stored. Where a base has Docker's media types and this needs OCI's, it is gzip, with a warning, or
     /// an error.
     pub compression: Compression,
+    /// What layers of bases, archives of `ADD` and contexts may unpack to.
+    pub limits: Limits,
     /// The time that is written into config and history where no `SOURCE_DATE_EPOCH` says another.
     pub created: Timestamp,
     /// Which times the files of new layers have.

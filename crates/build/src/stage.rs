@@ -198,9 +198,10 @@ impl<'a> Workshop<'a> {
     }
 
     fn unpack(&self, image: &Image, root: &Root, seen: &mut Snapshot) -> Result<(), BuildError> {
+        let options = UnpackOptions { limits: self.request.limits };
         for layer in image.layers() {
             self.check_interrupt()?;
-            let unpacked = ebiko_layer::unpack(layer, root, seen, &UnpackOptions::default())?;
+            let unpacked = ebiko_layer::unpack(layer, root, seen, &options)?;
             self.ports.observer.event(Event::Unpacked {
                 digest: layer.descriptor.digest,
                 entries: unpacked.entries,
@@ -222,7 +223,7 @@ impl<'a> Workshop<'a> {
             created: Time { secs: self.created.seconds(), nanos: 0 },
             place: self.roots.place(),
             observer: self.ports.observer,
-            archives: &LayerArchives,
+            archives: &LayerArchives(self.request.limits),
             interrupt: self.ports.interrupt,
         };
         if !matches!(action, Action::Run(_)) {
@@ -379,7 +380,7 @@ impl<'a> Workshop<'a> {
 const REWRITTEN: &str = "buildkit/rewritten-timestamp";
 
 /// What `ADD` knows of archives.
-struct LayerArchives;
+struct LayerArchives(Limits);
 
 impl Archives for LayerArchives {
     fn unpack(
@@ -389,6 +390,6 @@ impl Archives for LayerArchives {
         destination: &RootPath,
         owner: Option<(u32, u32)>,
     ) -> Result<Option<BTreeSet<RootPath>>, PortError> {
-        Ok(ebiko_layer::unpack_archive(file, root, destination, owner, &Limits::default())?)
+        Ok(ebiko_layer::unpack_archive(file, root, destination, owner, &self.0)?)
     }
 }

@@ -60,7 +60,7 @@ impl UnpackErrorKind {
                 }
                 _ => None,
             },
-            Self::Limit { .. } => Some("if the archive is to be trusted, raise the limit"),
+            Self::Limit { what, .. } => what.hint(),
             _ => None,
         }
     }

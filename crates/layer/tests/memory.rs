@@ -26,7 +26,7 @@ impl Read for Files {
             let name = format!("srv/package-{:06}/module-{number:08}.js", number / 20);
             self.current = Tar::new().file(name, format!("export default {number};\n")).open();
             self.position = 0;
-            if number % 1000 == 0 {
+            if number.is_multiple_of(1000) {
                 self.peak = self.peak.max(anonymous());
             }
         }

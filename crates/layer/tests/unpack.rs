@@ -437,6 +437,18 @@ fn limits_end_the_unpacking_with_the_name_of_the_layer() {
     ] {
         check_error(&mut Place::new(), &layer_of(&tar), &with(limits), expected);
     }
+    // A megabyte of zeros from a kilobyte.
+    let zeros = Tar::new().file("zeros", vec![0; 1 << 20]).end();
+    let mut blob = Vec::new();
+    compress(&mut &zeros[..], &mut blob, Compression::Zstd { level: 1 }, 1, None).unwrap();
+    let bomb = blob_layer(&zeros, &blob, LayerCompression::Zstd);
+    let limits = Limits { ratio: 100, ratio_floor: 1 << 19, ..normal };
+    let expected =
+        "cannot unpack layer DIGEST: more than 100 unpacked bytes for each byte of the blob";
+    check_error(&mut Place::new(), &bomb, &with(limits), expected);
+    let mut place = Place::new();
+    let limits = Limits { ratio: 100, ..normal };
+    unpack(&bomb, &place.root, &mut place.snapshot, &with(limits)).unwrap();
     let tar = Tar::new().pax(b'x', &[("comment", &"x".repeat(1000))]).file("f", "x").end();
     check_error(
         &mut Place::new(),

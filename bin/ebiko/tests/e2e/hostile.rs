@@ -84,3 +84,50 @@ fn set_trap(bench: &Bench) {
         std::fs::copy(file, directory.join(file.file_name().unwrap())).unwrap();
     }
 }
+
+#[test]
+fn privileged_what_archives_may_unpack_to_is_a_flag_for_each_kind_of_archive() {
+    let bench = Bench::new();
+    let context = bench.context();
+    bench.tree(
+        &Tree::new()
+            .file("in/a", "1")
+            .file("in/b", "2")
+            .file("in/Dockerfile", "FROM scratch\nCOPY a /\n"),
+    );
+    host("tar", &["-cf", "in.tar", "-C", "in", "a", "b", "Dockerfile"], &context);
+    bench.write("add", "FROM scratch\nADD in.tar /\n");
+    bench.write("base", "FROM busybox\nRUN true\n");
+    let build = |source: &[&str], flag: &str| {
+        let flags = bench.flags(&["--no-push", flag]);
+        let source = source.iter().map(|&word| word.to_owned());
+        // The first flag is the context of the bench.
+        let command = std::iter::once("/kaniko/executor".to_owned()).chain(source);
+        bench.pod().run(command.chain(flags.into_iter().skip(1))).unwrap()
+    };
+    let fails = |source: &[&str], given: &str, place: &str, limit: &str, flag: &str| {
+        let output = build(source, given);
+        assert_eq!(output.code, 1, "{output}");
+        let hint = format!("hint: if it is to be trusted, raise the limit: {flag}");
+        for part in [place, limit, &hint] {
+            assert!(output.stderr.contains(part), "`{part}` is not in\n{output}");
+        }
+    };
+    let base = &["--context=/workspace", "--dockerfile=base"][..];
+    let add = &["--context=/workspace", "--dockerfile=add"][..];
+    let archive = &["--context=tar:///workspace/in.tar"][..];
+    let (few, small) = ("--layer-max-entries=2", "--layer-max-size=1k");
+    let (few_flag, small_flag) = ("--layer-max-entries=NUMBER", "--layer-max-size=BYTES");
+    let (few_limit, small_limit) = ("more than 2 entries", "more than 1024 unpacked bytes");
+    fails(base, few, "from layer sha256:", few_limit, few_flag);
+    fails(base, small, "cannot unpack layer sha256:", small_limit, small_flag);
+    fails(add, few, "from the archive", few_limit, few_flag);
+    fails(add, small, "the archive has", small_limit, small_flag);
+    fails(archive, few, "cannot unpack the build context", few_limit, few_flag);
+    fails(archive, small, "cannot unpack the build context", small_limit, small_flag);
+    // Enough is enough.
+    for flag in ["--layer-max-entries=3", "--layer-max-size=10k", "--layer-max-ratio=1"] {
+        build(add, flag).assert_success();
+        build(archive, flag).assert_success();
+    }
+}
