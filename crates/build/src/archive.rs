@@ -63,7 +63,7 @@ mod tests {
 
     use super::*;
     use testkit::command::capture;
-    use testkit::{FIXED_TIME, Tree, listing, scratch_dir};
+    use testkit::{ArchiveEntry, ArchiveKind, FIXED_TIME, Tree, archive, listing, scratch_dir};
 
     /// Archives a tree with GNU tar, and unpacks it.
     #[track_caller]
@@ -92,6 +92,49 @@ mod tests {
         check(&[]);
         check(&["-z"]);
         check(&["--zstd"]);
+    }
+
+    #[test]
+    fn an_archive_made_to_harm_changes_nothing_around_the_context() {
+        let dir = scratch_dir("context-").unwrap();
+        let outside = dir.path().join("outside");
+        Tree::new().file("secret", "canary").write_to(&outside).unwrap();
+        let before = listing(&outside).unwrap();
+        let entry = |path: &str, kind| ArchiveEntry {
+            path: path.to_owned(),
+            mode: 0o777,
+            uid: 0,
+            gid: 0,
+            mtime: 0,
+            kind,
+        };
+        let file = |path: &str| entry(path, ArchiveKind::File(b"evil".to_vec()));
+        let target = outside.to_str().unwrap().to_owned();
+        let plant = entry("l", ArchiveKind::Symlink(target.clone()));
+        for (index, attack) in [
+            vec![file("../outside/secret")],
+            vec![file(&format!("{target}/secret"))],
+            vec![plant.clone(), file("l/secret")],
+            vec![plant.clone(), entry("l", ArchiveKind::Directory), file("l/secret")],
+            vec![plant.clone(), file("l/.wh.secret")],
+            vec![plant, entry("stolen", ArchiveKind::HardLink("l/secret".to_owned()))],
+            vec![entry("stolen", ArchiveKind::HardLink(format!("{target}/secret")))],
+            vec![entry(".", ArchiveKind::Symlink(target)), file("./secret")],
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let context = dir.path().join(index.to_string());
+            std::fs::create_dir(&context).unwrap();
+            let mut tar = tempfile::tempfile().unwrap();
+            tar.write_all(&archive(&attack).unwrap()).unwrap();
+            // Refused or harmless, as it may be.
+            let unpacked = unpack_context(&mut tar, &context, &Limits::default());
+            assert_eq!(listing(&outside).unwrap(), before, "{attack:?}: {unpacked:?}");
+            assert_eq!(std::fs::read_to_string(outside.join("secret")).unwrap(), "canary");
+            let stolen = std::fs::metadata(outside.join("secret")).unwrap();
+            assert_eq!(std::os::unix::fs::MetadataExt::nlink(&stolen), 1, "{attack:?}");
+        }
     }
 
     #[test]

@@ -131,3 +131,65 @@ fn privileged_what_archives_may_unpack_to_is_a_flag_for_each_kind_of_archive() {
         build(archive, flag).assert_success();
     }
 }
+
+#[test]
+fn privileged_nothing_that_a_dockerfile_copies_becomes_the_builder() {
+    let bench = Bench::new();
+    let context = bench.context();
+    bench.tree(
+        &Tree::new()
+            .exe("evil", "evil\n")
+            .exe("in/executor", "evil\n")
+            .file("in/.docker/config.json", "{}"),
+    );
+    host("tar", &["-cf", "evil.tar", "-C", "in", "."], &context);
+    // A trigger does so in the build that starts from the image.
+    let parent = "FROM busybox\nONBUILD COPY evil /kaniko/by-trigger\n";
+    let destination = format!("--destination={}", bench.registry.reference("library/parent:1"));
+    bench.build(parent, &[&destination]).assert_success();
+    let dockerfile = "FROM parent:1\nCOPY evil /kaniko/executor\nCOPY in /kaniko/\nADD evil.tar /kaniko/\n\
+                      COPY <<EOF /kaniko/executor\nevil\nEOF\nRUN ln -s kaniko /elsewhere\nCOPY evil /elsewhere/executor\n\
+                      WORKDIR /kaniko/made\nCOPY evil ../executor\n";
+    let bytes = |path: &Path| std::fs::read(path).unwrap();
+    let before = bytes(&bench.executor.root().join("kaniko/executor"));
+    bench.write("Dockerfile", dockerfile);
+    let flags = bench.flags(&["--no-push", "--tar-path=/out/image.tar", "--cleanup"]);
+    let command = [vec!["/kaniko/executor".to_owned()], flags].concat();
+    let (output, (after, others)) = bench
+        .pod()
+        .spawn(command)
+        .unwrap()
+        .wait_and_inspect(|root| {
+            let files = std::fs::read_dir(root.join("kaniko")).unwrap();
+            let mut others: Vec<_> = files.map(|file| file.unwrap().file_name()).collect();
+            others.sort();
+            (bytes(&root.join("kaniko/executor")), others)
+        })
+        .unwrap();
+    output.assert_success();
+    assert!(before == after, "the executable is another one");
+    assert_eq!(others, ["executor", "lock"], "only what is the builder's is there");
+    // The image has what it wants there.
+    let unpacked =
+        testkit::oracle::unpack(&format!("docker-archive:{}", bench.out("image.tar").display()))
+            .unwrap();
+    for path in ["kaniko/executor", "kaniko/by-trigger"] {
+        let found = std::fs::read_to_string(unpacked.root().join(path)).unwrap();
+        assert_eq!(found, "evil\n", "{path}");
+    }
+}
+
+#[test]
+fn privileged_devices_and_pipes_are_copied_and_never_read() {
+    let bench = Bench::new();
+    let dockerfile = "FROM busybox AS a\nRUN mkdir /in && mknod /in/zero c 1 5 && mknod /in/full c 1 7 && mkfifo /in/pipe\n\
+                      FROM scratch\nCOPY --from=a /in /out\nCOPY --from=a /in/zero /alone\n";
+    let layers = bench.archive(dockerfile, &[]).layers();
+    assert_eq!(
+        layers,
+        [
+            "drwxr-xr-x 0/0 0 out/\ncrw-r--r-- 0/0 1,7 out/full\nprw-r--r-- 0/0 0 out/pipe\ncrw-r--r-- 0/0 1,5 out/zero\n",
+            "crw-r--r-- 0/0 1,5 alone\n",
+        ]
+    );
+}
