@@ -171,9 +171,61 @@ pub(crate) struct Cli {
           hide_default_value = true, value_name = "BOOL", value_parser = BoolishValueParser::new())]
     pub(crate) materialize: bool,
 
+    /// The same as without it: there is one way to look at files, and it is the fast one
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+          default_value = "false", default_missing_value = "true",
+          hide_default_value = true, value_name = "BOOL", value_parser = BoolishValueParser::new())]
+    pub(crate) use_new_run: bool,
+
     /// Keep this path out of the image; may be a glob pattern (repeatable)
     #[arg(long = "ignore-path", value_name = "PATH")]
     pub(crate) ignore_paths: Vec<String>,
+
+    /// The same as --ignore-path=/var/run [default: what the pod has there stays out, what the image
+    /// has there stays in]
+    #[arg(long, alias = "whitelist-var-run", action = ArgAction::Set, num_args = 0..=1,
+          require_equals = true, default_missing_value = "true", value_name = "BOOL",
+          value_parser = BoolishValueParser::new())]
+    pub(crate) ignore_var_run: Option<bool>,
+
+    /// How new layers are stored; estargz and zstd:chunked are gzip and zstd from which a file can be
+    /// fetched alone
+    #[arg(long, value_name = "KIND", default_value = "gzip")]
+    pub(crate) compression: CompressionKind,
+
+    /// How hard to compress: 1 to 12 for gzip and estargz, 1 to 22 for zstd and zstd:chunked; any
+    /// number below 1 is the default
+    #[arg(long, value_name = "LEVEL", default_value = "-1", allow_negative_numbers = true)]
+    pub(crate) compression_level: i32,
+
+    /// The same as without it: compressed layers are files, whatever this says
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", value_name = "BOOL",
+          value_parser = BoolishValueParser::new())]
+    pub(crate) compressed_caching: Option<bool>,
+
+    /// Take 1970 for the time of the image if no other is given, and make no file of a new layer
+    /// younger than the time of the image
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+          default_value = "false", default_missing_value = "true",
+          hide_default_value = true, value_name = "BOOL", value_parser = BoolishValueParser::new())]
+    pub(crate) reproducible: bool,
+
+    /// How many members a layer of a base image, an archive of ADD or a context may have
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..),
+          default_value = "4000000")]
+    pub(crate) layer_max_entries: u64,
+
+    /// How many bytes a layer of a base image, an archive of ADD or a context may unpack to, such as
+    /// 512g
+    #[arg(long, value_name = "BYTES", default_value = "256g")]
+    pub(crate) layer_max_size: String,
+
+    /// How many times its own size a layer of a base image, an archive of ADD or a context may unpack
+    /// to, if that is more than 4 GiB
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..),
+          default_value = "2000")]
+    pub(crate) layer_max_ratio: u64,
 
     /// Build for this platform instead of the machine's own
     #[arg(long, alias = "customPlatform", value_name = "OS/ARCH[/VARIANT]")]
@@ -213,6 +265,23 @@ pub(crate) enum SnapshotMode {
     Time,
 }
 
+/// `--compression`, with BuildKit's names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CompressionKind {
+    /// What everybody reads
+    Gzip,
+    /// Smaller and faster; needs an image with OCI media types
+    Zstd,
+    /// As they are
+    #[value(alias = "uncompressed")]
+    None,
+    /// For containerd's stargz snapshotter; needs an image with OCI media types
+    Estargz,
+    /// For podman and CRI-O; needs an image with OCI media types
+    #[value(name = "zstd:chunked")]
+    ZstdChunked,
+}
+
 /// `--verbosity`, with logrus' names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(crate) enum Verbosity {
@@ -248,14 +317,10 @@ const NOT_YET: &[&str] = &[
     "--cache-run-layers",
     "--cache-ttl",
     "--cgroup-parent",
-    "--compressed-caching",
-    "--compression",
-    "--compression-level",
     "--context-sub-path",
     "--credential-helpers",
     "--force-build-metadata",
     "--git",
-    "--ignore-var-run",
     "--image-download-retry",
     "--image-format",
     "--image-fs-extract-retry",
@@ -268,15 +333,12 @@ const NOT_YET: &[&str] = &[
     "--push-retry",
     "--registry-certificate",
     "--registry-client-cert",
-    "--reproducible",
     "--skip-default-registry-fallback",
     "--skip-push-permission-check",
     "--skip-tls-verify",
     "--skip-tls-verify-pull",
     "--skip-tls-verify-registry",
     "--skip-unused-stages",
-    "--use-new-run",
-    "--whitelist-var-run",
 ];
 
 impl Cli {
@@ -288,6 +350,15 @@ impl Cli {
             .try_get_matches_from(arguments)
             .and_then(|mut matches| Self::from_arg_matches_mut(&mut matches))
             .map_err(not_yet)
+    }
+
+    /// The flags that were given and that are accepted because scripts have them.
+    pub(crate) fn without_effect(&self) -> impl Iterator<Item = &'static str> {
+        let flags = [
+            ("--use-new-run", self.use_new_run),
+            ("--compressed-caching", self.compressed_caching.is_some()),
+        ];
+        flags.into_iter().filter_map(|(flag, is_given)| is_given.then_some(flag))
     }
 }
 

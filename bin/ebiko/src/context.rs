@@ -14,6 +14,7 @@ use ebiko_remote::{Authorization, GitSettings, LocalContext, Material, Surroundi
 use crate::cli::Cli;
 use crate::environment::Environment;
 use crate::request::build_args;
+use crate::resources::limits;
 use crate::sources::Fetcher;
 
 /// More is no Dockerfile but a mistake in a path.
@@ -49,7 +50,7 @@ pub(crate) fn open(
                 .with_context(|| format!("cannot make the directory `{}`", context.display()))?;
             let shown = path.display();
             let mut file = File::open(&path).with_context(|| format!("cannot open `{shown}`"))?;
-            let Some(newest) = unpack_context(&mut file, &context)? else {
+            let Some(newest) = unpack_context(&mut file, &context, &limits(cli)?)? else {
                 if !found.is_fetched {
                     bail!("the build context `{shown}` is neither a directory nor an archive");
                 }

@@ -5,6 +5,7 @@
 //! what is in `/`.
 
 mod cli;
+mod compression;
 mod context;
 mod environment;
 
@@ -28,7 +29,7 @@ use anyhow::Context as _;
 use ebiko_build::{BuildError, Ports, Roots};
 use ebiko_rootless::{Choice, Entered, Place, enter_private, protect_self, survey};
 
-use crate::cli::Cli;
+use crate::cli::{Cli, Verbosity};
 use crate::environment::Environment;
 use crate::failure::Failure;
 use crate::outputs::Outputs;
@@ -70,6 +71,9 @@ fn run(cli: &Cli, environment: &Environment, reporter: &Arc<Reporter>) -> Result
         return ask(question, cli, environment, reporter);
     }
     let outputs = Outputs::plan(cli, environment)?;
+    for flag in cli.without_effect() {
+        reporter.say(Verbosity::Debug, format!("`{flag}` changes nothing"));
+    }
     let home = Home::find(environment);
     let choice = survey(environment.all())
         .decide(&home.executable_dir, home.expected(), cli.force)

@@ -3,10 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
+use ebiko_build::Compression;
 use ebiko_oci::{Event, Image, Observer, Reference};
 use ebiko_registry::Registry;
 
 use crate::cli::{Cli, Verbosity};
+use crate::compression;
 use crate::environment::Environment;
 use crate::report::Reporter;
 
@@ -43,6 +45,14 @@ impl Outputs {
         let no_push = environment.get_bool("KANIKO_NO_PUSH")?.unwrap_or(cli.no_push);
         if destinations.is_empty() && !no_push {
             bail!("the image would go nowhere: give a `--destination`, or `--no-push`");
+        }
+        if let (Some(_), Compression::Zstd { .. } | Compression::ZstdChunked { .. }) =
+            (&cli.tar_path, compression::compression(cli)?)
+        {
+            bail!(
+                "`--tar-path` and a compression with zstd cannot be used together: few readers of such archives know zstd; \
+                 `--oci-layout-path` takes it"
+            );
         }
         let place = |path: &Option<PathBuf>| {
             path.as_ref().map(|path| Place::find(environment.absolute(path)))

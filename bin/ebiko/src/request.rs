@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use ebiko_build::{
-    Afterwards, BaseFiles, BaseLayers, BuildOptions, BuildRequest, Compression, Entitlement,
-    FileTimes, GitSource, Ground, Layering, Mode, PlatformChoice, Timestamp, parse_platform,
+    Afterwards, BaseFiles, BaseLayers, BuildOptions, BuildRequest, Entitlement, FileTimes,
+    GitSource, Ground, Layering, Mode, PlatformChoice, Timestamp, parse_platform,
 };
 use ebiko_oci::Platform;
 use ebiko_rootless::Place;
 
 use crate::cli::{Cli, SnapshotMode};
+use crate::compression;
 use crate::context;
 use crate::environment::Environment;
 use crate::outputs::Outputs;
@@ -50,10 +51,19 @@ pub(crate) fn read(
             SnapshotMode::Time => Mode::Time,
         },
         layering: if cli.single_snapshot { Layering::PerStage } else { Layering::PerStep },
-        ignore_paths: cli.ignore_paths.clone(),
-        compression: Compression::default(),
-        created: Timestamp::new(environment.now.0, environment.now.1)?,
-        file_times: if cli.rewrite_timestamp { FileTimes::Clamped } else { FileTimes::Kept },
+        ignore_paths: ignore_paths(cli),
+        compression: compression::compression(cli)?,
+        limits: resources::limits(cli)?,
+        created: if cli.reproducible {
+            Timestamp::from_seconds(0)?
+        } else {
+            Timestamp::new(environment.now.0, environment.now.1)?
+        },
+        file_times: match (cli.reproducible, cli.rewrite_timestamp) {
+            (true, _) => FileTimes::Fixed,
+            (false, true) => FileTimes::Clamped,
+            (false, false) => FileTimes::Kept,
+        },
         secrets: sources.secrets.clone(),
         agents: supplies::agents(cli, environment)?,
         resources: resources::resources(cli)?,
@@ -63,6 +73,13 @@ pub(crate) fn read(
         base_files: if cli.materialize { BaseFiles::Always } else { BaseFiles::AsNeeded },
         base_layers: if reads > 1 { BaseLayers::Keep } else { BaseLayers::Stream },
     })
+}
+
+/// What `--ignore-path` and `--ignore-var-run` say. kaniko leaves `/var/run` out unless it is told not to, because it would
+/// find the pod's mounts there; here those are known as what they are.
+fn ignore_paths(cli: &Cli) -> Vec<String> {
+    let var_run = (cli.ignore_var_run == Some(true)).then(|| "/var/run".to_owned());
+    cli.ignore_paths.iter().cloned().chain(var_run).collect()
 }
 
 fn options(cli: &Cli, environment: &Environment) -> anyhow::Result<BuildOptions> {

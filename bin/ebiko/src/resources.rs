@@ -1,9 +1,10 @@
-//! What the command line says about the machine that commands get: limits, shared memory, hosts.
+//! What the command line says about the machine that commands get, limits, shared memory, hosts, and about how much of it
+//! archives may take.
 
 use std::net::IpAddr;
 
 use anyhow::{Context as _, bail, ensure};
-use ebiko_build::{Resource, ResourceLimit, Resources, byte_size};
+use ebiko_build::{Limits, Resource, ResourceLimit, Resources, byte_size};
 
 use crate::cli::Cli;
 
@@ -21,6 +22,17 @@ pub(crate) fn resources(cli: &Cli) -> anyhow::Result<Resources> {
         limits: cli.ulimits.iter().map(limit).collect::<anyhow::Result<_>>()?,
         hosts: cli.hosts.iter().map(host).collect::<anyhow::Result<_>>()?,
     })
+}
+
+/// What `--layer-max-entries`, `--layer-max-size` and `--layer-max-ratio` say.
+pub(crate) fn limits(cli: &Cli) -> anyhow::Result<Limits> {
+    let text = &cli.layer_max_size;
+    let size = byte_size(text).and_then(|size| u64::try_from(size).ok()).filter(|size| *size > 0);
+    let bytes = size.with_context(|| {
+        format!("`--layer-max-size={text}` is no number of bytes, such as `274877906944` or `256g`")
+    })?;
+    let (entries, ratio) = (cli.layer_max_entries, cli.layer_max_ratio);
+    Ok(Limits { entries, bytes, ratio, ..Limits::default() })
 }
 
 /// Nothing is the same as the default, as in Docker.
@@ -79,6 +91,27 @@ mod tests {
             ("much", "error: it is no number of bytes, such as `134217728` or `128m`"),
         ] {
             assert_eq!(show(shm_size(text)), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn limits_of_archives_are_the_defaults_of_the_library_unless_given() {
+        let limits = |arguments: &[&str]| {
+            let arguments = ["executor"].iter().chain(arguments).map(Into::into);
+            Cli::read(arguments).map_err(anyhow::Error::from).and_then(|cli| super::limits(&cli))
+        };
+        assert_eq!(limits(&[]).unwrap(), Limits::default());
+        let given =
+            limits(&["--layer-max-entries=3", "--layer-max-size=1.5k", "--layer-max-ratio=7"]);
+        let expected = Limits { entries: 3, bytes: 1536, ratio: 7, ..Limits::default() };
+        assert_eq!(given.unwrap(), expected);
+        for wrong in [
+            "--layer-max-entries=0",
+            "--layer-max-size=0",
+            "--layer-max-size=x",
+            "--layer-max-ratio=-1",
+        ] {
+            assert!(limits(&[wrong]).is_err(), "{wrong}");
         }
     }
 

@@ -38,11 +38,11 @@ impl ContextArchiveError {
 pub fn unpack_context(
     file: &mut File,
     directory: &Path,
+    limits: &Limits,
 ) -> Result<Option<Time>, ContextArchiveError> {
     let root = Root::open(directory, RootOptions::default())
         .map_err(|source| ContextArchiveError::Open { source })?;
-    let limits = Limits::default();
-    let unpacked = ebiko_layer::unpack_archive(file, &root, &RootPath::root(), None, &limits)
+    let unpacked = ebiko_layer::unpack_archive(file, &root, &RootPath::root(), None, limits)
         .map_err(|source| ContextArchiveError::Archive { source })?;
     let Some(members) = unpacked else { return Ok(None) };
     let mut newest = Time::default();
@@ -63,7 +63,7 @@ mod tests {
 
     use super::*;
     use testkit::command::capture;
-    use testkit::{FIXED_TIME, Tree, listing, scratch_dir};
+    use testkit::{ArchiveEntry, ArchiveKind, FIXED_TIME, Tree, archive, listing, scratch_dir};
 
     /// Archives a tree with GNU tar, and unpacks it.
     #[track_caller]
@@ -81,7 +81,8 @@ mod tests {
         let mut command = std::process::Command::new("tar");
         command.arg("-C").arg(&from).args(arguments).arg("-cf").arg(&tar).arg(".");
         capture(&mut command).unwrap();
-        let newest = unpack_context(&mut File::open(&tar).unwrap(), &to).unwrap();
+        let newest =
+            unpack_context(&mut File::open(&tar).unwrap(), &to, &Limits::default()).unwrap();
         assert_eq!(newest.map(|time| time.secs), Some(FIXED_TIME.cast_signed()), "{arguments:?}");
         assert_eq!(listing(&to).unwrap(), listing(&from).unwrap(), "{arguments:?}");
     }
@@ -94,11 +95,54 @@ mod tests {
     }
 
     #[test]
+    fn an_archive_made_to_harm_changes_nothing_around_the_context() {
+        let dir = scratch_dir("context-").unwrap();
+        let outside = dir.path().join("outside");
+        Tree::new().file("secret", "canary").write_to(&outside).unwrap();
+        let before = listing(&outside).unwrap();
+        let entry = |path: &str, kind| ArchiveEntry {
+            path: path.to_owned(),
+            mode: 0o777,
+            uid: 0,
+            gid: 0,
+            mtime: 0,
+            kind,
+        };
+        let file = |path: &str| entry(path, ArchiveKind::File(b"evil".to_vec()));
+        let target = outside.to_str().unwrap().to_owned();
+        let plant = entry("l", ArchiveKind::Symlink(target.clone()));
+        for (index, attack) in [
+            vec![file("../outside/secret")],
+            vec![file(&format!("{target}/secret"))],
+            vec![plant.clone(), file("l/secret")],
+            vec![plant.clone(), entry("l", ArchiveKind::Directory), file("l/secret")],
+            vec![plant.clone(), file("l/.wh.secret")],
+            vec![plant, entry("stolen", ArchiveKind::HardLink("l/secret".to_owned()))],
+            vec![entry("stolen", ArchiveKind::HardLink(format!("{target}/secret")))],
+            vec![entry(".", ArchiveKind::Symlink(target)), file("./secret")],
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let context = dir.path().join(index.to_string());
+            std::fs::create_dir(&context).unwrap();
+            let mut tar = tempfile::tempfile().unwrap();
+            tar.write_all(&archive(&attack).unwrap()).unwrap();
+            // Refused or harmless, as it may be.
+            let unpacked = unpack_context(&mut tar, &context, &Limits::default());
+            assert_eq!(listing(&outside).unwrap(), before, "{attack:?}: {unpacked:?}");
+            assert_eq!(std::fs::read_to_string(outside.join("secret")).unwrap(), "canary");
+            let stolen = std::fs::metadata(outside.join("secret")).unwrap();
+            assert_eq!(std::os::unix::fs::MetadataExt::nlink(&stolen), 1, "{attack:?}");
+        }
+    }
+
+    #[test]
     fn what_is_no_archive_is_left_to_be_the_dockerfile() {
         let dir = scratch_dir("context-").unwrap();
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(b"FROM scratch\n").unwrap();
-        assert_eq!(unpack_context(&mut file, dir.path()).unwrap(), None);
+        assert_eq!(unpack_context(&mut file, dir.path(), &Limits::default()).unwrap(), None);
         assert_eq!(listing(dir.path()).unwrap(), "");
     }
 }

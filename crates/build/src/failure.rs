@@ -1,5 +1,6 @@
 //! Why there is no image.
 
+use std::error::Error;
 use std::io;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -7,12 +8,13 @@ use std::path::PathBuf;
 use dockerfile_parser::{Diagnostics, Dockerfile};
 use ebiko_context::OpenContextError;
 use ebiko_exec::ExecError;
-use ebiko_layer::{CompressError, PackError, UnpackError};
+use ebiko_layer::{ArchiveError, CompressError, PackError, UnpackError};
 use ebiko_oci::{PortError, Position};
 use ebiko_plan::StageId;
 use ebiko_rootfs::{MountsError, RootError, RootPath};
 use ebiko_snapshot::{IgnoreSetError, SnapshotError};
 
+use crate::compression::CompressionError;
 use crate::inputs::InputError;
 use crate::roots::RootsError;
 
@@ -49,6 +51,8 @@ pub enum BuildError {
     Pack(#[from] PackError),
     #[error(transparent)]
     Compress(#[from] CompressError),
+    #[error(transparent)]
+    Compression(#[from] CompressionError),
     #[error("cannot create the file `{}` for a layer", path.display())]
     LayerFile { path: PathBuf, source: io::Error },
     #[error("step {} of {} failed: `{text}`", step.number, step.total)]
@@ -139,6 +143,7 @@ impl BuildError {
             Self::Look(error) => error.hint().map(Into::into),
             Self::Pack(error) => error.hint().map(Into::into),
             Self::Compress(error) => error.hint().map(Into::into),
+            Self::Compression(_) => Some(CompressionError::hint().into()),
             Self::Roots(error) => error.hint().map(Into::into),
             Self::Input(error) => error.hint().map(Into::into),
             Self::LayerFile { source, .. } if source.kind() == io::ErrorKind::NotFound => Some(
@@ -149,6 +154,18 @@ impl BuildError {
             _ => None,
         }
     }
+}
+
+/// The advice about an archive of `ADD`, of which `exec` knows only that it could not be unpacked.
+fn archive_hint(error: &(dyn Error + 'static)) -> Option<String> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(archive) = error.downcast_ref::<ArchiveError>() {
+            return archive.hint().map(Into::into);
+        }
+        cause = error.source();
+    }
+    None
 }
 
 impl StepFailure {
@@ -177,7 +194,7 @@ impl StepFailure {
 
     fn hint(&self) -> Option<String> {
         match self {
-            Self::Exec(error) => error.hint(),
+            Self::Exec(error) => error.hint().or_else(|| archive_hint(error)),
             Self::Roots(error) => error.hint().map(Into::into),
             Self::Input(error) => error.hint().map(Into::into),
             Self::Settle { source } | Self::Lookup(source) => source.hint().map(Into::into),

@@ -176,7 +176,7 @@ impl<'a> InputStore<'a> {
             let last_modified = download.last_modified;
             let alone = download.root.host_path().to_owned();
             let mut archive = File::open(&file).map_err(|source| ContextFault::Read { source })?;
-            return match unpack_context(&mut archive, &directory)? {
+            return match unpack_context(&mut archive, &directory, &self.request.limits)? {
                 Some(newest) => {
                     Ok((Context::open(&directory, None)?, last_modified.or(Some(newest))))
                 }
@@ -206,7 +206,7 @@ impl<'a> InputStore<'a> {
             EpochSource::Source(CopySource::Download(source)) => {
                 let download = self.download(source)?;
                 let path = download.root.host_path().join(download.path.to_string());
-                age(&source.url, &path, download.last_modified)?
+                age(&source.url, &path, download.last_modified, &self.request.limits)?
             }
         };
         Ok(time.map(|time| time.secs))
@@ -235,13 +235,18 @@ fn open(path: &Path) -> Result<Root, InputError> {
 
 /// What the server says, else what the youngest member of an archive says.
 #[expect(clippy::disallowed_methods, reason = "the builder's own directory is on the host")]
-fn age(url: &str, file: &Path, last_modified: Option<Time>) -> Result<Option<Time>, InputError> {
+fn age(
+    url: &str,
+    file: &Path,
+    last_modified: Option<Time>,
+    limits: &Limits,
+) -> Result<Option<Time>, InputError> {
     if last_modified.is_some() {
         return Ok(last_modified);
     }
     let failed = |source| InputError::Age { url: shown(url), source };
     let mut file = File::open(file).map_err(|source| failed(ArchiveError::Read { source }))?;
-    newest_member(&mut file, &Limits::default()).map_err(failed)
+    newest_member(&mut file, limits).map_err(failed)
 }
 
 impl InputError {
@@ -254,6 +259,8 @@ impl InputError {
                 }
                 _ => None,
             },
+            Self::Age { source, .. } => source.hint(),
+            Self::Context { source: ContextFault::Archive(error), .. } => error.hint(),
             Self::NoContext { .. } => Some("give it with `--build-context NAME=VALUE`"),
             _ => None,
         }

@@ -22,6 +22,7 @@ mod check;
 mod archive;
 mod bases;
 mod blobs;
+mod compression;
 mod draft;
 mod inputs;
 mod press;
@@ -45,7 +46,7 @@ use crate::stage::Workshop;
 pub use dockerfile_parser::{Diagnostics, byte_size, comma_separated};
 pub use ebiko_context::{find_ignore_file, read_inside};
 pub use ebiko_exec::{Agent, Resource, ResourceLimit, Resources, Secret};
-pub use ebiko_layer::Compression;
+pub use ebiko_layer::{Compression, DEFAULT_GZIP_LEVEL, DEFAULT_ZSTD_LEVEL, Limits};
 pub use ebiko_oci::Timestamp;
 pub use ebiko_plan::lint::CheckReport;
 pub use ebiko_plan::{
@@ -57,6 +58,7 @@ pub use ebiko_snapshot::Mode;
 
 pub use archive::{ContextArchiveError, unpack_context};
 pub use check::{check, outline, targets};
+pub use compression::CompressionError;
 pub use failure::{BuildError, StepFailure};
 pub use inputs::{ContextFault, InputError};
 pub use request::{

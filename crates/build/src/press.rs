@@ -198,7 +198,7 @@ fn make(
     threads: usize,
 ) -> Result<CompressedBlob, CompressError> {
     let mut file = File::create(&pending.path).map_err(|source| CompressError::Write { source })?;
-    compress(stream, &mut file, order.compression, threads)
+    compress(stream, &mut file, order.compression, threads, pending.path.parent())
 }
 
 /// A stream that ends with an error when its blob is not wanted any more.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use ebiko_exec::{Agent, Resources, Secret};
-use ebiko_layer::Compression;
+use ebiko_layer::{Compression, Limits};
 use ebiko_oci::{BlobSink, ImageSource, Observer, Timestamp};
 use ebiko_plan::BuildOptions;
 use ebiko_rootfs::Time;
@@ -37,8 +37,11 @@ pub struct BuildRequest {
     pub layering: Layering,
     /// Paths or patterns that stay out of every layer.
     pub ignore_paths: Vec<String>,
-    /// How new layers are stored.
+    /// How new layers are stored. Where a base has Docker's media types and this needs OCI's, it is gzip, with a warning, or
+    /// an error.
     pub compression: Compression,
+    /// What layers of bases, archives of `ADD` and contexts may unpack to.
+    pub limits: Limits,
     /// The time that is written into config and history where no `SOURCE_DATE_EPOCH` says another.
     pub created: Timestamp,
     /// Which times the files of new layers have.
@@ -78,6 +81,19 @@ pub enum FileTimes {
     Kept,
     /// None later than `SOURCE_DATE_EPOCH`, if it is given.
     Clamped,
+    /// None later than `SOURCE_DATE_EPOCH`, or than 1970 if it is not given.
+    Fixed,
+}
+
+impl FileTimes {
+    /// The latest time that a file may have, in seconds since 1970, where `SOURCE_DATE_EPOCH` is `epoch`.
+    pub(crate) fn newest(self, epoch: Option<i64>) -> Option<i64> {
+        match self {
+            Self::Kept => None,
+            Self::Clamped => epoch,
+            Self::Fixed => Some(epoch.unwrap_or(0)),
+        }
+    }
 }
 
 /// Into how many layers a stage goes.

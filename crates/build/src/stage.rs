@@ -17,11 +17,12 @@ use ebiko_snapshot::{AdvanceOptions, Changeset, IgnoreSet, Snapshot};
 
 use crate::bases::ResolvedBases;
 use crate::blobs::interruptible;
+use crate::compression;
 use crate::draft::{Draft, DraftLayer};
 use crate::failure::{BuildError, StepFailure};
 use crate::inputs::InputStore;
 use crate::press::{Order, Press};
-use crate::request::{BuildRequest, FileTimes, Layering, PlatformChoice, Ports};
+use crate::request::{BuildRequest, Layering, PlatformChoice, Ports};
 use crate::roots::Roots;
 use crate::streams::Streams;
 use crate::thin::{Need, continuation, need, reads_last};
@@ -116,6 +117,12 @@ impl<'a> Workshop<'a> {
             base: &stage.base_text,
         });
         let (mut image, root, mut seen) = self.begin(stage)?;
+        if stage.recorded {
+            let stored = compression::stored(self.request.compression, image.format())?;
+            if let Some(text) = stored.warning {
+                self.ports.observer.event(Event::Warning { text });
+            }
+        }
         if self.request.platform == PlatformChoice::Explicit {
             image.platform(self.request.options.platform.clone());
         }
@@ -227,7 +234,7 @@ impl<'a> Workshop<'a> {
         seen: &mut Snapshot,
         files: Files,
     ) -> Result<(), BuildError> {
-        let options = UnpackOptions { files, ..UnpackOptions::default() };
+        let options = UnpackOptions { files, limits: self.request.limits };
         for layer in image.layers() {
             self.check_interrupt()?;
             let Unpacked { entries, bytes: size } =
@@ -259,7 +266,7 @@ impl<'a> Workshop<'a> {
             created: Time { secs: self.created.seconds(), nanos: 0 },
             place: self.roots.place(),
             observer: self.ports.observer,
-            archives: &LayerArchives,
+            archives: &LayerArchives(self.request.limits),
             is_unwritten: &|path| seen.unwritten(path).is_some(),
             may_take: reads_last(self.plan, stage, index),
             interrupt: self.ports.interrupt,
@@ -341,7 +348,7 @@ impl<'a> Workshop<'a> {
         }
         let changes = self.look(&touched, root, seen)?;
         let order = Order {
-            compression: self.request.compression,
+            compression: compression::stored(self.request.compression, image.format())?.compression,
             format: image.format(),
             stage: self.position(stage),
             step: Position { number: index + 1, total: stage.steps.len() },
@@ -380,7 +387,7 @@ impl<'a> Workshop<'a> {
         order: Order,
         created_by: &str,
     ) -> Result<DraftLayer, BuildError> {
-        let clamp = self.plan.epoch.filter(|_| self.request.file_times == FileTimes::Clamped);
+        let clamp = self.request.file_times.newest(self.plan.epoch);
         let newest = clamp.map(|secs| Time { secs, nanos: 0 });
         let (mut stream, blob) = self.press.begin(order)?;
         let tar = match ebiko_layer::spool(changes, root, seen, newest, &mut stream) {
@@ -418,7 +425,7 @@ impl<'a> Workshop<'a> {
 const REWRITTEN: &str = "buildkit/rewritten-timestamp";
 
 /// What `ADD` knows of archives.
-struct LayerArchives;
+struct LayerArchives(Limits);
 
 impl Archives for LayerArchives {
     fn unpack(
@@ -428,6 +435,6 @@ impl Archives for LayerArchives {
         destination: &RootPath,
         owner: Option<(u32, u32)>,
     ) -> Result<Option<BTreeSet<RootPath>>, PortError> {
-        Ok(ebiko_layer::unpack_archive(file, root, destination, owner, &Limits::default())?)
+        Ok(ebiko_layer::unpack_archive(file, root, destination, owner, &self.0)?)
     }
 }

@@ -55,7 +55,7 @@ impl UnpackErrorKind {
         match self {
             Self::Root(error) => error.hint(),
             Self::Write { source } => full_disk(source),
-            Self::Limit { .. } => Some("if the archive is to be trusted, raise the limit"),
+            Self::Limit { what, .. } => what.hint(),
             _ => None,
         }
     }
@@ -489,7 +489,13 @@ impl<'a> Applier<'a> {
             .hard_link(&first, path)
             .map_err(|error| if error.is_missing() { missing() } else { error.into() })?;
         if self.to.is_archive() && !found.is_symlink() {
-            self.root.set_attributes(path, &self.attributes(member))?;
+            let mut attributes = self.attributes(member);
+            // Of the attributes that the file has already, setting its owner takes the capabilities away.
+            let mut xattrs = self.root.xattrs(path)?;
+            xattrs.remove(&b"security.capability"[..]);
+            xattrs.extend(attributes.xattrs.take().unwrap_or_default());
+            attributes.xattrs = Some(xattrs);
+            self.root.set_attributes(path, &attributes)?;
         }
         let metadata = self.root.metadata(path)?;
         self.journal.linked(path, &first, &metadata);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, Seek as _};
+use std::io::{self, Read, Seek as _};
 
 use ebiko_rootfs::{Metadata, Root, RootError, RootPath, Time, Xattrs};
 use ebiko_snapshot::ContentHash;
@@ -11,7 +11,7 @@ use crate::apply::{Applier, Destination, Journal};
 use crate::decompress::decoder;
 use crate::tar::TarReader;
 use crate::unpack::{Failure, apply_all, shown};
-use crate::{Limits, TarError, UnpackErrorKind};
+use crate::{Limit, Limits, TarError, UnpackErrorKind};
 
 /// An archive could not be unpacked. What came before is on the root.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +21,8 @@ pub enum ArchiveError {
     Entry { path: String, source: UnpackErrorKind },
     #[error("cannot unpack the archive")]
     Archive { source: TarError },
+    #[error("the archive has more than {limit} {what}")]
+    Limit { what: Limit, limit: u64 },
     #[error("cannot read the file")]
     Read { source: io::Error },
 }
@@ -30,6 +32,7 @@ impl ArchiveError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Entry { source, .. } => source.hint(),
+            Self::Limit { what, .. } => what.hint(),
             Self::Archive { .. } | Self::Read { .. } => None,
         }
     }
@@ -60,11 +63,14 @@ pub fn unpack_archive(
         return Ok(None);
     }
     file.rewind().map_err(read)?;
-    let mut tar = TarReader::new(decoder(file).map_err(read)?, limits.extended_header);
+    let mut tar =
+        TarReader::new(Bounded::open(file, limits).map_err(read)?, limits.extended_header);
     let mut touched = Touched::default();
     let applier =
         Applier::new(root, &mut touched, limits, Destination::archive(destination.clone(), owner));
-    apply_all(&mut tar, applier).map_err(|failure| match failure {
+    let result = apply_all(&mut tar, applier);
+    tar.get_mut().check()?;
+    result.map_err(|failure| match failure {
         Failure::Entry(path, source) => ArchiveError::Entry { path: shown(&path), source },
         Failure::Archive(source) => ArchiveError::Archive { source },
     })?;
@@ -87,12 +93,52 @@ pub fn newest_member(file: &mut File, limits: &Limits) -> Result<Option<Time>, A
         return Ok(None);
     }
     file.rewind().map_err(read)?;
-    let mut tar = TarReader::new(decoder(file).map_err(read)?, limits.extended_header);
+    let mut tar =
+        TarReader::new(Bounded::open(file, limits).map_err(read)?, limits.extended_header);
     let mut newest = None;
-    while let Some(member) = tar.next().map_err(|source| ArchiveError::Archive { source })? {
-        newest = newest.max(Some(member.mtime));
+    loop {
+        let next = tar.next();
+        tar.get_mut().check()?;
+        match next.map_err(|source| ArchiveError::Archive { source })? {
+            Some(member) => newest = newest.max(Some(member.mtime)),
+            None => return Ok(newest),
+        }
     }
-    Ok(newest)
+}
+
+/// What comes out of a file, until a limit is reached.
+struct Bounded<'a> {
+    stream: Box<dyn Read + 'a>,
+    limits: &'a Limits,
+    /// Bytes of the file.
+    file: u64,
+    /// Bytes that came out of it.
+    size: u64,
+    reached: Option<(Limit, u64)>,
+}
+
+impl<'a> Bounded<'a> {
+    fn open(file: &'a mut File, limits: &'a Limits) -> io::Result<Self> {
+        let size = file.metadata()?.len();
+        Ok(Self { stream: decoder(file)?, limits, file: size, size: 0, reached: None })
+    }
+
+    /// Whether a limit was reached; whatever failed then did so because of that.
+    fn check(&self) -> Result<(), ArchiveError> {
+        match self.reached {
+            Some((what, limit)) => Err(ArchiveError::Limit { what, limit }),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Read for Bounded<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.stream.read(buffer)?;
+        self.size += count as u64;
+        self.reached = self.limits.reached(self.size, self.file);
+        if self.reached.is_some() { Err(io::ErrorKind::InvalidData.into()) } else { Ok(count) }
+    }
 }
 
 /// Whether the file begins with a member; what is merely compressed, or an archive without members, is not unpacked.

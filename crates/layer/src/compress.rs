@@ -6,13 +6,16 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
+use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, PoisonError};
 
 use ebiko_oci::{Digest, LayerCompression, Sha256Hasher};
 use libdeflater::{CompressionLvl, Compressor};
 
+use crate::TarError;
 use crate::pack::full_disk;
+use crate::seekable::{self, Format, Table};
 
 /// Measured on a Debian `/usr`: 8 % smaller and 26 % faster than what kaniko does by default.
 pub const DEFAULT_GZIP_LEVEL: i32 = 1;
@@ -38,6 +41,16 @@ pub enum Compression {
         /// The level.
         level: i32,
     },
+    /// gzip in which every file can be read on its own, with a table of all files: eStargz.
+    Estargz {
+        /// The level, as that of gzip.
+        level: i32,
+    },
+    /// Zstandard in which every file can be read on its own, with a table of all files: zstd:chunked.
+    ZstdChunked {
+        /// The level, as that of Zstandard.
+        level: i32,
+    },
 }
 
 impl Compression {
@@ -45,8 +58,17 @@ impl Compression {
     pub fn kind(self) -> LayerCompression {
         match self {
             Self::None => LayerCompression::None,
-            Self::Gzip { .. } => LayerCompression::Gzip,
-            Self::Zstd { .. } => LayerCompression::Zstd,
+            Self::Gzip { .. } | Self::Estargz { .. } => LayerCompression::Gzip,
+            Self::Zstd { .. } | Self::ZstdChunked { .. } => LayerCompression::Zstd,
+        }
+    }
+
+    /// The format, if it is one with a table of files.
+    fn seekable(self) -> Option<Format> {
+        match self {
+            Self::None | Self::Gzip { .. } | Self::Zstd { .. } => None,
+            Self::Estargz { level } => Some(Format::Estargz { level }),
+            Self::ZstdChunked { level } => Some(Format::ZstdChunked { level }),
         }
     }
 
@@ -56,8 +78,8 @@ impl Compression {
     fn check(self) -> Result<(), CompressError> {
         let (level, last) = match self {
             Self::None => return Ok(()),
-            Self::Gzip { level } => (level, 12),
-            Self::Zstd { level } => (level, 22),
+            Self::Gzip { level } | Self::Estargz { level } => (level, 12),
+            Self::Zstd { level } | Self::ZstdChunked { level } => (level, 22),
         };
         if (1..=last).contains(&level) { Ok(()) } else { Err(CompressError::Level { level, last }) }
     }
@@ -78,6 +100,8 @@ pub struct CompressedBlob {
     pub size: u64,
     /// How it is stored.
     pub compression: LayerCompression,
+    /// What its descriptor must say about the table of its files, if it has one.
+    pub table: Option<Table>,
 }
 
 /// A stream could not be compressed. What was written so far is no blob.
@@ -94,21 +118,37 @@ pub enum CompressError {
     Thread { source: io::Error },
     #[error("a thread that compressed panicked")]
     Panicked,
+    #[error("what is to be compressed is not a layer")]
+    NotLayer { source: TarError },
+    #[error("the table of a seekable layer cannot say the {what} of `{path}`: {why}")]
+    Unsayable { path: String, what: &'static str, why: &'static str },
+    #[error("the table of the layer's files has {size} bytes, and the format ends at 4 GiB")]
+    TableSize { size: u64 },
+    #[error("cannot keep the table of the layer's files")]
+    Scratch { source: io::Error },
 }
 
 impl CompressError {
     /// What the user can do about it, if there is something they can do.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::Write { source } | Self::Read { source } => full_disk(source),
-            Self::Level { .. } | Self::Thread { .. } | Self::Panicked => None,
+            Self::Write { source } | Self::Read { source } | Self::Scratch { source } => {
+                full_disk(source)
+            }
+            Self::Unsayable { .. } => Some(
+                "use gzip or zstd, which have no table: --compression=gzip or --compression=zstd",
+            ),
+            _ => None,
         }
     }
 }
 
 /// Compresses everything that `tar` yields into `out`.
 ///
-/// The bytes depend on the input and `compression` only. Memory is bounded: 2 MiB for every thread and a few more.
+/// The bytes depend on the input and `compression` only. Memory is bounded: 2 MiB for every thread and a few more, for
+/// formats with a table of files 10 MiB for each of at most four threads and a few more. The table grows with the number
+/// of files and is kept in a file without a name in the directory `scratch` until it is written, or in memory if there is
+/// none.
 ///
 /// # Errors
 ///
@@ -118,8 +158,15 @@ pub fn compress(
     out: &mut (dyn Write + Send),
     compression: Compression,
     threads: usize,
+    scratch: Option<&Path>,
 ) -> Result<CompressedBlob, CompressError> {
-    let ((), blob) = compress_from(out, compression, threads, |sink| {
+    if let Some(format) = compression.seekable() {
+        compression.check()?;
+        let mut sink = BlobSink::new(out);
+        let table = seekable::write(tar, &mut sink, format, threads, scratch)?;
+        return sink.finish(compression.kind(), Some(table));
+    }
+    let ((), blob) = compress_from(out, compression, threads, scratch, |sink| {
         let mut buffer = vec![0; 256 * 1024];
         loop {
             match tar.read(&mut buffer) {
@@ -142,29 +189,53 @@ pub(crate) fn compress_from<T, E: From<CompressError>>(
     out: &mut (dyn Write + Send),
     compression: Compression,
     threads: usize,
+    scratch: Option<&Path>,
     produce: impl FnOnce(&mut dyn Write) -> Result<T, E>,
 ) -> Result<(T, CompressedBlob), E> {
     compression.check()?;
-    let mut sink = BlobSink { out, hasher: Sha256Hasher::new(), size: 0 };
-    let value = match compression {
-        Compression::None => produce(&mut sink)?,
-        Compression::Gzip { level } => gzip(&mut sink, level, threads.max(1), produce)?,
-        Compression::Zstd { level } => zstd(&mut sink, level, threads.max(1), produce)?,
+    let mut sink = BlobSink::new(out);
+    let threads = threads.max(1);
+    let seekable = |sink: &mut BlobSink<'_>, format, produce| {
+        seekable::write_from(sink, format, threads, scratch, produce)
     };
-    sink.flush().map_err(|source| CompressError::Write { source })?;
-    let blob = CompressedBlob {
-        digest: Digest::new(sink.hasher.finish()),
-        size: sink.size,
-        compression: compression.kind(),
+    let (value, table) = match compression {
+        Compression::None => (produce(&mut sink)?, None),
+        Compression::Gzip { level } => (gzip(&mut sink, level, threads, produce)?, None),
+        Compression::Zstd { level } => (zstd(&mut sink, level, threads, produce)?, None),
+        Compression::Estargz { level } => seekable(&mut sink, Format::Estargz { level }, produce)?,
+        Compression::ZstdChunked { level } => {
+            seekable(&mut sink, Format::ZstdChunked { level }, produce)?
+        }
     };
-    Ok((value, blob))
+    Ok((value, sink.finish(compression.kind(), table)?))
 }
 
 /// Counts and sums what is written.
-struct BlobSink<'a> {
+pub(crate) struct BlobSink<'a> {
     out: &'a mut (dyn Write + Send),
     hasher: Sha256Hasher,
     size: u64,
+}
+
+impl<'a> BlobSink<'a> {
+    fn new(out: &'a mut (dyn Write + Send)) -> Self {
+        Self { out, hasher: Sha256Hasher::new(), size: 0 }
+    }
+
+    /// How much was written so far.
+    pub(crate) fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn finish(
+        mut self,
+        compression: LayerCompression,
+        table: Option<Table>,
+    ) -> Result<CompressedBlob, CompressError> {
+        self.flush().map_err(|source| CompressError::Write { source })?;
+        let digest = Digest::new(self.hasher.finish());
+        Ok(CompressedBlob { digest, size: self.size, compression, table })
+    }
 }
 
 impl Write for BlobSink<'_> {
@@ -368,7 +439,7 @@ mod tests {
 
     fn packed(input: &[u8], compression: Compression, threads: usize) -> (Vec<u8>, CompressedBlob) {
         let mut out = Vec::new();
-        let blob = compress(&mut &input[..], &mut out, compression, threads).unwrap();
+        let blob = compress(&mut &input[..], &mut out, compression, threads, None).unwrap();
         assert_eq!((blob.digest, blob.size), (Digest::of(&out), out.len() as u64));
         (out, blob)
     }
@@ -394,7 +465,7 @@ mod tests {
                     input.chunks(piece).try_for_each(|chunk| sink.write_all(chunk)).unwrap();
                     Ok::<_, CompressError>(())
                 };
-                compress_from(&mut out, compression, 2, produce).unwrap();
+                compress_from(&mut out, compression, 2, None, produce).unwrap();
                 assert!(out == expected, "{compression:?} in pieces of {piece}");
             }
         }
@@ -430,7 +501,8 @@ mod tests {
         for compression in
             [Compression::None, Compression::default(), Compression::Zstd { level: 1 }]
         {
-            let error = compress(&mut &input[..], &mut Full(1 << 20), compression, 2).unwrap_err();
+            let error =
+                compress(&mut &input[..], &mut Full(1 << 20), compression, 2, None).unwrap_err();
             let CompressError::Write { source } = error else { panic!("{error:?}") };
             assert_eq!(source.kind(), io::ErrorKind::StorageFull, "{compression:?}");
         }
@@ -442,8 +514,14 @@ mod tests {
             (Compression::Gzip { level: 0 }, "compression level 0 is not between 1 and 12"),
             (Compression::Gzip { level: 13 }, "compression level 13 is not between 1 and 12"),
             (Compression::Zstd { level: 23 }, "compression level 23 is not between 1 and 22"),
+            (Compression::Estargz { level: 13 }, "compression level 13 is not between 1 and 12"),
+            (
+                Compression::ZstdChunked { level: -1 },
+                "compression level -1 is not between 1 and 22",
+            ),
         ] {
-            let error = compress(&mut io::empty(), &mut Vec::new(), compression, 1).unwrap_err();
+            let error =
+                compress(&mut io::empty(), &mut Vec::new(), compression, 1, None).unwrap_err();
             assert_eq!(error.to_string(), expected);
         }
     }

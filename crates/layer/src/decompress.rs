@@ -281,11 +281,8 @@ fn pump_stream(
             return Ok(true);
         }
         size += count as u64;
-        if size > limits.bytes {
-            return Err(SourceError::Limit { what: Limit::Bytes, limit: limits.bytes });
-        }
-        if size > Limits::RATIO_FLOOR && size / limits.ratio.max(1) > blob_size {
-            return Err(SourceError::Limit { what: Limit::Ratio, limit: limits.ratio });
+        if let Some((what, limit)) = limits.reached(size, blob_size) {
+            return Err(SourceError::Limit { what, limit });
         }
         if !send(piece) {
             return Ok(false);

@@ -15,13 +15,14 @@
 //!
 //! # Reading order
 //!
-//! [`pack()`] and `tar/write.rs`; `compress.rs`; then [`unpack()`], `apply.rs` (one member to one file) and
+//! [`pack()`] and `tar/write.rs`; `compress.rs`, and `seekable` for layers with a table of files; then [`unpack()`], `apply.rs` (one member to one file) and
 //! `tar/read.rs`.
 
 mod blob;
 mod compress;
 mod growing;
 mod pack;
+mod seekable;
 mod tar;
 
 mod apply;
@@ -43,6 +44,7 @@ pub use limits::{Limit, Limits};
 pub use pack::{
     PackError, PackErrorKind, PackOptions, PackWarning, Packed, Spooled, Unsteady, pack, spool,
 };
+pub use seekable::{Position, Table};
 pub use tar::TarError;
 pub use unpack::{Files, UnpackError, UnpackOptions, Unpacked, unpack};
 pub use verified::{VerifiedStream, unpack_keeping};

@@ -14,14 +14,24 @@ pub struct Limits {
     pub path: u64,
     /// Bytes of one extended header, with all extended attributes of the member.
     pub extended_header: u64,
-    /// How many times its own size a blob may unpack to, as soon as that is more than [`Limits::RATIO_FLOOR`].
+    /// How many times its own size a blob may unpack to, as soon as that is more than `ratio_floor`.
     pub ratio: u64,
+    /// Blobs that unpack to no more than this may do so from any size: gzip makes a thousandth of an empty disk image and
+    /// zstd much less, both with the best intentions.
+    pub ratio_floor: u64,
 }
 
 impl Limits {
-    /// Blobs that unpack to less than this may do so from any size: gzip makes a thousandth of an empty disk image and
-    /// zstd much less, both with the best intentions.
-    pub const RATIO_FLOOR: u64 = 4 << 30;
+    /// The limit that a blob of `blob` bytes has reached if `size` bytes have come out of it.
+    pub(crate) fn reached(&self, size: u64, blob: u64) -> Option<(Limit, u64)> {
+        if size > self.bytes {
+            Some((Limit::Bytes, self.bytes))
+        } else if size > self.ratio_floor && size / self.ratio.max(1) > blob {
+            Some((Limit::Ratio, self.ratio))
+        } else {
+            None
+        }
+    }
 }
 
 impl Default for Limits {
@@ -32,6 +42,7 @@ impl Default for Limits {
             path: 4096,
             extended_header: 1 << 20,
             ratio: 2000,
+            ratio_floor: 4 << 30,
         }
     }
 }
@@ -44,6 +55,23 @@ pub enum Limit {
     Bytes,
     Path,
     Ratio,
+}
+
+impl Limit {
+    /// What the user can do about it, if there is something they can do.
+    pub(crate) fn hint(self) -> Option<&'static str> {
+        match self {
+            Self::Entries => {
+                Some("if it is to be trusted, raise the limit: --layer-max-entries=NUMBER")
+            }
+            Self::Bytes => Some("if it is to be trusted, raise the limit: --layer-max-size=BYTES"),
+            Self::Ratio => {
+                Some("if it is to be trusted, raise the limit: --layer-max-ratio=NUMBER")
+            }
+            // No file system takes a longer one.
+            Self::Path => None,
+        }
+    }
 }
 
 impl fmt::Display for Limit {

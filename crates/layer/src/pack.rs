@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
+use std::path::Path;
 use std::sync::Arc;
 
 use ebiko_oci::{BlobSource, Descriptor, DiffId, ImageFormat, Layer, Sha256Hasher};
@@ -23,18 +24,20 @@ const PIECE: usize = 256 * 1024;
 
 /// How to pack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PackOptions {
+pub struct PackOptions<'p> {
     /// How the tar stream is stored.
     pub compression: Compression,
     /// How many threads compress; 0 counts as 1. The bytes do not depend on it.
     pub threads: usize,
     /// The latest modification time that a member may have; what is younger gets this one. `None` keeps all.
     pub newest: Option<Time>,
+    /// Where the table of a seekable layer is kept until it is written; in memory if `None`.
+    pub scratch: Option<&'p Path>,
 }
 
-impl Default for PackOptions {
+impl Default for PackOptions<'_> {
     fn default() -> Self {
-        Self { compression: Compression::default(), threads: 1, newest: None }
+        Self { compression: Compression::default(), threads: 1, newest: None, scratch: None }
     }
 }
 
@@ -69,6 +72,8 @@ impl Packed {
 
 impl Spooled {
     /// The layer that this stream became when it was compressed to `blob`, which can be read from `source`.
+    ///
+    /// The table of a seekable layer shows in annotations, and eStargz' in the diff id, because it is part of its stream.
     pub fn layer(
         &self,
         blob: &CompressedBlob,
@@ -76,8 +81,10 @@ impl Spooled {
         source: Arc<dyn BlobSource>,
     ) -> Layer {
         let media_type = format.layer(blob.compression);
-        let descriptor = Descriptor::new(media_type, blob.digest, blob.size);
-        Layer { descriptor, diff_id: self.diff_id, blob: source }
+        let mut descriptor = Descriptor::new(media_type, blob.digest, blob.size);
+        descriptor.annotations = blob.table.map(|table| table.annotations());
+        let diff_id = blob.table.and_then(|table| table.diff_id()).unwrap_or(self.diff_id);
+        Layer { descriptor, diff_id, blob: source }
     }
 }
 
@@ -175,10 +182,11 @@ pub fn pack(
     root: &Root,
     snapshot: &mut Snapshot,
     out: &mut (dyn Write + Send),
-    options: &PackOptions,
+    options: &PackOptions<'_>,
 ) -> Result<Packed, PackError> {
-    let (tar, blob) = compress_from(out, options.compression, options.threads, |sink| {
-        spool(changes, root, snapshot, options.newest, sink)
+    let PackOptions { compression, threads, newest, scratch } = *options;
+    let (tar, blob) = compress_from(out, compression, threads, scratch, |sink| {
+        spool(changes, root, snapshot, newest, sink)
     })?;
     Ok(Packed { tar, blob })
 }

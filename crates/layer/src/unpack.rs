@@ -60,9 +60,7 @@ impl UnpackError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Entry { source, .. } => source.hint(),
-            Self::Source { source: SourceError::Limit { .. }, .. } => {
-                Some("if the image is to be trusted, raise the limit")
-            }
+            Self::Source { source: SourceError::Limit { what, .. }, .. } => what.hint(),
             Self::Archive { .. } | Self::Source { .. } => None,
         }
     }

@@ -144,6 +144,49 @@ fn hard_links_are_relative_to_the_destination() {
 }
 
 #[test]
+fn limits_end_the_unpacking_and_the_advice_names_the_flag() {
+    let tar = Tar::new().file("a", vec![0; 1 << 20]).file("b", "x").end();
+    let mut blob = Vec::new();
+    let compression = ebiko_layer::Compression::Zstd { level: 1 };
+    ebiko_layer::compress(&mut &tar[..], &mut blob, compression, 1, None).unwrap();
+    let normal = Limits::default();
+    for (limits, expected, flag) in [
+        (
+            Limits { entries: 1, ..normal },
+            "cannot unpack `b` from the archive: more than 1 entries",
+            "--layer-max-entries=NUMBER",
+        ),
+        (
+            Limits { bytes: 1 << 19, ..normal },
+            "cannot unpack `a` from the archive: more than 524288 unpacked bytes",
+            "--layer-max-size=BYTES",
+        ),
+        (
+            Limits { ratio: 100, ratio_floor: 1 << 19, ..normal },
+            "the archive has more than 100 unpacked bytes for each byte of the blob",
+            "--layer-max-ratio=NUMBER",
+        ),
+    ] {
+        let place = Place::new();
+        let unpacked = unpack_archive(&mut file_of(&blob), &place.root, &path(""), None, &limits);
+        let error = unpacked.unwrap_err();
+        assert_eq!(chain(&error), expected);
+        assert!(error.hint().unwrap().ends_with(flag), "{:?}", error.hint());
+    }
+    // Headers alone are bytes, too, and so is what is only read for its time.
+    let many = (0..100).fold(Tar::new(), |tar, index| tar.file(format!("{index}"), "")).end();
+    let place = Place::new();
+    let limits = Limits { bytes: 10_000, ..normal };
+    let expected = "the archive has more than 10000 unpacked bytes";
+    let unpacked = unpack_archive(&mut file_of(&many), &place.root, &path(""), None, &limits);
+    assert_eq!(chain(&unpacked.unwrap_err()), expected);
+    assert_eq!(chain(&newest_member(&mut file_of(&many), &limits).unwrap_err()), expected);
+}
+
+/// `cap_net_raw=ep`, as the kernel stores it (version 2).
+const CAPABLE: &str = "\u{1}\0\0\u{2}\0 \0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+
+#[test]
 fn a_file_with_several_names_is_what_the_last_one_says() {
     let place = Place::new();
     let tar = Tar::new().file("f", "x").member(b'1', "g", "f", 0o4750, b"").end();
@@ -152,6 +195,21 @@ fn a_file_with_several_names_is_what_the_last_one_says() {
         let metadata = place.root.metadata(&path(name)).unwrap();
         assert_eq!((metadata.mode, metadata.uid, metadata.gid), (0o4750, 7, 8), "{name}");
     }
+    // GNU tar writes extended attributes for the first name only. Docker adds those of the others; the owner that it sets for
+    // each clears the capabilities.
+    let tar = Tar::new()
+        .pax(
+            b'x',
+            &[("SCHILY.xattr.user.first", "1"), ("SCHILY.xattr.security.capability", CAPABLE)],
+        )
+        .file("noted", "x")
+        .pax(b'x', &[("SCHILY.xattr.user.second", "2")])
+        .hard_link("again", "noted")
+        .end();
+    add(&place, &tar, "out", None).unwrap();
+    let mut xattrs = place.root.xattrs(&path("out/noted")).unwrap();
+    xattrs.retain(|name, _| ebiko_snapshot::is_recorded_xattr(name));
+    assert_eq!(xattrs, support::xattrs(&[("user.first", "1"), ("user.second", "2")]));
     let tar = Tar::new().symlink("l", "f").hard_link("m", "l").end();
     add(&place, &tar, "out", Some((7, 8))).unwrap();
     assert_eq!(place.root.metadata(&path("out/f")).unwrap().mode, 0o4750, "no link is followed");

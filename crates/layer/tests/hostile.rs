@@ -1,4 +1,24 @@
 //! Archives made to harm. After each, whatever it was, nothing outside the root and nothing of the builder has changed.
+//!
+//! What an attacker has tried elsewhere, and the tests that try it here; those without a file are in this one:
+//!
+//! | | what | tests |
+//! |---|---|---|
+//! | 1 | names | `names_that_lead_out_are_refused`, `odd_spellings_of_names_are_what_they_mean`, `names_that_are_too_long_or_broken_are_refused`, `whiteouts_of_nothing_or_of_too_much_are_refused`, `names_in_archives_of_add_stay_beneath_the_destination`; unpack.rs: `notes_of_aufs_are_of_no_meaning` |
+//! | 2 | planted links | `planted_links_lead_nowhere_outside`, `links_planted_by_archives_of_add_lead_nowhere_outside`, `links_into_proc_lead_nowhere`; rootfs: `tests/escape.rs` |
+//! | 3 | members for the root | `members_that_stand_for_the_root_are_skipped_whatever_they_are`, `a_file_where_a_directory_is_needed_is_an_error` |
+//! | 4 | a directory over a link | `a_directory_over_a_link_replaces_the_link_and_its_target_keeps_its_mode`, `attributes_do_not_reach_what_a_link_leads_to` |
+//! | 5 | a file over a link | `a_file_over_a_link_replaces_the_link`; unpack.rs: `the_new_replaces_the_old_whatever_the_two_are` |
+//! | 6 | targets of hard links | `hard_links_to_what_is_not_there_are_refused`, `hard_links_are_looked_up_in_the_root_and_not_where_the_program_was_started`, `a_link_that_removes_its_own_target_is_refused`; unpack.rs: `hard_links_join_files_of_this_layer_and_of_lower_ones`; archive.rs: `hard_links_are_relative_to_the_destination` |
+//! | 7 | odd but honest | `odd_but_honest_layers_pass`; unpack.rs: `members_lead_through_links_inside_the_root` |
+//! | 8 | headers and streams | `the_size_that_counts_is_the_one_that_go_takes`, `global_headers_are_skipped_unless_readers_would_disagree`, `numbers_that_mean_nothing_are_refused`, `broken_streams_are_told_from_whole_ones`, `holes_are_where_they_belong_or_refused`, `odd_blobs_are_refused_or_what_other_readers_take_them_for`; unpack.rs: `archives_of_gnu_tar_in_all_its_formats_arrive_whole`, `archives_of_python_in_all_its_formats_arrive_whole`, `every_compression_is_recognised_by_its_bytes` |
+//! | 9 | bombs | `a_bomb_stops_at_the_limit`, `many_members_and_deep_directories_cost_no_more_than_their_share`, `an_attribute_larger_than_any_file_system_takes_is_kept_or_refused`; unpack.rs and archive.rs: `limits_end_the_unpacking_…` |
+//! | 10 | whiteouts | `the_builders_own_files_survive_and_are_not_shown`, `privileged_no_layer_reaches_what_is_mounted`; unpack.rs: `a_whiteout_removes_a_file_or_a_tree_and_leaves_nothing_itself` |
+//! | 1, 2, 6 | in contexts | build: `archive.rs`, `an_archive_made_to_harm_changes_nothing_around_the_context` |
+//! | 11 | special files | rootfs: `tests/attributes.rs`; exec: `tests/copy/hostile.rs`; ebiko: `e2e/hostile.rs` |
+//! | 12 | set-id bits, capabilities | `attributes_do_not_reach_what_a_link_leads_to`, `the_builders_own_files_survive_and_are_not_shown`; unpack.rs: `every_attribute_arrives` |
+//! | 13 | the builder itself | `the_builders_own_files_survive_and_are_not_shown`; rootfs: `tests/protected.rs`; ebiko: `e2e/hostile.rs` |
+//! | 14 | users and groups | exec: `account.rs`, `hostile_user_files_are_read_within_bounds_and_inside_the_root` |
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 #![allow(clippy::disallowed_methods, reason = "the canary is outside the root")]
@@ -6,10 +26,13 @@
 mod support;
 
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 
-use support::{Place, Tar, chain, header, outline, seal};
+use ebiko_layer::{Compression, Limits, UnpackOptions, compress, unpack, unpack_archive};
+use ebiko_oci::LayerCompression;
+use support::{Place, Tar, chain, header, outline, path, seal};
 
 /// A root beside things that must not change: files of the host and of the builder.
 struct Hostile {
@@ -25,6 +48,10 @@ impl Hostile {
         std::fs::write(outside.join("secret"), "canary").unwrap();
         std::fs::set_permissions(outside.join("secret"), std::fs::Permissions::from_mode(0o600))
             .unwrap();
+        for name in ["dir", "secret"] {
+            let flags = rustix::fs::XattrFlags::empty();
+            rustix::fs::lsetxattr(outside.join(name), "user.canary", b"alive", flags).unwrap();
+        }
         std::fs::create_dir(place.host("kaniko")).unwrap();
         std::fs::write(place.host("kaniko/executor"), "builder").unwrap();
         let before = Self::canary(place.dir.path());
@@ -43,7 +70,11 @@ impl Hostile {
                 .flatten()
                 .map(|entry| entry.unwrap().file_name())
                 .collect();
+            let mut names = [0; 1024];
+            let names_length =
+                rustix::fs::llistxattr(dir.join(name), &mut names[..]).unwrap_or_default();
             let facts = (
+                String::from_utf8_lossy(&names[..names_length]),
                 metadata.mode(),
                 metadata.uid(),
                 metadata.gid(),
@@ -56,16 +87,32 @@ impl Hostile {
     }
 
     /// Unpacks layers and says what came of it; the canary must live.
-    fn run(mut self, layers: &[Vec<u8>]) -> String {
-        let mut result = String::from("ok");
-        for layer in layers {
-            if let Err(error) = self.place.unpack(layer) {
-                let text = chain(&error);
-                let digest = ebiko_oci::Digest::of(layer).to_string();
-                result = text.replace(&digest, "DIGEST");
-                break;
-            }
-        }
+    fn run(self, layers: &[Vec<u8>]) -> String {
+        self.run_with(layers, |place, layer| {
+            let digest = ebiko_oci::Digest::of(layer).to_string();
+            place.unpack(layer).map_err(|error| chain(&error).replace(&digest, "DIGEST")).map(drop)
+        })
+    }
+
+    /// Unpacks archives as `ADD` and contexts do, into the directory `to`.
+    fn add(self, archives: &[Vec<u8>]) -> String {
+        self.place.directory("to");
+        self.run_with(archives, |place, archive| {
+            let mut file = tempfile::tempfile().unwrap();
+            file.write_all(archive).unwrap();
+            unpack_archive(&mut file, &place.root, &path("to"), None, &Limits::default())
+                .map_err(|error| chain(&error))
+                .map(drop)
+        })
+    }
+
+    fn run_with(
+        mut self,
+        archives: &[Vec<u8>],
+        mut unpack: impl FnMut(&mut Place, &[u8]) -> Result<(), String>,
+    ) -> String {
+        let result = archives.iter().try_for_each(|archive| unpack(&mut self.place, archive));
+        let result = result.err().unwrap_or_else(|| String::from("ok"));
         assert_eq!(
             Self::canary(self.place.dir.path()),
             self.before,
@@ -173,10 +220,10 @@ fn through(name: &str) -> Vec<Tar> {
     ]
 }
 
-#[test]
-fn planted_links_lead_nowhere_outside() {
+/// Plants a link to the outside in every way and goes through it with every kind of member, in one archive or in two.
+fn plant_and_go_through(unpack: fn(Hostile, &[Vec<u8>]) -> String) {
     for chained in [false, true] {
-        for second_layer in [false, true] {
+        for second_archive in [false, true] {
             for index in 0..through("x").len() {
                 for relative in [false, true] {
                     let hostile = Hostile::new();
@@ -192,17 +239,42 @@ fn planted_links_lead_nowhere_outside() {
                         Tar::new().symlink("evil", &target)
                     };
                     let attack = through("evil").swap_remove(index);
-                    let layers = if second_layer {
+                    let archives = if second_archive {
                         vec![plant.end(), attack.end()]
                     } else {
                         vec![plant.raw(attack.open()).end()]
                     };
-                    let result = hostile.run(&layers);
+                    let result = unpack(hostile, &archives);
                     assert!(!result.contains("canary"), "{result}");
                 }
             }
         }
     }
+}
+
+#[test]
+fn planted_links_lead_nowhere_outside() {
+    plant_and_go_through(Hostile::run);
+}
+
+#[test]
+fn links_planted_by_archives_of_add_lead_nowhere_outside() {
+    plant_and_go_through(Hostile::add);
+}
+
+#[test]
+fn names_in_archives_of_add_stay_beneath_the_destination() {
+    let add = |tar: Tar| Hostile::new().add(&[tar.end()]);
+    for name in ["../x", "a/../../x", "/../../x", "./../x"] {
+        let result = add(Tar::new().file(name, "x"));
+        assert!(result.ends_with("to/x=x"), "{name}: {result}");
+    }
+    for name in ["", ".", "./", "/", "//"] {
+        assert_eq!(add(Tar::new().symlink(name, "/etc").file("f", "x")), "to/ to/f=x", "{name:?}");
+    }
+    let hostile = Hostile::new();
+    let link = Tar::new().hard_link("l", &format!("../..{}/secret", hostile.outside())).end();
+    assert!(hostile.add(&[link]).contains("is not there"));
 }
 
 #[test]
@@ -244,6 +316,53 @@ fn a_file_over_a_link_replaces_the_link() {
         .member(b'0', "l", "", 0o4777, b"x")
         .end();
     assert_eq!(hostile.run(&[layer]), "l=x");
+}
+
+#[test]
+fn attributes_do_not_reach_what_a_link_leads_to() {
+    let attributes = [
+        ("SCHILY.xattr.user.evil", "1"),
+        ("SCHILY.xattr.security.capability", CAPABLE),
+        ("mtime", "1"),
+    ];
+    for type_flag in [b'0', b'2', b'5'] {
+        let over = |link: &Tar, name: &str| {
+            let member = link.clone().pax(b'x', &attributes);
+            member.member(type_flag, name, "elsewhere", 0o7777, b"").end()
+        };
+        for target in ["dir", "secret"] {
+            let hostile = Hostile::new();
+            let link = Tar::new().symlink("l", &format!("{}/{target}", hostile.outside()));
+            hostile.run(&[over(&link, "l")]);
+            let hostile = Hostile::new();
+            let link = Tar::new().symlink("l", &hostile.outside());
+            hostile.run(&[over(&link, &format!("l/{target}"))]);
+        }
+        // Inside of the root neither.
+        let mut place = Place::new();
+        let inside = Tar::new().member(b'5', "d", "", 0o700, b"").symlink("l", "d");
+        place.unpack(&over(&inside, "l")).unwrap();
+        let metadata = place.root.metadata(&path("d")).unwrap();
+        assert_eq!((metadata.mode, metadata.mtime.secs), (0o700, 0o13_727_410_000));
+        let mut xattrs = place.root.xattrs(&path("d")).unwrap();
+        xattrs.retain(|name, _| ebiko_snapshot::is_recorded_xattr(name));
+        assert!(xattrs.is_empty(), "{xattrs:?}");
+    }
+}
+
+/// `cap_net_raw=ep`, as the kernel stores it (version 2).
+const CAPABLE: &str = "\u{1}\0\0\u{2}\0 \0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+
+#[test]
+fn hard_links_are_looked_up_in_the_root_and_not_where_the_program_was_started() {
+    assert!(Path::new("Cargo.toml").exists(), "this is where tests are started");
+    let expected =
+        "cannot unpack `l` from layer DIGEST: the hard link's target `Cargo.toml` is not there";
+    check(Tar::new().hard_link("l", "Cargo.toml"), expected);
+    check(
+        Tar::new().raw(header(b'3', b"null", b"", 0o666, 0)).hard_link("again", "null"),
+        "again null",
+    );
 }
 
 #[test]
@@ -509,22 +628,82 @@ fn holes_are_where_they_belong_or_refused() {
 fn a_bomb_stops_at_the_limit() {
     // 256 MiB of zeros in a few kilobytes, and the limit far below.
     let bomb = Tar::new().raw(header(b'0', b"f", b"", 0o644, 256 << 20)).open();
-    let mut stream = std::io::Read::chain(
-        &bomb[..],
-        std::io::Read::take(std::io::repeat(0), (256 << 20) + 1024),
+    for compression in [Compression::Zstd { level: 1 }, Compression::Gzip { level: 1 }] {
+        let mut stream = std::io::Read::chain(
+            &bomb[..],
+            std::io::Read::take(std::io::repeat(0), (256 << 20) + 1024),
+        );
+        let mut blob = Vec::new();
+        compress(&mut stream, &mut blob, compression, 2, None).unwrap();
+        assert!(blob.len() < 4 << 20);
+        let layer = support::blob_layer(b"", &blob, compression.kind());
+        let mut place = Place::new();
+        let limits = Limits { bytes: 32 << 20, ..Limits::default() };
+        let error = unpack(
+            &layer,
+            &place.root,
+            &mut place.snapshot,
+            &UnpackOptions { limits, ..UnpackOptions::default() },
+        );
+        let error = error.unwrap_err();
+        assert!(chain(&error).contains("more than 33554432 unpacked bytes"), "{}", chain(&error));
+        assert!(error.to_string().contains(&layer.descriptor.digest.to_string()));
+    }
+}
+
+/// A layer whose blob is `blob`, whatever comes out of it.
+#[track_caller]
+fn check_blob(tar: &[u8], blob: &[u8], expected: &str) {
+    let result = Hostile::new().run_with(&[blob.to_vec()], |place, blob| {
+        let layer = support::blob_layer(tar, blob, LayerCompression::Gzip);
+        let digest = layer.descriptor.digest.to_string();
+        unpack(&layer, &place.root, &mut place.snapshot, &UnpackOptions::default())
+            .map_err(|error| chain(&error).replace(&digest, "DIGEST"))
+            .map(drop)
+    });
+    assert_eq!(result, expected);
+}
+
+#[test]
+fn odd_blobs_are_refused_or_what_other_readers_take_them_for() {
+    let tar = Tar::new().file("f", "x").end();
+    let gzip = |bytes: &[u8]| {
+        let mut blob = Vec::new();
+        compress(&mut &bytes[..], &mut blob, Compression::default(), 1, None).unwrap();
+        blob
+    };
+    // What is behind the end of the archive belongs to the stream and not to the files.
+    let with_rest = [&tar[..], b"not a header"].concat();
+    check_blob(&with_rest, &with_rest, "f=x");
+    // What is behind the last member is no gzip.
+    let with_garbage = [gzip(&tar), b"garbage and not a header".to_vec()].concat();
+    check_blob(
+        &tar,
+        &with_garbage,
+        "cannot unpack layer DIGEST: cannot decompress the blob: invalid gzip header",
     );
-    let mut blob = Vec::new();
-    let compression = ebiko_layer::Compression::Zstd { level: 1 };
-    ebiko_layer::compress(&mut stream, &mut blob, compression, 2).unwrap();
-    assert!(blob.len() < 1 << 20);
-    let layer = support::blob_layer(b"", &blob, ebiko_oci::LayerCompression::Zstd);
-    let mut place = Place::new();
-    let limits = ebiko_layer::Limits { bytes: 32 << 20, ..ebiko_layer::Limits::default() };
-    let options = ebiko_layer::UnpackOptions { limits, ..ebiko_layer::UnpackOptions::default() };
-    let error =
-        ebiko_layer::unpack(&layer, &place.root, &mut place.snapshot, &options).unwrap_err();
-    assert!(chain(&error).contains("more than 33554432 unpacked bytes"), "{}", chain(&error));
-    assert!(error.to_string().contains(&layer.descriptor.digest.to_string()));
+    // An archive in gzip in gzip is no archive.
+    let nested = gzip(&gzip(&tar));
+    check_blob(
+        &gzip(&tar),
+        &nested,
+        "cannot unpack layer DIGEST: the archive ends in the middle of a member",
+    );
+    // Window descriptor 0xa8: 2 GiB, which a decoder would have to hold.
+    let window = [0x28, 0xb5, 0x2f, 0xfd, 0, 0xa8, 0x09, 0, 0, b'x'];
+    check_blob(
+        b"x",
+        &window,
+        "cannot unpack layer DIGEST: cannot decompress the blob: Frame requires too much memory for decoding",
+    );
+}
+
+#[test]
+fn an_attribute_larger_than_any_file_system_takes_is_kept_or_refused() {
+    let large = "x".repeat(70_000);
+    let layer = Tar::new().pax(b'x', &[("SCHILY.xattr.user.large", &large)]).file("f", "x").end();
+    let result = Hostile::new().run(&[layer]);
+    assert!(result == "f=x" || result.contains("cannot unpack `f` from layer DIGEST"), "{result}");
 }
 
 #[test]
@@ -543,4 +722,43 @@ fn many_members_and_deep_directories_cost_no_more_than_their_share() {
     assert_eq!(unpacked.entries, 6001);
     place.snapshot.settle(support::LATER);
     assert_eq!(place.advance().to_string(), "");
+}
+
+#[test]
+fn privileged_no_layer_reaches_what_is_mounted() {
+    // In a thread with mounts of its own, which go with it.
+    let thread = std::thread::spawn(|| {
+        use rustix::mount::{MountPropagationFlags, mount_bind, mount_change};
+        use rustix::thread::UnshareFlags;
+        #[expect(
+            unsafe_code,
+            reason = "unshare is unsafe where it takes descriptors away; this does not"
+        )]
+        // SAFETY: only the mount namespace and the working directory become the thread's own.
+        unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS | UnshareFlags::FS) }.unwrap();
+        mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).unwrap();
+        for attack in [
+            Tar::new().file(".wh.mounted", ""),
+            Tar::new().file(".wh..wh..opq", ""),
+            Tar::new().file("mounted/.wh..wh..opq", ""),
+            Tar::new().file("mounted/.wh.secret", ""),
+            Tar::new().file("mounted", "a file"),
+            Tar::new().symlink("mounted", "/etc"),
+            Tar::new().member(b'5', "mounted", "", 0o777, b""),
+            Tar::new().file("mounted/secret", "overwritten"),
+            Tar::new().file("mounted/new", "x"),
+            Tar::new().hard_link("stolen", "mounted/secret"),
+            Tar::new().symlink("l", "mounted").file("l/secret", "overwritten"),
+        ] {
+            let mut hostile = Hostile::new();
+            let mount_point = hostile.place.host("mounted");
+            std::fs::create_dir(&mount_point).unwrap();
+            mount_bind(hostile.outside(), &mount_point).unwrap();
+            // A root knows the mounts that are there when it is opened.
+            hostile.place.reopen();
+            let result = hostile.run(&[attack.end()]);
+            assert!(!result.contains("canary"), "{result}");
+        }
+    });
+    thread.join().unwrap();
 }

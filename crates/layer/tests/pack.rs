@@ -307,7 +307,7 @@ fn the_bytes_do_not_depend_on_threads_or_on_the_day() {
             [Compression::None, Compression::default(), Compression::Zstd { level: 3 }]
         {
             let mut blob = Vec::new();
-            let options = PackOptions { compression, threads, newest: None };
+            let options = PackOptions { compression, threads, newest: None, scratch: None };
             let packed =
                 pack(&changes, &place.root, &mut place.snapshot, &mut blob, &options).unwrap();
             assert_eq!(packed.blob.digest, ebiko_oci::Digest::of(&blob));
@@ -315,7 +315,7 @@ fn the_bytes_do_not_depend_on_threads_or_on_the_day() {
             spool(&changes, &place.root, &mut place.snapshot, None, &mut tar).unwrap();
             assert_eq!(packed.tar.diff_id, ebiko_oci::DiffId::of(&tar));
             let mut compressed = Vec::new();
-            compress(&mut &tar[..], &mut compressed, compression, threads).unwrap();
+            compress(&mut &tar[..], &mut compressed, compression, threads, None).unwrap();
             assert!(blob == compressed, "in one go and in two steps");
             blobs.push(blob);
         }
@@ -331,7 +331,7 @@ fn a_packed_layer_is_a_layer_of_an_image() {
         let changes = place.advance();
         let file = place.dir.path().join("blob");
         let mut blob = std::fs::File::create(&file).unwrap();
-        let options = PackOptions { compression, threads: 2, newest: None };
+        let options = PackOptions { compression, threads: 2, newest: None, scratch: None };
         let packed = pack(&changes, &place.root, &mut place.snapshot, &mut blob, &options).unwrap();
         let layer = packed.layer(ImageFormat::Docker, Arc::new(FileBlob::new(&file)));
         let mut copy = Place::new();
@@ -382,7 +382,7 @@ fn a_disk_that_is_full_is_said_in_words() {
     let mut place = everything();
     let changes = place.advance();
     for compression in [Compression::None, Compression::default(), Compression::Zstd { level: 3 }] {
-        let options = PackOptions { compression, threads: 1, newest: None };
+        let options = PackOptions { compression, threads: 1, newest: None, scratch: None };
         let error =
             pack(&changes, &place.root, &mut place.snapshot, &mut Full, &options).unwrap_err();
         assert_eq!(

@@ -300,7 +300,7 @@ fn every_compression_is_recognised_by_its_bytes() {
     let mut blobs: Vec<(&str, Vec<u8>)> = Vec::new();
     let mut compressed = |name, compression| {
         let mut blob = Vec::new();
-        compress(&mut &tar[..], &mut blob, compression, 2).unwrap();
+        compress(&mut &tar[..], &mut blob, compression, 2, None).unwrap();
         blobs.push((name, blob));
     };
     compressed("plain", Compression::None);
@@ -369,7 +369,7 @@ fn a_blob_that_is_not_the_promised_one_is_refused() {
 
     // A broken gzip stream in a blob that is the wrong one: the digest is the reason, not the decoder's words.
     let mut blob = Vec::new();
-    compress(&mut &tar[..], &mut blob, Compression::default(), 1).unwrap();
+    compress(&mut &tar[..], &mut blob, Compression::default(), 1, None).unwrap();
     let honest = blob_layer(&tar, &blob, LayerCompression::Gzip);
     let middle = blob.len() / 2;
     blob[middle] ^= 0xff;
@@ -437,6 +437,18 @@ fn limits_end_the_unpacking_with_the_name_of_the_layer() {
     ] {
         check_error(&mut Place::new(), &layer_of(&tar), &with(limits), expected);
     }
+    // A megabyte of zeros from a kilobyte.
+    let zeros = Tar::new().file("zeros", vec![0; 1 << 20]).end();
+    let mut blob = Vec::new();
+    compress(&mut &zeros[..], &mut blob, Compression::Zstd { level: 1 }, 1, None).unwrap();
+    let bomb = blob_layer(&zeros, &blob, LayerCompression::Zstd);
+    let limits = Limits { ratio: 100, ratio_floor: 1 << 19, ..normal };
+    let expected =
+        "cannot unpack layer DIGEST: more than 100 unpacked bytes for each byte of the blob";
+    check_error(&mut Place::new(), &bomb, &with(limits), expected);
+    let mut place = Place::new();
+    let limits = Limits { ratio: 100, ..normal };
+    unpack(&bomb, &place.root, &mut place.snapshot, &with(limits)).unwrap();
     let tar = Tar::new().pax(b'x', &[("comment", &"x".repeat(1000))]).file("f", "x").end();
     check_error(
         &mut Place::new(),

@@ -14,6 +14,7 @@ mod bench;
 mod acceptance;
 mod build_cases;
 mod command_line;
+mod compression;
 mod failure;
 mod hostile;
 mod images;

@@ -113,6 +113,10 @@ impl<R: Read> TarReader<R> {
         self.input
     }
 
+    pub(crate) fn get_mut(&mut self) -> &mut R {
+        &mut self.input
+    }
+
     /// The next member; `None` at the end of the archive, of which the rest of the stream is no part.
     pub(crate) fn next(&mut self) -> Result<Option<Member>, TarError> {
         self.skip()?;
@@ -247,8 +251,8 @@ impl<R: Read> TarReader<R> {
         Ok(numbers[1..].chunks_exact(2).map(|pair| (pair[0], pair[1])).collect())
     }
 
-    /// Skips what nobody read of the current member.
-    fn skip(&mut self) -> Result<(), TarError> {
+    /// Skips what nobody read of the current member, and what fills its last block.
+    pub(crate) fn skip(&mut self) -> Result<(), TarError> {
         let rest = self.left + self.padding;
         (self.left, self.padding) = (0, 0);
         let skipped = io::copy(&mut (&mut self.input).take(rest), &mut io::sink());

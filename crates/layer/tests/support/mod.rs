@@ -50,6 +50,15 @@ impl Place {
         Self { dir, root, snapshot: Snapshot::empty(), thin: (thin, Snapshot::empty()) }
     }
 
+    /// Opens the root anew, as it is now.
+    pub(crate) fn reopen(&mut self) {
+        let options = RootOptions {
+            protected: vec![path("kaniko")],
+            displaced_store: Some(self.dir.path().join("displaced")),
+        };
+        self.root = Root::open(&self.dir.path().join("root"), options).unwrap();
+    }
+
     pub(crate) fn host(&self, path: &str) -> std::path::PathBuf {
         self.dir.path().join("root").join(path)
     }
