@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use ebiko_rootfs::{Kind, Metadata, Root, RootError, RootPath, Time};
 
 use crate::judge::{Place, Verdict, judge};
-use crate::record::Flag;
+use crate::record::{Flag, Record};
 use crate::snapshot::is_racy;
 use crate::tree::{ROOT, Tree};
 use crate::walk::{Job, Walk};
@@ -164,7 +164,7 @@ impl Snapshot {
             }
             return Ok(None);
         };
-        let device = self.tree.devices.number(metadata.dev);
+        let numbers = self.tree.numbers.of(&metadata);
         let known =
             self.tree.directory(parent).and_then(|directory| directory.children.get(name)).copied();
         let Some(mut record) = known.filter(|record| !record.has(Flag::Gone)) else {
@@ -181,7 +181,7 @@ impl Snapshot {
         let number =
             |xattrs: &_| sets.lock().unwrap_or_else(PoisonError::into_inner).number(xattrs);
         let verdict =
-            judge(&mut record, &metadata, device, Place::At(root, path), options, &number)?;
+            judge(&mut record, &metadata, numbers, Place::At(root, path), options, &number)?;
         let mut job = None;
         if metadata.is_dir() && !was_dir {
             let id = self.tree.new_directory(parent);
@@ -207,7 +207,7 @@ impl Snapshot {
         is_new: bool,
         options: &AdvanceOptions<'_>,
     ) -> Option<Job<'static>> {
-        let mut record = self.tree.record(metadata);
+        let mut record = Record::new(metadata, self.tree.numbers.of(metadata));
         record.set(Flag::Changed, true);
         record.set(Flag::Added, is_new);
         record.set(Flag::Racy, is_racy(metadata.ctime, options.now));

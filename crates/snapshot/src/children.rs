@@ -2,7 +2,7 @@
 
 use crate::record::Record;
 
-/// How many files one chunk holds at most. Inserting moves the rest of a chunk, 10 KiB at most, so a directory
+/// How many files one chunk holds at most. Inserting moves the rest of a chunk, 8 KiB at most, so a directory
 /// with a million files in any order costs no more per file than a small one.
 const CHUNK: usize = 128;
 
@@ -210,6 +210,11 @@ mod tests {
     use ebiko_rootfs::{DeviceNumber, Kind, Metadata, Time};
 
     use super::*;
+    use crate::numbers::{FileNumbers, Numbers};
+
+    fn size(record: &Record) -> u64 {
+        record.to_entry(&Numbers::default()).size
+    }
 
     fn record(size: u64) -> Record {
         let time = Time { secs: 1, nanos: 2 };
@@ -226,7 +231,7 @@ mod tests {
             nlink: 1,
             rdev: DeviceNumber::default(),
         };
-        Record::new(&metadata, 0)
+        Record::new(&metadata, FileNumbers::NONE)
     }
 
     /// A fixed shuffle of `0..count` (a full-period linear congruential sequence).
@@ -244,9 +249,7 @@ mod tests {
     fn check_equal(children: &Children, expected: &BTreeMap<String, u64>) {
         let actual: Vec<(String, u64)> = children
             .iter()
-            .map(|(name, record)| {
-                (String::from_utf8_lossy(name).into_owned(), record.to_entry().size)
-            })
+            .map(|(name, record)| (String::from_utf8_lossy(name).into_owned(), size(record)))
             .collect();
         let expected: Vec<(String, u64)> =
             expected.iter().map(|(name, size)| (name.clone(), *size)).collect();
@@ -273,7 +276,7 @@ mod tests {
             check_equal(&children, &expected);
             children.compact();
             check_equal(&children, &expected);
-            children.retain(|record| record.to_entry().size % 2 == 0);
+            children.retain(|record| size(record).is_multiple_of(2));
             expected.retain(|_, size| *size % 2 == 0);
             check_equal(&children, &expected);
         }
@@ -310,6 +313,6 @@ mod tests {
         }
         children.compact();
         let each = children.heap_size() / 100_000;
-        assert!(each <= 80 + 6 + 1, "{each} bytes each");
+        assert!(each <= 64 + 6 + 1, "{each} bytes each");
     }
 }

@@ -2,6 +2,7 @@
 
 use ebiko_rootfs::{Directory, Kind, Metadata, Root, RootError, RootPath, Xattrs};
 
+use crate::numbers::FileNumbers;
 use crate::record::{Flag, Record, XATTRS_UNKNOWN, is_linked};
 use crate::snapshot::is_racy;
 use crate::{AdvanceOptions, ContentHash, Mode, SnapshotError};
@@ -62,16 +63,16 @@ impl Place<'_> {
 pub(crate) fn judge(
     record: &mut Record,
     metadata: &Metadata,
-    device: u16,
+    numbers: FileNumbers,
     place: Place<'_>,
     options: &AdvanceOptions<'_>,
-    number: &dyn Fn(&Xattrs) -> u32,
+    number: &dyn Fn(&Xattrs) -> u16,
 ) -> Result<Verdict, SnapshotError> {
-    let is_untouched = !record.has(Flag::Racy) && record.is_untouched(metadata, device);
+    let is_untouched = !record.has(Flag::Racy) && record.is_untouched(metadata, numbers);
     if is_untouched && !may_be_virtual(record, place, options.mode) {
         return Ok(Verdict::Same);
     }
-    let mut verdict = if differs_at_sight(record, metadata, device, options.mode) {
+    let mut verdict = if differs_at_sight(record, metadata, numbers, options.mode) {
         Verdict::Changed
     } else if options.mode == Mode::Full {
         match differs_inside(record, metadata, place, number, is_untouched) {
@@ -86,7 +87,7 @@ pub(crate) fn judge(
     if record.has(Flag::Changed) {
         verdict = Verdict::Changed;
     }
-    record.refresh(metadata, device);
+    record.refresh(metadata, numbers);
     record.set(Flag::Racy, is_racy(metadata.ctime, options.now));
     if verdict == Verdict::Changed {
         // Whoever packs the change reads it anyway and tells; see `Snapshot::learn`.
@@ -105,19 +106,24 @@ fn may_be_virtual(record: &Record, place: Place<'_>, mode: Mode) -> bool {
 }
 
 /// What the metadata alone shows.
-fn differs_at_sight(record: &Record, metadata: &Metadata, device: u16, mode: Mode) -> bool {
+fn differs_at_sight(
+    record: &Record,
+    metadata: &Metadata,
+    numbers: FileNumbers,
+    mode: Mode,
+) -> bool {
     if record.kind() != metadata.kind {
         return true;
     }
     let is_dir = metadata.is_dir();
-    let same_mtime = is_dir || record.mtime() == metadata.mtime;
+    let same_mtime = is_dir || record.same_mtime(metadata);
     // Another inode under the same name, and one of the two has other names: the groups of hard links are not what
     // they were, even if every byte is.
     let is_relinked = !is_dir
-        && record.inode() != (device, metadata.ino)
+        && record.inode() != (numbers.device, metadata.ino)
         && (record.has(Flag::Linked) || is_linked(metadata));
-    let same_rest =
-        mode == Mode::Time || record.same_permissions(metadata) && record.same_extent(metadata);
+    let same_rest = mode == Mode::Time
+        || record.same_permissions(metadata, numbers) && record.same_extent(metadata);
     !same_mtime || is_relinked || !same_rest
 }
 
@@ -126,7 +132,7 @@ fn differs_inside(
     record: &mut Record,
     metadata: &Metadata,
     place: Place<'_>,
-    number: &dyn Fn(&Xattrs) -> u32,
+    number: &dyn Fn(&Xattrs) -> u16,
     is_untouched: bool,
 ) -> Result<bool, SnapshotError> {
     if record.xattrs == XATTRS_UNKNOWN || number(&place.xattrs()?) != record.xattrs {

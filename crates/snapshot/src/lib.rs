@@ -34,7 +34,7 @@
 //! # Reading order
 //!
 //! [`Change`] and [`Changeset`], then [`Snapshot`], then `judge.rs` (did this file change?) and `walk.rs`.
-//! `record.rs`, `children.rs` and `tree.rs` are the index, from one file to the whole.
+//! `record.rs`, `numbers.rs`, `children.rs` and `tree.rs` are the index, from one file to the whole.
 
 mod changeset;
 mod entry;
@@ -47,6 +47,7 @@ mod judge;
 mod walk;
 
 mod children;
+mod numbers;
 mod record;
 mod tree;
 

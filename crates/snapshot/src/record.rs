@@ -1,7 +1,8 @@
-//! One file in 80 bytes.
+//! One file in 64 bytes.
 
 use ebiko_rootfs::{DeviceNumber, Kind, Metadata, Time};
 
+use crate::numbers::{FileNumbers, Numbers, OWNER_UNKNOWN};
 use crate::{ContentHash, Entry};
 
 /// What the index keeps of one file, besides its name.
@@ -15,16 +16,11 @@ pub(crate) struct Record {
     /// Regular files and links: the size. Device nodes: the device number. Directories: where their children are.
     extra: u64,
     ino: u64,
-    mtime_secs: i64,
-    ctime_secs: i64,
-    mtime_nanos: u32,
-    ctime_nanos: u32,
-    uid: u32,
-    gid: u32,
-    /// Which set of extended attributes; see [`crate::tree::XattrSets`].
-    pub(crate) xattrs: u32,
-    /// Which file system; see [`crate::tree::Devices`].
-    device: u16,
+    mtime: Nanos,
+    ctime: Nanos,
+    /// Which set of extended attributes; see [`crate::numbers::XattrSets`].
+    pub(crate) xattrs: u16,
+    numbers: FileNumbers,
     kind_and_mode: u16,
     /// Where `children.rs` keeps the name.
     pub(crate) name_start: u16,
@@ -36,7 +32,7 @@ pub(crate) struct Record {
     pub(crate) written_below: u16,
 }
 
-const _: () = assert!(size_of::<Record>() == 80, "the promise of 120 bytes per file rests on this");
+const _: () = assert!(size_of::<Record>() == 64, "the promise of 120 bytes per file rests on this");
 
 /// Bits of [`Record::flags`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,23 +55,19 @@ pub(crate) enum Flag {
 }
 
 /// The index of a set of extended attributes that nobody has read.
-pub(crate) const XATTRS_UNKNOWN: u32 = u32::MAX;
+pub(crate) const XATTRS_UNKNOWN: u16 = u16::MAX;
 
 impl Record {
     /// What `metadata` says; content and extended attributes unknown.
-    pub(crate) fn new(metadata: &Metadata, device: u16) -> Self {
+    pub(crate) fn new(metadata: &Metadata, numbers: FileNumbers) -> Self {
         let mut record = Self {
             content: [0; 16],
             extra: 0,
             ino: 0,
-            mtime_secs: 0,
-            ctime_secs: 0,
-            mtime_nanos: 0,
-            ctime_nanos: 0,
-            uid: 0,
-            gid: 0,
+            mtime: Nanos(0),
+            ctime: Nanos(0),
             xattrs: XATTRS_UNKNOWN,
-            device: 0,
+            numbers,
             kind_and_mode: 0,
             name_start: 0,
             name_len: 0,
@@ -83,13 +75,13 @@ impl Record {
             written: 0,
             written_below: 0,
         };
-        record.refresh(metadata, device);
+        record.refresh(metadata, numbers);
         record
     }
 
     /// Takes over what `metadata` says of a file on disk. Content, extended attributes, other flags, and a directory's
     /// children stay, unless the kind changes.
-    pub(crate) fn refresh(&mut self, metadata: &Metadata, device: u16) {
+    pub(crate) fn refresh(&mut self, metadata: &Metadata, numbers: FileNumbers) {
         if self.kind() != metadata.kind {
             self.extra = 0;
             self.forget_content();
@@ -100,11 +92,9 @@ impl Record {
             Kind::CharDevice | Kind::BlockDevice => self.extra = join(metadata.rdev),
             Kind::Directory | Kind::Fifo | Kind::Socket => {}
         }
-        self.device = device;
+        self.numbers = numbers;
         self.ino = metadata.ino;
-        (self.uid, self.gid) = (metadata.uid, metadata.gid);
-        (self.mtime_secs, self.mtime_nanos) = (metadata.mtime.secs, metadata.mtime.nanos);
-        (self.ctime_secs, self.ctime_nanos) = (metadata.ctime.secs, metadata.ctime.nanos);
+        (self.mtime, self.ctime) = (Nanos::of(metadata.mtime), Nanos::of(metadata.ctime));
         self.set(Flag::Linked, is_linked(metadata));
         self.set(Flag::Unwritten, false);
     }
@@ -135,17 +125,17 @@ impl Record {
         self.extra = u64::from(id);
     }
 
-    pub(crate) fn mtime(&self) -> Time {
-        Time { secs: self.mtime_secs, nanos: self.mtime_nanos }
+    pub(crate) fn same_mtime(&self, metadata: &Metadata) -> bool {
+        self.mtime == Nanos::of(metadata.mtime)
     }
 
     pub(crate) fn ctime(&self) -> Time {
-        Time { secs: self.ctime_secs, nanos: self.ctime_nanos }
+        self.ctime.time()
     }
 
     /// The inode, unique together with the device.
     pub(crate) fn inode(&self) -> (u16, u64) {
-        (self.device, self.ino)
+        (self.numbers.device, self.ino)
     }
 
     pub(crate) fn has(&self, flag: Flag) -> bool {
@@ -175,9 +165,10 @@ impl Record {
     }
 
     /// Same mode and owner.
-    pub(crate) fn same_permissions(&self, metadata: &Metadata) -> bool {
+    pub(crate) fn same_permissions(&self, metadata: &Metadata, numbers: FileNumbers) -> bool {
         self.kind_and_mode & 0o7777 == permission_bits(metadata)
-            && (self.uid, self.gid) == (metadata.uid, metadata.gid)
+            && numbers.owner != OWNER_UNKNOWN
+            && self.numbers.owner == numbers.owner
     }
 
     /// Same size (or device number, by kind); directories have none.
@@ -190,14 +181,15 @@ impl Record {
     }
 
     /// Same inode, and nobody touched it since.
-    pub(crate) fn is_untouched(&self, metadata: &Metadata, device: u16) -> bool {
-        self.inode() == (device, metadata.ino) && self.ctime() == metadata.ctime
+    pub(crate) fn is_untouched(&self, metadata: &Metadata, numbers: FileNumbers) -> bool {
+        self.inode() == (numbers.device, metadata.ino) && self.ctime == Nanos::of(metadata.ctime)
             // Virtual attributes change without a `ctime`.
-            && self.kind() == metadata.kind && self.same_permissions(metadata)
-            && self.same_extent(metadata) && self.mtime() == metadata.mtime
+            && self.kind() == metadata.kind && self.same_permissions(metadata, numbers)
+            && self.same_extent(metadata) && self.same_mtime(metadata)
     }
 
-    pub(crate) fn to_entry(self) -> Entry {
+    pub(crate) fn to_entry(self, known: &Numbers) -> Entry {
+        let (uid, gid) = known.owner(self.numbers);
         let kind = self.kind();
         let (size, rdev) = match kind {
             Kind::Regular | Kind::Symlink => (self.extra, DeviceNumber::default()),
@@ -207,16 +199,34 @@ impl Record {
         Entry {
             kind,
             mode: u32::from(self.kind_and_mode & 0o7777),
-            uid: self.uid,
-            gid: self.gid,
+            uid,
+            gid,
             size,
-            mtime: self.mtime(),
-            ctime: self.ctime(),
+            mtime: self.mtime.time(),
+            ctime: self.ctime.time(),
             ino: self.ino,
             rdev,
             content: self.content(),
             is_linked: self.has(Flag::Linked),
         }
+    }
+}
+
+/// A time in nanoseconds since 1970, modulo 2^64: exact from 1678 to 2262. Outside of that, times that are a multiple of
+/// 584 years apart count as one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Nanos(i64);
+
+const NANOS_IN_SECOND: i64 = 1_000_000_000;
+
+impl Nanos {
+    fn of(time: Time) -> Self {
+        Self(time.secs.wrapping_mul(NANOS_IN_SECOND).wrapping_add(i64::from(time.nanos)))
+    }
+
+    fn time(self) -> Time {
+        let nanos = u32::try_from(self.0.rem_euclid(NANOS_IN_SECOND)).unwrap_or(0);
+        Time { secs: self.0.div_euclid(NANOS_IN_SECOND), nanos }
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use ebiko_rootfs::{Metadata, RootPath, Time, Xattrs};
 
+use crate::numbers::FileNumbers;
 use crate::record::{Flag, Record};
 use crate::tree::{ROOT, Tree};
 use crate::{ContentHash, Entry};
@@ -33,7 +34,7 @@ impl Snapshot {
 
     /// What is known of the file at `path`; `None` where nothing was, and for the root.
     pub fn get(&self, path: &RootPath) -> Option<Entry> {
-        self.tree.find(path).map(|record| record.to_entry())
+        self.tree.find(path).map(|record| record.to_entry(&self.tree.numbers))
     }
 
     /// How many files are in the index. Counts them.
@@ -93,8 +94,8 @@ impl Snapshot {
         content: Option<ContentHash>,
         xattrs: &Xattrs,
     ) {
-        let device = self.tree.devices.number(metadata.dev);
-        let mut record = Record::new(metadata, device);
+        let numbers = self.tree.numbers.of(metadata);
+        let mut record = Record::new(metadata, numbers);
         record.xattrs = self.tree.xattr_sets.number(xattrs);
         if let Some(hash) = content {
             record.set_content(hash);
@@ -133,12 +134,12 @@ impl Snapshot {
     /// changed: a directory whose time was set, a file that got another name. Another file than the one that is
     /// known is not taken over.
     pub fn refresh(&mut self, path: &RootPath, metadata: &Metadata) {
-        let device = self.tree.devices.number(metadata.dev);
+        let numbers = self.tree.numbers.of(metadata);
         if let Some(record) = self.tree.find_mut(path)
             && record.kind() == metadata.kind
-            && record.inode() == (device, metadata.ino)
+            && record.inode() == (numbers.device, metadata.ino)
         {
-            record.refresh(metadata, device);
+            record.refresh(metadata, numbers);
             record.set(Flag::Racy, true);
         }
     }
@@ -155,7 +156,7 @@ impl Snapshot {
                 record.directory()
             });
             id = child.unwrap_or_else(|| {
-                let mut record = Record::new(&unknown_directory(), u16::MAX);
+                let mut record = Record::new(&unknown_directory(), FileNumbers::NONE);
                 record.written_below = self.layer;
                 self.tree.put(id, name, record).unwrap_or(ROOT)
             });
@@ -231,10 +232,10 @@ impl Snapshot {
         content: Option<ContentHash>,
         xattrs: &Xattrs,
     ) {
-        let device = self.tree.devices.number(metadata.dev);
+        let numbers = self.tree.numbers.of(metadata);
         let number = self.tree.xattr_sets.number(xattrs);
         let Some(record) = self.tree.find_mut(path) else { return };
-        if !record.is_untouched(metadata, device) {
+        if !record.is_untouched(metadata, numbers) {
             return;
         }
         record.xattrs = number;

@@ -1,12 +1,10 @@
 //! The whole index: directories that hold files that may be directories.
 
-use std::collections::HashMap;
+use ebiko_rootfs::RootPath;
 
-use ebiko_rootfs::{Metadata, RootPath, Xattrs};
-
-use crate::ContentHash;
 use crate::children::Children;
-use crate::record::{Flag, Record, XATTRS_UNKNOWN};
+use crate::numbers::{Numbers, XattrSets};
+use crate::record::{Flag, Record};
 
 /// Where the root's children are.
 pub(crate) const ROOT: u32 = 0;
@@ -16,7 +14,7 @@ pub(crate) const ROOT: u32 = 0;
 pub(crate) struct Tree {
     directories: Vec<Directory>,
     free: Vec<u32>,
-    pub(crate) devices: Devices,
+    pub(crate) numbers: Numbers,
     pub(crate) xattr_sets: XattrSets,
 }
 
@@ -28,46 +26,12 @@ pub(crate) struct Directory {
     pub(crate) children: Children,
 }
 
-/// The file systems seen, so that a record holds two bytes instead of eight.
-#[derive(Debug, Default)]
-pub(crate) struct Devices(Vec<u64>);
-
-/// The sets of extended attributes seen. Most files have none, and many that have any have the same.
-#[derive(Debug, Default)]
-pub(crate) struct XattrSets {
-    numbers: HashMap<ContentHash, u32>,
-}
-
-impl Devices {
-    pub(crate) fn number(&mut self, dev: u64) -> u16 {
-        let number = self.find(dev).unwrap_or_else(|| {
-            self.0.push(dev);
-            self.0.len() - 1
-        });
-        // More file systems than that share one number; inode numbers still tell most files apart.
-        u16::try_from(number).unwrap_or(u16::MAX)
-    }
-
-    fn find(&self, dev: u64) -> Option<usize> {
-        self.0.iter().position(|known| *known == dev)
-    }
-}
-
-impl XattrSets {
-    /// 0 for the empty set.
-    pub(crate) fn number(&mut self, xattrs: &Xattrs) -> u32 {
-        let Some(hash) = ContentHash::of_xattrs(xattrs) else { return 0 };
-        let next = u32::try_from(self.numbers.len() + 1).unwrap_or(XATTRS_UNKNOWN);
-        *self.numbers.entry(hash).or_insert(next)
-    }
-}
-
 impl Tree {
     pub(crate) fn new() -> Self {
         Self {
             directories: vec![Directory::default()],
             free: Vec::new(),
-            devices: Devices::default(),
+            numbers: Numbers::default(),
             xattr_sets: XattrSets::default(),
         }
     }
@@ -110,11 +74,6 @@ impl Tree {
             }
             id = directory.parent;
         }
-    }
-
-    pub(crate) fn record(&self, metadata: &Metadata) -> Record {
-        let number = self.devices.find(metadata.dev).and_then(|number| u16::try_from(number).ok());
-        Record::new(metadata, number.unwrap_or(u16::MAX))
     }
 
     /// The children of the directory at `path`.
@@ -221,9 +180,8 @@ impl Tree {
     }
 
     pub(crate) fn heap_size(&self) -> usize {
-        let sets =
-            self.xattr_sets.numbers.capacity() * (size_of::<ContentHash>() + size_of::<u64>());
-        self.directories.iter().fold(sets, |sum, directory| {
+        let numbers = self.numbers.heap_size() + self.xattr_sets.heap_size();
+        self.directories.iter().fold(numbers, |sum, directory| {
             sum + size_of::<Directory>() + directory.children.heap_size()
         })
     }

@@ -56,7 +56,7 @@ impl Snapshot {
             return None;
         }
         let record = self.tree.find(path).filter(|record| record.has(Flag::Unwritten));
-        record.map(|record| record.to_entry())
+        record.map(|record| record.to_entry(&self.tree.numbers))
     }
 }
 

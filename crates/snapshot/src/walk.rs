@@ -6,6 +6,7 @@ use ebiko_rootfs::{Directory, DirectoryEntry, Kind, Metadata, Root, RootError, R
 
 use crate::children::Children;
 use crate::judge::{Place, Verdict, judge};
+use crate::numbers::FileNumbers;
 use crate::record::{Flag, Record};
 use crate::snapshot::is_racy;
 use crate::tree::Tree;
@@ -45,8 +46,8 @@ struct Queue<'w> {
 /// What one thread remembers from one directory to the next.
 #[derive(Default)]
 struct Worker {
-    /// The last file system seen, and its number: nearly always the next one too.
-    device: Option<(u64, u16)>,
+    /// The file system and owner seen last, and their numbers: nearly always the next ones too.
+    numbers: Option<((u64, u32, u32), FileNumbers)>,
     path: Vec<u8>,
 }
 
@@ -236,14 +237,14 @@ impl<'w> Walk<'w> {
                 (std::cmp::Ordering::Equal, Some((at, _))) => {
                     position = (at.0, at.1 + 1);
                     if let (Some(entry), Some(record)) = (entries.next(), children.record_mut(at)) {
-                        let device = self.device(worker, entry.metadata.dev);
-                        self.meet(directory, entry, record, device, &mut findings)?;
+                        let numbers = self.numbers(worker, &entry.metadata);
+                        self.meet(directory, entry, record, numbers, &mut findings)?;
                     }
                 }
                 _ => {
                     if let Some(entry) = entries.next() {
-                        let device = self.device(worker, entry.metadata.dev);
-                        self.find(entry, device, &mut findings);
+                        let numbers = self.numbers(worker, &entry.metadata);
+                        self.find(entry, numbers, &mut findings);
                     }
                 }
             }
@@ -257,13 +258,13 @@ impl<'w> Walk<'w> {
         directory: &Directory<'_>,
         entry: &DirectoryEntry,
         record: &mut Record,
-        device: u16,
+        numbers: FileNumbers,
         findings: &mut Findings,
     ) -> Result<(), SnapshotError> {
         let old_place = record.directory();
         let number = |xattrs: &Xattrs| self.tree().xattr_sets.number(xattrs);
         let place = Place::In(directory, &entry.name);
-        match judge(record, &entry.metadata, device, place, self.options, &number)? {
+        match judge(record, &entry.metadata, numbers, place, self.options, &number)? {
             Verdict::Same => {}
             Verdict::Changed => findings.is_dirty = true,
             Verdict::Gone => {
@@ -280,8 +281,8 @@ impl<'w> Walk<'w> {
     }
 
     /// Something new.
-    fn find(&self, entry: &DirectoryEntry, device: u16, findings: &mut Findings) {
-        let mut record = Record::new(&entry.metadata, device);
+    fn find(&self, entry: &DirectoryEntry, numbers: FileNumbers, findings: &mut Findings) {
+        let mut record = Record::new(&entry.metadata, numbers);
         record.set(Flag::Changed, true);
         record.set(Flag::Added, true);
         record.set(Flag::Racy, self.is_racy(&entry.metadata));
@@ -326,13 +327,14 @@ impl<'w> Walk<'w> {
         }
     }
 
-    fn device(&self, worker: &mut Worker, dev: u64) -> u16 {
-        match worker.device {
-            Some((known, number)) if known == dev => number,
+    fn numbers(&self, worker: &mut Worker, metadata: &Metadata) -> FileNumbers {
+        let key = (metadata.dev, metadata.uid, metadata.gid);
+        match worker.numbers {
+            Some((known, numbers)) if known == key => numbers,
             _ => {
-                let number = self.tree().devices.number(dev);
-                worker.device = Some((dev, number));
-                number
+                let numbers = self.tree().numbers.of(metadata);
+                worker.numbers = Some((key, numbers));
+                numbers
             }
         }
     }

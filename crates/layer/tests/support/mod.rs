@@ -53,8 +53,8 @@ impl Place {
     /// Opens the root anew, as it is now.
     pub(crate) fn reopen(&mut self) {
         let options = RootOptions {
-            protected: vec![path("kaniko")],
-            displaced_store: Some(self.dir.path().join("displaced")),
+            protected: vec![path("kaniko"), path("mount/point")],
+            displaced_store: Some(self.dir.path().join("root-displaced")),
         };
         self.root = Root::open(&self.dir.path().join("root"), options).unwrap();
     }
