@@ -22,7 +22,7 @@ use crate::failure::{BuildError, StepFailure};
 use crate::inputs::InputStore;
 use crate::request::{BuildRequest, FileTimes, Layering, PlatformChoice, Ports};
 use crate::roots::Roots;
-use crate::thin::{Need, continuation, need, reads_last};
+use crate::thin::{Need, continuation, later_reads, need};
 
 /// What stages have in common: the context, the roots of earlier stages, their images.
 pub(crate) struct Workshop<'a> {
@@ -239,6 +239,7 @@ impl<'a> Workshop<'a> {
         let Some(action) = &stage.steps[index].action else { return Ok(None) };
         self.make_ready(action)?;
         self.bring_accounts(action, root, seen)?;
+        let later = later_reads(self.plan, stage, index);
         let site = Site {
             root,
             context: &self.context,
@@ -249,7 +250,7 @@ impl<'a> Workshop<'a> {
             observer: self.ports.observer,
             archives: &LayerArchives,
             is_unwritten: &|path| seen.unwritten(path).is_some(),
-            may_take: reads_last(self.plan, stage, index),
+            later_reads: later.as_deref(),
             interrupt: self.ports.interrupt,
         };
         if !matches!(action, Action::Run(_)) {
