@@ -25,7 +25,7 @@ use crate::press::{Order, Press};
 use crate::request::{BuildRequest, Layering, PlatformChoice, Ports};
 use crate::roots::Roots;
 use crate::streams::Streams;
-use crate::thin::{Need, continuation, need, reads_last};
+use crate::thin::{Need, continuation, later_reads, need};
 
 /// What stages have in common: the context, the roots of earlier stages, their images.
 pub(crate) struct Workshop<'a> {
@@ -258,6 +258,7 @@ impl<'a> Workshop<'a> {
         let Some(action) = &stage.steps[index].action else { return Ok(None) };
         self.make_ready(action)?;
         self.bring_accounts(action, root, seen)?;
+        let later = later_reads(self.plan, stage, index);
         let site = Site {
             root,
             context: &self.context,
@@ -268,7 +269,7 @@ impl<'a> Workshop<'a> {
             observer: self.ports.observer,
             archives: &LayerArchives(self.request.limits),
             is_unwritten: &|path| seen.unwritten(path).is_some(),
-            may_take: reads_last(self.plan, stage, index),
+            later_reads: later.as_deref(),
             interrupt: self.ports.interrupt,
         };
         if !matches!(action, Action::Run(_)) {

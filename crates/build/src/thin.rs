@@ -64,15 +64,25 @@ pub(crate) fn continuation<'p>(plan: &'p BuildPlan, stage: &StagePlan) -> Option
     (!later.any(|other| starts_here(&other)) && !stage.files_read_later).then_some(next)
 }
 
-/// Whether the files that step `index` of `stage` copies from another root are read by no later step.
-pub(crate) fn reads_last(plan: &BuildPlan, stage: &StagePlan, index: usize) -> bool {
+/// The copies that read later from where step `index` of `stage` copies; `None` if something else reads there too.
+pub(crate) fn later_reads<'p>(
+    plan: &'p BuildPlan,
+    stage: &'p StagePlan,
+    index: usize,
+) -> Option<Vec<&'p CopyAction>> {
     let action = stage.steps.get(index).and_then(|step| step.action.as_ref());
-    let Some(Action::Copy(copy)) = action else { return false };
+    let Some(Action::Copy(copy)) = action else { return None };
     let rest = stage.steps.iter().skip(index + 1);
     let later = plan.stages.iter().skip_while(|other| other.id != stage.id).skip(1);
     let steps = rest.chain(later.flat_map(|stage| &stage.steps));
-    let mut reads = steps.filter_map(|step| step.action.as_ref()).flat_map(Action::reads);
-    !reads.any(|from| *from == copy.from)
+    let readers = steps
+        .filter_map(|step| step.action.as_ref())
+        .filter(|action| action.reads().any(|from| *from == copy.from));
+    let copies = readers.map(|action| match action {
+        Action::Copy(copy) => Some(copy),
+        Action::Run(_) | Action::WorkDir(_) => None,
+    });
+    copies.collect()
 }
 
 #[cfg(test)]
@@ -167,42 +177,45 @@ mod tests {
         }
     }
 
-    /// Which of the steps that copy from elsewhere are the last to read there.
+    /// How many copies read later from where each copy from elsewhere reads.
     #[track_caller]
-    fn check_last(dockerfile: &str, expected: &[bool]) {
+    fn check_later(dockerfile: &str, expected: &[Option<usize>]) {
         let plan = plan(dockerfile);
-        let mut last = Vec::new();
+        let mut later = Vec::new();
         for stage in &plan.stages {
             for (index, step) in stage.steps.iter().enumerate() {
-                if step.text.contains("--from") {
-                    last.push(reads_last(&plan, stage, index));
+                if step.text.contains(" --from") {
+                    later.push(later_reads(&plan, stage, index).map(|copies| copies.len()));
                 }
             }
         }
-        assert_eq!(last, expected, "{dockerfile}");
+        assert_eq!(later, expected, "{dockerfile}");
     }
 
     #[test]
-    fn the_last_reader_is_the_one_after_whom_nobody_reads() {
-        check_last("FROM a AS b\nFROM c\nCOPY --from=b /x /\n", &[true]);
-        check_last("FROM a AS b\nFROM c\nCOPY --from=b /x /\nCOPY --from=b /y /\n", &[false, true]);
-        check_last("FROM c\nCOPY --from=a /x /\nCOPY --from=b /x /\n", &[true, true]);
-        check_last(
+    fn who_reads_a_stage_or_image_later_is_known() {
+        check_later("FROM a AS b\nFROM c\nCOPY --from=b /x /\n", &[Some(0)]);
+        check_later(
+            "FROM a AS b\nFROM c\nCOPY --from=b /x /\nCOPY --from=b /y /\n",
+            &[Some(1), Some(0)],
+        );
+        check_later("FROM c\nCOPY --from=a /x /\nCOPY --from=b /x /\n", &[Some(0), Some(0)]);
+        check_later(
             "FROM a AS b\nFROM c AS d\nCOPY --from=b /x /\nFROM d\nCOPY --from=b /x /\n",
-            &[false, true],
+            &[Some(1), Some(0)],
         );
-        check_last(
+        check_later(
             "FROM a AS b\nFROM c\nCOPY --from=b /x /\nRUN --mount=from=b,target=/m x\n",
-            &[false],
+            &[None],
         );
-        check_last(
+        check_later(
             "FROM a AS b\nRUN x\nFROM c\nRUN --mount=from=b,target=/m x\nCOPY --from=b /x /\n",
-            &[true],
+            &[Some(0)],
         );
         // What a stage starts from is an image, not the files that another stage lends.
-        check_last(
+        check_later(
             "FROM a AS b\nFROM c AS d\nCOPY --from=b /x /\nFROM b\nCOPY --from=d /x /\n",
-            &[true, true],
+            &[Some(0), Some(0)],
         );
     }
 }

@@ -309,7 +309,7 @@ fn inside(place: &Place) -> Result<ExitCode, Box<dyn Error>> {
         observer: &Printer,
         archives: &NoArchives,
         is_unwritten: &|_| false,
-        may_take: false,
+        later_reads: None,
     };
     let Err(error) = perform(&Action::Run(request.action), &site) else {
         return Ok(ExitCode::SUCCESS);

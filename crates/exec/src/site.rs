@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use ebiko_context::Context;
 use ebiko_oci::{Observer, PortError};
-use ebiko_plan::{BaseReference, DownloadSource, GitSource, StageId};
+use ebiko_plan::{BaseReference, CopyAction, DownloadSource, GitSource, StageId};
 use ebiko_rootfs::{Root, RootPath, Time};
 use ebiko_rootless::{Interrupt, Place, Resources};
 
@@ -37,8 +37,9 @@ pub struct Site<'a> {
     /// Whether there is a regular file at a path, free of links, that is in the root and not on its disk. A site that has
     /// such files can perform `COPY` and `WORKDIR`, and nothing that reads files of its own root but [`ACCOUNT_FILES`](crate::ACCOUNT_FILES).
     pub is_unwritten: &'a dyn Fn(&RootPath) -> bool,
-    /// Whether nobody reads the source of a `COPY --from` after this action, so that its files need not stay there.
-    pub may_take: bool,
+    /// The copies that read the source of a `COPY --from` after this action, where nothing else reads it: what none of them
+    /// wants need not stay there. `None` where everything has to stay.
+    pub later_reads: Option<&'a [&'a CopyAction]>,
 }
 
 impl<'a> Site<'a> {

@@ -7,7 +7,7 @@ use ebiko_plan::{CopyAction, CopyFrom, CopySource, Unpack};
 use ebiko_rootfs::{Kind, Metadata, RootPath, Taker};
 
 use crate::Site;
-use crate::copy::source::Source;
+use crate::copy::source::{Item, Source};
 use crate::copy::{Copier, Stop};
 
 /// That a copy may take the files of its source away.
@@ -18,29 +18,53 @@ pub(super) struct Taking<'a> {
 }
 
 impl<'a> Taking<'a> {
-    /// `None` where the copy must leave its source as it is: others read it, or it reads something twice itself.
+    /// `None` where the copy must leave its source as it is: others read the same, or it reads something twice itself.
     pub(super) fn of(action: &CopyAction, source: &Source<'a>, site: &Site<'a>) -> Option<Self> {
+        let later = site.later_reads?;
         let is_made = matches!(action.from, CopyFrom::Stage(_) | CopyFrom::Image(_));
         let takes_all = action.exclude.is_empty() && !action.parents;
-        let may_take = site.may_take && is_made && takes_all && action.unpack == Unpack::Nothing;
-        if !may_take || !names_all_once(action, source) {
+        if !is_made || !takes_all || action.unpack != Unpack::Nothing {
             return None;
+        }
+        let own = named_once(action, source)?;
+        for action in later {
+            let wanted = named_plainly(action, source)?;
+            if wanted.iter().any(|path| own.iter().any(|own| overlap(own, path))) {
+                return None;
+            }
         }
         Some(Self { taker: site.root.taker(source.files()?)?, count: 0 })
     }
 }
 
-/// Whether no source is beneath or the same as another.
-fn names_all_once(action: &CopyAction, source: &Source<'_>) -> bool {
+/// What a copy reads, if nothing of it is beneath or the same as another.
+fn named_once(action: &CopyAction, source: &Source<'_>) -> Option<Vec<RootPath>> {
     let mut paths = Vec::new();
     for named in &action.sources {
-        let CopySource::Path(pattern) = named else { return false };
+        let CopySource::Path(pattern) = named else { return None };
         // What is wrong is said when its turn comes.
-        let Ok(items) = source.select(pattern) else { return false };
-        paths.extend(items.into_iter().map(|item| item.path));
+        paths.extend(source.select(pattern).ok()?.into_iter().map(|item| item.path));
     }
     paths.sort();
-    paths.windows(2).all(|pair| !pair[1].starts_with(&pair[0]))
+    paths.windows(2).all(|pair| !overlap(&pair[0], &pair[1])).then_some(paths)
+}
+
+/// What a later copy reads, if it says so without wildcards and no link on the way to it leads through something else.
+fn named_plainly(action: &CopyAction, source: &Source<'_>) -> Option<Vec<RootPath>> {
+    let is_plain = |pattern: &str| {
+        let [item] = <[Item; 1]>::try_from(source.select(pattern).ok()?).ok()?;
+        let spelled = RootPath::resolve(&RootPath::root(), pattern.as_bytes()).ok()?;
+        (item.path == spelled).then_some(item.path)
+    };
+    let named = action.sources.iter().map(|named| match named {
+        CopySource::Path(pattern) if !action.parents => is_plain(pattern),
+        _ => None,
+    });
+    named.collect()
+}
+
+fn overlap(left: &RootPath, right: &RootPath) -> bool {
+    left.starts_with(right) || right.starts_with(left)
 }
 
 /// What in a directory of the source cannot be taken.
@@ -73,7 +97,6 @@ impl Survey {
                 _ => {}
             }
         }
-        #[expect(clippy::iter_over_hash_type, reason = "what is made of it is sorted")]
         for (nlink, names) in groups.into_values() {
             let is_whole = usize::try_from(nlink).is_ok_and(|nlink| nlink == names.len());
             let top = is_whole.then(|| common_directory(&names));

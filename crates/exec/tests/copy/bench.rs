@@ -181,6 +181,8 @@ pub(crate) struct Bench {
     /// The same root for copies that take away what they read from the stage.
     taking: Root,
     left: RefCell<String>,
+    /// Copies that read the stage later.
+    pub(crate) later: Vec<CopyAction>,
     pub(crate) interrupt: Interrupt,
 }
 
@@ -209,6 +211,7 @@ impl Bench {
         Self {
             taking,
             left: RefCell::default(),
+            later: Vec::new(),
             thin,
             unwritten,
             inputs: Inputs { stages: BTreeMap::from([(StageId(0), stage)]), ..Inputs::default() },
@@ -290,6 +293,8 @@ impl Bench {
         let context = Context::open(&self.directory.path().join("context"), None).unwrap();
         let scratch = self.directory.path().join("scratch");
         fs::create_dir_all(&scratch).unwrap();
+        let may_take = !std::ptr::eq(inputs, &raw const self.inputs);
+        let later: Vec<&CopyAction> = self.later.iter().collect();
         let site = Site {
             root,
             context: &context,
@@ -301,7 +306,7 @@ impl Bench {
             observer: &Nobody,
             archives: &OneMember,
             is_unwritten,
-            may_take: !std::ptr::eq(inputs, &raw const self.inputs),
+            later_reads: may_take.then_some(&later),
         };
         perform(action, &site).map_err(|error| {
             let mut text = format!("error: {error}");
@@ -319,6 +324,11 @@ impl Bench {
     /// `--link`, `--parents`, `--chown=`, `--chmod=`, `--exclude=` and `--unpack` are its flags.
     /// `<<name=content` is a here-document, `http:name` a download and `git:` the checkout.
     pub(crate) fn copy(&self, from: CopyFrom, instruction: &str) -> Result<Touched, String> {
+        self.perform(&Action::Copy(Self::action(from, instruction)))
+    }
+
+    /// The action of such an instruction.
+    pub(crate) fn action(from: CopyFrom, instruction: &str) -> CopyAction {
         let mut words = instruction.split_ascii_whitespace();
         let unpack = if words.next() == Some("ADD") { Unpack::Local } else { Unpack::Nothing };
         let mut action = CopyAction {
@@ -352,7 +362,7 @@ impl Bench {
         }
         paths.pop().unwrap().clone_into(&mut action.destination);
         action.sources = paths.into_iter().map(source).collect();
-        self.perform(&Action::Copy(action))
+        action
     }
 
     /// Adds a context of the name `other`.

@@ -47,6 +47,29 @@ fn what_is_read_twice_or_in_part_is_left() {
 }
 
 #[test]
+fn what_others_read_later_is_left() {
+    let stage = CopyFrom::Stage(StageId(0));
+    let check_later = |later: &str, instruction: &str, left: &str| {
+        let mut bench = Bench::new("a=1 d/b=2 d/s/c=3 d/to->/e e/f=4 way->d/to", "");
+        bench.later.push(Bench::action(stage.clone(), later));
+        check(&bench, instruction, left);
+    };
+    let all = "a=1 d/ d/b=2 d/s/ d/s/c=3 d/to->/e e/ e/f=4 way->d/to";
+    check_later("COPY a e /t/", "COPY d /t", "a=1 d/ e/ e/f=4 way->d/to");
+    check_later("COPY e/f /t/", "COPY d /t", "a=1 d/ e/ e/f=4 way->d/to");
+    check_later("COPY d/b /t/", "COPY d/s /t", "a=1 d/ d/b=2 d/s/ d/to->/e e/ e/f=4 way->d/to");
+    check_later("COPY d/s /t/", "COPY d /t", all);
+    check_later("COPY d /t/", "COPY d/s /t", all);
+    check_later("COPY / /t/", "COPY d /t", all);
+    // What is on the way would be gone, or may be.
+    check_later("COPY d/to/f /t/", "COPY d /t", all);
+    check_later("COPY way /t/", "COPY d /t", all);
+    check_later("COPY [e] /t/", "COPY d /t", all);
+    check_later("COPY --parents e /t/", "COPY d /t", all);
+    check_later("COPY none /t/", "COPY d /t", all);
+}
+
+#[test]
 fn names_of_one_file_stay_together() {
     let linked = |names: &[(&str, &str)]| {
         let bench = Bench::new("d/a=1 d/s/b=2 x=3", "there/s/");

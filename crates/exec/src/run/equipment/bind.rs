@@ -126,7 +126,7 @@ pub(super) fn replicate(
         observer: site.observer,
         archives: site.archives,
         is_unwritten: site.is_unwritten,
-        may_take: false,
+        later_reads: None,
     };
     match crate::perform(&Action::Copy(action), &site) {
         Ok(_) => {}
