@@ -1,0 +1,82 @@
+//! A static executor in a pod.
+
+use std::path::Path;
+
+use anyhow::bail;
+use testkit::Executor;
+
+use super::{Contender, Job, Used};
+use crate::bench::request::Mode;
+
+/// What every pod may use.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::bench) struct Limits {
+    /// In bytes.
+    pub(in crate::bench) memory: u64,
+    pub(in crate::bench) cpus: Option<f64>,
+}
+
+/// An executor at `/kaniko/executor` in an otherwise empty root. Whichever it is, pods and flags are the same.
+#[derive(Debug)]
+pub(in crate::bench) struct InPod {
+    name: String,
+    executor: Executor,
+    limits: Limits,
+}
+
+impl InPod {
+    pub(in crate::bench) fn new(name: &str, binary: &Path, limits: Limits) -> anyhow::Result<Self> {
+        // A dynamic program would find no loader in the empty root.
+        crate::binary::check_static(binary)?;
+        Ok(Self { name: name.to_owned(), executor: Executor::with_binary(binary)?, limits })
+    }
+}
+
+impl Contender for InPod {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn has(&self, _mode: Mode) -> bool {
+        true
+    }
+
+    fn build(&self, job: &Job<'_>) -> anyhow::Result<Used> {
+        let mut pod = self
+            .executor
+            .pod()
+            .bind_read_only(job.context, "/workspace")
+            .memory(self.limits.memory)
+            .timeout(job.workload.limit);
+        if let Some(cpus) = self.limits.cpus {
+            pod = pod.cpus(cpus);
+        }
+        let mut args = vec![
+            "/kaniko/executor".to_owned(),
+            "--context=dir:///workspace".to_owned(),
+            "--dockerfile=/workspace/Dockerfile".to_owned(),
+            format!("--build-arg=BASE={}", job.base()),
+            format!("--destination={}", job.destination()),
+            "--insecure".to_owned(),
+            "--insecure-pull".to_owned(),
+            // kaniko does not recognise every container as one.
+            "--force".to_owned(),
+        ];
+        if job.mode == Mode::Redo {
+            args.push("--snapshot-mode=redo".to_owned());
+        }
+        rustix::fs::sync();
+        let output = pod.run(&args)?;
+        if output.code != 0 {
+            let said: Vec<&str> = output.stderr.lines().chain(output.stdout.lines()).collect();
+            let last = said.len().saturating_sub(5);
+            bail!("ended with exit code {}: {}", output.code, said[last..].join(" | "));
+        }
+        let usage = output.usage;
+        Ok(Used {
+            wall: usage.wall,
+            cpu: Some(usage.cpu),
+            peak_anonymous: Some(usage.peak_anonymous),
+        })
+    }
+}
