@@ -42,8 +42,7 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
     }
     if let Some(path) = &request.json {
         let json = report::json(&results, &verdicts, &request)?;
-        std::fs::write(path, json)
-            .with_context(|| format!("cannot write `{}`", path.display()))?;
+        std::fs::write(path, json).with_context(|| format!("cannot write `{}`", path.display()))?;
     }
     match verdicts.iter().filter(|verdict| !verdict.is_met).count() {
         0 => Ok(()),

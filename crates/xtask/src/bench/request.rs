@@ -97,7 +97,9 @@ impl Request {
                 "--buildctl" => request.buildkit = Some((value()?.into(), None)),
                 "--addr" => address = Some(value()?.clone()),
                 "--mode" => request.modes = modes(value()?)?,
-                "--rounds" => request.rounds = value()?.parse().context("`--rounds` is a number")?,
+                "--rounds" => {
+                    request.rounds = value()?.parse().context("`--rounds` is a number")?
+                }
                 "--memory" => request.memory = size(value()?)?,
                 "--cpus" => request.cpus = Some(cpus(value()?)?),
                 "--flat" => flat = true,

@@ -52,8 +52,7 @@ pub(super) fn run(
         _ => crate::binary::build()?,
     };
     let limits = Limits { memory: request.memory, cpus: request.cpus };
-    let mut contenders: Vec<Box<dyn Contender>> =
-        vec![Box::new(InPod::new(OWN, &binary, limits)?)];
+    let mut contenders: Vec<Box<dyn Contender>> = vec![Box::new(InPod::new(OWN, &binary, limits)?)];
     for (name, path) in &request.against {
         contenders.push(Box::new(InPod::new(name, path, limits)?));
     }
@@ -66,7 +65,15 @@ pub(super) fn run(
     let mut series = Vec::new();
     for workload in WORKLOADS.iter().filter(|workload| request.wants(workload.name)) {
         let rounds = request.rounds;
-        series.extend(measure(workload, &contenders, &request.modes, rounds, base, material, &dir)?);
+        series.extend(measure(
+            workload,
+            &contenders,
+            &request.modes,
+            rounds,
+            base,
+            material,
+            &dir,
+        )?);
     }
     if request.wants(FLAT) {
         let limits = Limits { memory: FLAT_MEMORY, cpus: request.cpus };

@@ -252,8 +252,7 @@ mod tests {
     fn every_dockerfile_parses() {
         for workload in WORKLOADS.iter().chain(&FLAT) {
             let text = (workload.dockerfile)();
-            if let Err(errors) =
-                dockerfile_parser::Dockerfile::parse("Dockerfile", text.as_bytes())
+            if let Err(errors) = dockerfile_parser::Dockerfile::parse("Dockerfile", text.as_bytes())
             {
                 panic!("{}: {errors}", workload.name);
             }

@@ -48,10 +48,8 @@ impl Buildah {
         }
         // It mounts its storage onto itself, and keeps that.
         for mounted in ["root/overlay", "root"] {
-            let _not_mounted = rustix::mount::unmount(
-                self.dir.join(mounted),
-                rustix::mount::UnmountFlags::DETACH,
-            );
+            let _not_mounted =
+                rustix::mount::unmount(self.dir.join(mounted), rustix::mount::UnmountFlags::DETACH);
         }
         std::fs::remove_dir_all(&self.dir)
             .with_context(|| format!("cannot remove `{}`", self.dir.display()))
