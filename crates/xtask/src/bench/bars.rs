@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use super::contender::{Measured, mebibytes};
 use super::request::{Mode, Request};
+use super::results::{Measure, Results};
 use super::rounds::{OWN, Series};
-use super::statistics::{geometric_mean, median};
+use super::statistics::geometric_mean;
 use super::workload::{FLAT, WORKLOADS, Workload};
 
 /// One bar, and whether it is met.
@@ -58,7 +58,9 @@ pub(super) fn judge(all: &[Series], request: &Request) -> Vec<Verdict> {
         [("buildah", &FASTER_THAN_BUILDAH[..]), ("buildkit", &FASTER_THAN_BUILDKIT[..])]
     {
         for workload in workloads {
-            if let Some(ratio) = results.wall_ratio(workload, Mode::Full, name) {
+            if let Some(ratio) =
+                results.ratio(workload, (Mode::Full, name), (Mode::Full, OWN), Measure::Wall)
+            {
                 let what = format!("{workload}: {name} takes");
                 verdicts.push(Verdict::new(
                     format!("{what} {ratio:.2}x the time, more than 1.00x"),
@@ -84,15 +86,15 @@ fn failure(series: &Series) -> Option<Verdict> {
 }
 
 fn against_executor(results: &Results<'_>, name: &str, verdicts: &mut Vec<Verdict>) {
-    let ratios = |mode, value: fn(&Measured) -> Option<f64>| -> Vec<(&str, f64)> {
+    let ratios = |mode, measure: Measure| -> Vec<(&str, f64)> {
         let ratio = |workload: &Workload| {
-            let ratio = results.ratio(workload.name, (mode, name), (mode, OWN), value)?;
+            let ratio = results.ratio(workload.name, (mode, name), (mode, OWN), measure)?;
             Some((workload.name, ratio))
         };
         WORKLOADS.iter().filter_map(ratio).collect()
     };
     for (mode, mean_bar, files_bar) in [(Mode::Full, 4.0, 7.0), (Mode::Redo, 3.0, 3.5)] {
-        let walls = ratios(mode, wall);
+        let walls = ratios(mode, Measure::Wall);
         let Some(mean) = mean(&walls) else { continue };
         let head = format!("{name} ({}), wall", mode.name());
         let of = format!("geometric mean of {} of {} workloads", walls.len(), WORKLOADS.len());
@@ -105,13 +107,13 @@ fn against_executor(results: &Results<'_>, name: &str, verdicts: &mut Vec<Verdic
         if let Some(ratio) = files {
             verdicts.push(Verdict::at_least(&format!("{head}, files"), ratio, files_bar));
         }
-        let cpus = ratios(mode, cpu);
+        let cpus = ratios(mode, Measure::Cpu);
         if let Some(mean) = self::mean(&cpus) {
             let what = format!("{name} ({}), CPU, {of}", mode.name());
             verdicts.push(Verdict::at_least(&what, mean, 3.0));
         }
     }
-    let sizes: Vec<(&str, f64)> = ratios(Mode::Full, new_layers)
+    let sizes: Vec<(&str, f64)> = ratios(Mode::Full, Measure::NewLayers)
         .into_iter()
         .map(|(workload, ratio)| (workload, ratio.recip()))
         .collect();
@@ -123,7 +125,8 @@ fn against_executor(results: &Results<'_>, name: &str, verdicts: &mut Vec<Verdic
 
 fn full_against_redo(results: &Results<'_>, verdicts: &mut Vec<Verdict>) {
     let ratio = |workload: &Workload| {
-        let ratio = results.ratio(workload.name, (Mode::Full, OWN), (Mode::Redo, OWN), wall)?;
+        let ratio =
+            results.ratio(workload.name, (Mode::Full, OWN), (Mode::Redo, OWN), Measure::Wall)?;
         Some((workload.name, ratio))
     };
     let ratios: Vec<(&str, f64)> = WORKLOADS.iter().filter_map(ratio).collect();
@@ -138,7 +141,7 @@ fn memory(results: &Results<'_>, verdicts: &mut Vec<Verdict>) {
     let workloads = WORKLOADS.iter().map(|workload| workload.name);
     let peaks = workloads.flat_map(|workload| {
         [Mode::Full, Mode::Redo].into_iter().filter_map(move |mode| {
-            Some((workload, results.worst(workload, mode, OWN, peak_anonymous)?))
+            Some((workload, results.worst(workload, mode, OWN, Measure::PeakAnonymous)?))
         })
     });
     let peaks: Vec<(&str, f64)> = peaks.collect();
@@ -151,7 +154,8 @@ fn memory(results: &Results<'_>, verdicts: &mut Vec<Verdict>) {
 }
 
 fn flat(results: &Results<'_>) -> Option<Verdict> {
-    let peak = |workload: &Workload| results.worst(workload.name, Mode::Full, OWN, peak_anonymous);
+    let peak =
+        |workload: &Workload| results.worst(workload.name, Mode::Full, OWN, Measure::PeakAnonymous);
     let peaks: Vec<f64> = FLAT.iter().filter_map(peak).collect();
     let [first, .., last] = peaks.as_slice() else { return None };
     let most = peaks.iter().copied().fold(0.0, f64::max);
@@ -162,22 +166,6 @@ fn flat(results: &Results<'_>) -> Option<Verdict> {
         shown.join(", ")
     );
     Some(Verdict::new(text, most <= MEMORY && last - first <= GROWTH && peaks.len() == FLAT.len()))
-}
-
-pub(super) fn wall(measured: &Measured) -> Option<f64> {
-    Some(measured.used.wall.as_secs_f64())
-}
-
-pub(super) fn cpu(measured: &Measured) -> Option<f64> {
-    Some(measured.used.cpu?.as_secs_f64())
-}
-
-pub(super) fn peak_anonymous(measured: &Measured) -> Option<f64> {
-    Some(mebibytes(measured.used.peak_anonymous?))
-}
-
-pub(super) fn new_layers(measured: &Measured) -> Option<f64> {
-    Some(mebibytes(measured.new_layers))
 }
 
 pub(super) fn mean(ratios: &[(&str, f64)]) -> Option<f64> {
@@ -194,61 +182,12 @@ fn extreme<'n>(values: &[(&'n str, f64)], choose: fn(f64, f64) -> f64) -> Option
     values.iter().copied().find(|(_, value)| value.total_cmp(&best).is_eq())
 }
 
-/// All series, to be asked by name.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Results<'a>(pub(super) &'a [Series]);
-
-impl Results<'_> {
-    /// What the runs that went well measured; nothing if one of them failed.
-    pub(super) fn values(
-        &self,
-        workload: &str,
-        mode: Mode,
-        contender: &str,
-        value: fn(&Measured) -> Option<f64>,
-    ) -> Vec<f64> {
-        let series = self.0.iter().find(|series| {
-            (series.workload, series.mode, series.contender.as_str()) == (workload, mode, contender)
-        });
-        let runs = series.map_or(&[][..], |series| &series.runs);
-        let values = runs.iter().map(|run| value(run.outcome.as_ref().ok()?));
-        values.collect::<Option<_>>().unwrap_or_default()
-    }
-
-    fn worst(
-        &self,
-        workload: &str,
-        mode: Mode,
-        contender: &str,
-        value: fn(&Measured) -> Option<f64>,
-    ) -> Option<f64> {
-        self.values(workload, mode, contender, value).into_iter().max_by(f64::total_cmp)
-    }
-
-    /// The median of one, divided by that of the other.
-    pub(super) fn ratio(
-        &self,
-        workload: &str,
-        of: (Mode, &str),
-        to: (Mode, &str),
-        value: fn(&Measured) -> Option<f64>,
-    ) -> Option<f64> {
-        let median = |(mode, contender)| median(&self.values(workload, mode, contender, value));
-        let (of, to) = (median(of)?, median(to)?);
-        (of > 0.0 && to > 0.0).then_some(of / to)
-    }
-
-    pub(super) fn wall_ratio(&self, workload: &str, mode: Mode, contender: &str) -> Option<f64> {
-        self.ratio(workload, (mode, contender), (mode, OWN), wall)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::bench::contender::Used;
+    use crate::bench::contender::{Measured, Used};
     use crate::bench::rounds::Run;
 
     /// A series of one contender: wall seconds, and what everything else follows from.

@@ -11,13 +11,21 @@ use crate::progress::cargo;
 const EXAMPLES: [(&str, &str, &str); 2] =
     [("parser", "dockerfile-parser", "throughput"), ("walk", "ebiko-snapshot", "walk")];
 
+/// The name of all of [`MICRO`].
+const MICRO_NAME: &str = "micro";
+
 /// The packages with micro benchmarks.
 const MICRO: [&str; 2] = ["ebiko-snapshot", "ebiko-layer"];
 
+/// What [`run`] knows.
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    EXAMPLES.iter().map(|(name, ..)| *name).chain([MICRO_NAME])
+}
+
 /// Runs the measurements with these names; fails where one is over its limit.
-pub(super) fn run(names: &[String]) -> anyhow::Result<()> {
-    for name in names {
-        if name == "micro" {
+pub(super) fn run(wanted: &[String]) -> anyhow::Result<()> {
+    for name in wanted {
+        if name == MICRO_NAME {
             for package in MICRO {
                 crate::progress::run(&mut cargo(&["bench", "--quiet", "--package", package]))?;
             }
@@ -29,8 +37,8 @@ pub(super) fn run(names: &[String]) -> anyhow::Result<()> {
                 bail!("the bench `{name}` failed");
             }
         } else {
-            let names = EXAMPLES.map(|(name, ..)| name).join(", ");
-            bail!("there is no bench `{name}`; there are {names}, micro, and flags for builds");
+            let names: Vec<&str> = names().collect();
+            bail!("there is no bench `{name}`; there are {}, and flags", names.join(", "));
         }
     }
     Ok(())

@@ -63,12 +63,12 @@ impl Material {
             }
         }
         ensure!(files.len() >= POOL, "the base has too few files to make workloads from");
-        Ok(Self::of(&files))
+        Ok(Self::of(&files, POOL))
     }
 
-    /// Made of these bytes of files.
-    pub(super) fn of(files: &[u8]) -> Self {
-        Self { pool: mixed(files) }
+    /// A pool of that size, of these bytes of files, which are as many or more.
+    pub(super) fn of(files: &[u8], pool: usize) -> Self {
+        Self { pool: mixed(files, pool) }
     }
 
     /// The first bytes of the pool.
@@ -84,11 +84,11 @@ impl Material {
     }
 }
 
-fn mixed(files: &[u8]) -> Vec<u8> {
+fn mixed(files: &[u8], length: usize) -> Vec<u8> {
     let mut random = Random::new();
     let words = vocabulary(&mut random);
-    let mut pool = Vec::with_capacity(POOL + FILES_PIECE + TEXT_PIECE);
-    for piece in files.chunks(FILES_PIECE) {
+    let mut pool = Vec::with_capacity(length + FILES_PIECE + TEXT_PIECE);
+    for piece in files.chunks(FILES_PIECE).take(length.div_ceil(FILES_PIECE + TEXT_PIECE)) {
         pool.extend_from_slice(piece);
         let end = pool.len() + TEXT_PIECE;
         while pool.len() < end {
@@ -99,7 +99,7 @@ fn mixed(files: &[u8]) -> Vec<u8> {
         }
         pool.truncate(end);
     }
-    pool.truncate(POOL);
+    pool.truncate(length);
     pool
 }
 
@@ -118,10 +118,10 @@ mod tests {
 
     #[test]
     fn the_same_files_give_the_same_pool_of_the_right_size() {
-        let files: Vec<u8> = (0..=255).cycle().take(POOL).collect();
-        let pool = mixed(&files);
-        assert_eq!(pool.len(), POOL);
-        assert!(pool == mixed(&files));
+        let files: Vec<u8> = (0..=255).cycle().take(1 << 20).collect();
+        let pool = mixed(&files, 1 << 20);
+        assert_eq!(pool.len(), 1 << 20);
+        assert!(pool == mixed(&files, 1 << 20));
         assert_eq!(pool[..FILES_PIECE], files[..FILES_PIECE]);
         let text = &pool[FILES_PIECE..FILES_PIECE + TEXT_PIECE];
         assert!(text.iter().all(|byte| byte.is_ascii_lowercase() || b" \n".contains(byte)));

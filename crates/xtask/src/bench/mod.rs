@@ -6,6 +6,7 @@ mod library;
 mod material;
 mod report;
 mod request;
+mod results;
 mod rounds;
 mod statistics;
 mod workload;
@@ -48,5 +49,30 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
         0 => Ok(()),
         1 => bail!("1 bar is missed"),
         missed => bail!("{missed} bars are missed"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_commands_in_the_documentation_are_understood() {
+        let path = testkit::workspace_dir().join("docs/benchmarks.md");
+        let text = std::fs::read_to_string(path).unwrap();
+        let commands = text.lines().filter_map(|line| line.strip_prefix("$ cargo xtask bench"));
+        let commands: Vec<&str> = commands.collect();
+        assert!(commands.len() > 5, "{commands:?}");
+        for command in commands {
+            let words = command.split_whitespace().take_while(|word| *word != "#");
+            let words: Vec<String> = words.map(str::to_owned).collect();
+            let is_understood = match words.first() {
+                Some(name) if !name.starts_with('-') => {
+                    words.iter().all(|name| library::names().any(|known| known == name))
+                }
+                _ => Request::parse(&words).is_ok(),
+            };
+            assert!(is_understood, "cargo xtask bench{command}");
+        }
     }
 }

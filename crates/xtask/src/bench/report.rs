@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::bars::{Results, Verdict, cpu, mean, new_layers, peak_anonymous, wall};
-use super::contender::Measured;
+use super::bars::{Verdict, mean};
 use super::request::Request;
+use super::results::{Measure, Results};
 use super::rounds::{OWN, Series};
 use super::statistics::{median, range};
 use super::workload::{FLAT, WORKLOADS, Workload};
@@ -32,33 +32,28 @@ fn table(all: &[Series]) -> String {
     ];
     let results = Results(all);
     for series in all {
-        let values = |value: fn(&Measured) -> Option<f64>| {
-            results.values(series.workload, series.mode, &series.contender, value)
-        };
+        let values =
+            |measure| results.values(series.workload, series.mode, &series.contender, measure);
         let shown = |values: &[f64], digits: usize| {
             median(values).map_or_else(|| "–".to_owned(), |value| format!("{value:.digits$}"))
         };
-        let walls = values(wall);
+        let walls = values(Measure::Wall);
         let spread = range(&walls)
             .map_or_else(|| "failed".to_owned(), |(low, high)| format!("{low:.2}–{high:.2}"));
-        let peak = values(peak_anonymous).into_iter().max_by(f64::total_cmp);
+        let peak = values(Measure::PeakAnonymous).into_iter().max_by(f64::total_cmp);
         rows.push(vec![
             series.workload.to_owned(),
             series.contender.clone(),
             series.mode.name().to_owned(),
             shown(&walls, 2),
             spread,
-            shown(&values(cpu), 2),
+            shown(&values(Measure::Cpu), 2),
             shown(peak.as_slice(), 1),
-            shown(&values(new_layers), 2),
-            shown(&values(base_layers), 2),
+            shown(&values(Measure::NewLayers), 2),
+            shown(&values(Measure::BaseLayers), 2),
         ]);
     }
     markdown(&rows)
-}
-
-fn base_layers(measured: &Measured) -> Option<f64> {
-    Some(super::contender::mebibytes(measured.base_layers))
 }
 
 /// For every opponent: time, processor time, memory and size as multiples of ours.
@@ -77,11 +72,11 @@ fn ratios(all: &[Series]) -> String {
         let head = format!("{name} / {OWN} ({})", mode.name());
         let mut rows =
             vec![std::iter::once(head).chain(heads.map(str::to_owned)).collect::<Vec<_>>()];
-        let measures: [fn(&Measured) -> Option<f64>; 4] = [wall, cpu, peak_anonymous, new_layers];
+        let measures = [Measure::Wall, Measure::Cpu, Measure::PeakAnonymous, Measure::NewLayers];
         let mut columns: [Vec<(&str, f64)>; 4] = std::array::from_fn(|_| Vec::new());
         for workload in WORKLOADS.iter().map(|workload| workload.name) {
             let values =
-                measures.map(|value| results.ratio(workload, (mode, name), (mode, OWN), value));
+                measures.map(|measure| results.ratio(workload, (mode, name), (mode, OWN), measure));
             if values[0].is_none() {
                 continue;
             }
@@ -159,8 +154,8 @@ fn runs(series: &Series) -> impl Iterator<Item = Value> {
         });
         match &run.outcome {
             Ok(measured) => {
-                value["wall_seconds"] = json!(wall(measured));
-                value["cpu_seconds"] = json!(cpu(measured));
+                value["wall_seconds"] = json!(Measure::Wall.of(measured));
+                value["cpu_seconds"] = json!(Measure::Cpu.of(measured));
                 value["peak_anonymous_bytes"] = json!(measured.used.peak_anonymous);
                 value["new_layers_bytes"] = json!(measured.new_layers);
                 value["base_layers_bytes"] = json!(measured.base_layers);
@@ -176,7 +171,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::bench::contender::Used;
+    use crate::bench::contender::{Measured, Used};
     use crate::bench::request::Mode;
     use crate::bench::rounds::Run;
 

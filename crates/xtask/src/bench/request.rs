@@ -98,7 +98,7 @@ impl Request {
                 "--addr" => address = Some(value()?.clone()),
                 "--mode" => request.modes = modes(value()?)?,
                 "--rounds" => {
-                    request.rounds = value()?.parse().context("`--rounds` is a number")?
+                    request.rounds = value()?.parse().context("`--rounds` is a number")?;
                 }
                 "--memory" => request.memory = size(value()?)?,
                 "--cpus" => request.cpus = Some(cpus(value()?)?),

@@ -11,7 +11,7 @@ use anyhow::Context as _;
 pub(super) use self::contexts::Writer;
 use super::material::Material;
 
-/// Changes with everything that is written into a workload, so that what an older version left is not used.
+/// Changes with everything that is written into a context, so that what an older version left is not used.
 const VERSION: u32 = 1;
 
 /// One build to be measured.
@@ -59,7 +59,7 @@ pub(super) const WORKLOADS: [Workload; 8] = [
         about: "a RUN that writes 1.3 GiB",
         limit: Duration::from_mins(15),
         disk: 8,
-        dockerfile: || big(42),
+        dockerfile: || big(1344),
         context: contexts::chunk,
     },
     Workload {
@@ -103,7 +103,7 @@ pub(super) const FLAT: [Workload; 3] = [
         about: "a RUN that writes 100 MiB",
         limit: Duration::from_mins(5),
         disk: 2,
-        dockerfile: || big(3) + "RUN truncate -s 4M /opt/data/3\n",
+        dockerfile: || big(100),
         context: contexts::chunk,
     },
     Workload {
@@ -111,7 +111,7 @@ pub(super) const FLAT: [Workload; 3] = [
         about: "a RUN that writes 1 GiB",
         limit: Duration::from_mins(10),
         disk: 6,
-        dockerfile: || big(32),
+        dockerfile: || big(1 << 10),
         context: contexts::chunk,
     },
     Workload {
@@ -119,7 +119,7 @@ pub(super) const FLAT: [Workload; 3] = [
         about: "a RUN that writes 8 GiB",
         limit: Duration::from_mins(30),
         disk: 28,
-        dockerfile: || big(256),
+        dockerfile: || big(8 << 10),
         context: contexts::chunk,
     },
 ];
@@ -132,19 +132,18 @@ impl Workload {
     /// Fails if it cannot be written. Nothing stands under the final name then.
     pub(super) fn prepare(&self, dir: &Path, material: &Material) -> anyhow::Result<PathBuf> {
         let path = dir.join(format!("{}-{VERSION}", self.name.replace(' ', "-")));
-        if path.exists() {
-            return Ok(path);
+        if !path.exists() {
+            let partial = path.with_extension("partial");
+            if partial.exists() {
+                std::fs::remove_dir_all(&partial)
+                    .with_context(|| format!("cannot remove `{}`", partial.display()))?;
+            }
+            (self.context)(&mut Writer::new(&partial, material))?;
+            std::fs::rename(&partial, &path)
+                .with_context(|| format!("cannot rename `{}`", partial.display()))?;
         }
-        let partial = path.with_extension("partial");
-        if partial.exists() {
-            std::fs::remove_dir_all(&partial)
-                .with_context(|| format!("cannot remove `{}`", partial.display()))?;
-        }
-        let mut writer = Writer::new(&partial, material);
-        writer.file("Dockerfile", (self.dockerfile)().as_bytes())?;
-        (self.context)(&mut writer)?;
-        std::fs::rename(&partial, &path)
-            .with_context(|| format!("cannot rename `{}`", partial.display()))?;
+        std::fs::write(path.join("Dockerfile"), (self.dockerfile)())
+            .with_context(|| format!("cannot write the Dockerfile in `{}`", path.display()))?;
         Ok(path)
     }
 }
@@ -195,11 +194,13 @@ fn many() -> String {
     format!("{FROM}{MAKER}RUN perl /bench/make.pl 700000 256 /srv/files\n")
 }
 
-/// As many times 32 MiB.
-fn big(pieces: u32) -> String {
+/// A layer of so many MiB: copies of the chunk, which has 32, and its start for what is left.
+fn big(mebibytes: u32) -> String {
+    let (whole, rest) = (mebibytes / 32, mebibytes % 32);
     format!(
         "{FROM}COPY chunk /bench/\n\
-         RUN mkdir -p /opt/data && for i in $(seq {pieces}); do cp /bench/chunk /opt/data/$i; done\n"
+         RUN mkdir -p /opt/data && for i in $(seq {whole}); do cp /bench/chunk /opt/data/$i; done && \
+         head -c {rest}M /bench/chunk > /opt/data/rest\n"
     )
 }
 
@@ -245,7 +246,8 @@ mod tests {
         assert_eq!(count(&files(), "RUN"), 6);
         assert_eq!(count(&stages(), "FROM"), 4);
         assert_eq!(count(&copy(), "RUN"), 0);
-        assert_eq!(42 << 5, 1344, "MiB in `big`");
+        let big = big(100);
+        assert!(big.contains("seq 3)") && big.contains("head -c 4M "), "{big}");
     }
 
     #[test]

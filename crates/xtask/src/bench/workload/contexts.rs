@@ -124,7 +124,7 @@ mod tests {
     #[test]
     fn the_large_context_has_thirty_thousand_files() {
         let dir = testkit::scratch_dir("workload-").unwrap();
-        let material = Material::of(&[0; 1 << 20]);
+        let material = Material::of(&vec![0; 1 << 20], 1 << 20);
         let mut writer = Writer::new(dir.path(), &material);
         writer.file("Dockerfile", b"").unwrap();
         many_files(&mut writer).unwrap();
