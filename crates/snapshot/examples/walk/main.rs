@@ -79,7 +79,7 @@ fn measure() -> Result<bool, AnyError> {
     let (bare, look) = (median(bare), median(looks));
     let ratio = look.as_secs_f64() / bare.as_secs_f64();
     println!(
-        "walk: {files} files, {threads} threads, medians of {ROUNDS}: bare {bare:.0?}, look {look:.0?}"
+        "walk: {files} files, {threads} threads, medians of {ROUNDS}: bare {bare:.2?}, look {look:.2?}"
     );
     println!(
         "walk: {each} bytes for a file in the index; {touched} changes found after 500 files were touched"
