@@ -92,7 +92,12 @@ impl Request {
             let mut value = || args.next().with_context(|| format!("`{arg}` needs a value"));
             match arg.as_str() {
                 "--only" => request.only = known(value()?)?,
-                "--against" => request.against.push(named_path(value()?)?),
+                "--against" => {
+                    let (name, path) = named_path(value()?)?;
+                    let is_known = request.against.iter().any(|(known, _)| *known == name);
+                    ensure!(!is_known, "there are two executors named `{name}`");
+                    request.against.push((name, path));
+                }
                 "--buildah" => request.buildah = true,
                 "--buildctl" => request.buildkit = Some((value()?.into(), None)),
                 "--addr" => address = Some(value()?.clone()),
@@ -204,6 +209,7 @@ mod tests {
             ("--only", "`--only` needs a value"),
             ("--against /kaniko", "NAME=PATH"),
             ("--against ebiko=/x", "`ebiko` cannot be the name"),
+            ("--against a=/x --against a=/y", "two executors named `a`"),
             ("--mode fast", "full, redo or both"),
             ("--rounds 0", "at least 1"),
             ("--memory 4T", "`4T` is not a size"),

@@ -1,5 +1,6 @@
 //! Everybody builds everything, in turns.
 
+use std::io::Write as _;
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
@@ -116,6 +117,7 @@ fn measure(
                 series.contender,
                 series.mode.name()
             );
+            std::io::stdout().flush()?;
             let outcome = contender::measure(*contender, workload, &context, series.mode, base)
                 .map_err(|error| format!("{error:#}"));
             match &outcome {

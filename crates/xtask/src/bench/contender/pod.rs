@@ -80,3 +80,41 @@ impl Contender for InPod {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::bench::contender::measure;
+    use crate::bench::material::Material;
+    use crate::bench::workload::WORKLOADS;
+
+    use super::*;
+
+    #[test]
+    fn privileged_a_small_build_is_measured() {
+        let base = testkit::base::debian().unwrap();
+        let dir = testkit::scratch_dir("bench-").unwrap();
+        let material = Material::new(&base.root()).unwrap();
+        let context = WORKLOADS[0].prepare(dir.path(), &material).unwrap();
+        let limits = Limits { memory: 500 << 20, cpus: None };
+        let ebiko = InPod::new("ebiko", &testkit::executor_binary().unwrap(), limits).unwrap();
+        let measured = measure(&ebiko, &WORKLOADS[0], &context, Mode::Redo, &base).unwrap();
+        // 64 KiB are copied in and copied once more, and do not compress to nothing.
+        assert!((20_000..400_000).contains(&measured.new_layers), "{measured:?}");
+        assert!(measured.base_layers > 20 << 20, "{measured:?}");
+        assert!(measured.used.peak_anonymous > Some(1 << 20), "{measured:?}");
+        assert!(measured.used.cpu.is_some_and(|cpu| cpu.as_millis() > 100), "{measured:?}");
+    }
+
+    #[test]
+    fn privileged_a_build_that_fails_says_what_the_program_said() {
+        let base = testkit::base::busybox().unwrap();
+        let dir = testkit::scratch_dir("bench-").unwrap();
+        let limits = Limits { memory: 500 << 20, cpus: None };
+        let ebiko = InPod::new("ebiko", &testkit::executor_binary().unwrap(), limits).unwrap();
+        // There is no Dockerfile.
+        let error = measure(&ebiko, &WORKLOADS[0], dir.path(), Mode::Full, &base).unwrap_err();
+        let error = format!("{error:#}");
+        assert!(error.starts_with("ended with exit code 1: "), "{error}");
+        assert!(error.contains("Dockerfile"), "{error}");
+    }
+}
