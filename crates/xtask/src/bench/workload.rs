@@ -118,7 +118,7 @@ pub(super) const FLAT: [Workload; 3] = [
         name: "8 GiB",
         about: "a RUN that writes 8 GiB",
         limit: Duration::from_mins(30),
-        disk: 28,
+        disk: 20,
         dockerfile: || big(8 << 10),
         context: contexts::chunk,
     },
