@@ -87,8 +87,9 @@ pub(super) struct Measured {
 
 /// Has a job done and looks at what was pushed.
 ///
-/// Everything that the build left in the registry goes with the registry. Before it starts, what others have written is
-/// brought to the disk, so that nobody waits for somebody else's writing.
+/// Everything that the build left in the registry goes with the registry. Before it starts, the context and the base are read
+/// once, so that whoever comes first does not wait for the disk alone; and each contender brings what others have written to
+/// the disk.
 pub(super) fn measure(
     contender: &dyn Contender,
     workload: &Workload,
@@ -97,6 +98,8 @@ pub(super) fn measure(
     base: &BaseImage,
 ) -> anyhow::Result<Measured> {
     let registry = Registry::builder().image(base.clone()).start()?;
+    read_all(context)?;
+    read_all(&registry.storage())?;
     let used = contender.build(&Job { workload, context, mode, base, registry: &registry })?;
     let sizes = layer_sizes(&registry.image(IMAGE).context("the image is not in the registry")?)?;
     let of_base = layer_sizes(&registry.image(&base.repository())?)?;
@@ -104,6 +107,19 @@ pub(super) fn measure(
         sizes.into_iter().partition(|(digest, _)| of_base.contains_key(digest));
     let sum = |layers: Vec<(String, u64)>| layers.into_iter().map(|(_, size)| size).sum();
     Ok(Measured { used, new_layers: sum(new_layers), base_layers: sum(base_layers) })
+}
+
+/// Reads every file beneath `dir`, which leaves them in memory.
+fn read_all(dir: &Path) -> anyhow::Result<()> {
+    for entry in walkdir::WalkDir::new(dir) {
+        let entry = entry?;
+        if entry.file_type().is_file() {
+            let mut file = std::fs::File::open(entry.path())?;
+            std::io::copy(&mut file, &mut std::io::sink())
+                .with_context(|| format!("cannot read `{}`", entry.path().display()))?;
+        }
+    }
+    Ok(())
 }
 
 /// The layers that a manifest lists, by digest.
