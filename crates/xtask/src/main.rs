@@ -61,7 +61,7 @@ const CHORES: [Chore; 9] = [
     },
     Chore {
         name: "bench",
-        about: "measure what has a limit, in a release build: all, or those that are named",
+        about: "measure builds against other builders, or parser, walk, micro; docs/benchmarks.md tells the flags",
         run: bench::run,
     },
     Chore {
