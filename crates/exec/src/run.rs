@@ -22,7 +22,7 @@ pub use equipment::{KeyError, MountError};
 #[expect(missing_docs, reason = "the messages are the documentation")]
 pub enum CommandError {
     #[error("process {command:?} did not complete successfully: exit code: {status}")]
-    Exited { command: String, status: i32, ids: IdMapping },
+    Exited { command: String, status: i32, ids: IdMapping, disk_is_full: bool },
     #[error("the command was ended by signal {signal} ({})", signal_name(*signal))]
     Signalled { signal: i32 },
     #[error("the command killed the init process of its step, and with it the step")]
@@ -78,6 +78,10 @@ impl CommandError {
             // A shell passes the signal of what it ran on as 128 plus its number.
             Self::Exited { status: 137, .. } | Self::Signalled { signal: SIGKILL } => Some(
                 "signal 9 is how the kernel ends a process when memory runs out: give the container, or the command, more memory"
+                    .to_owned(),
+            ),
+            Self::Exited { disk_is_full: true, .. } => Some(
+                "the disk is full, which may be why: free space, or give the builder a larger volume"
                     .to_owned(),
             ),
             // Only the command knows why it failed, but this is the usual reason where ids are missing.
@@ -148,11 +152,13 @@ pub(crate) fn perform(action: &RunAction, site: &Site<'_>) -> Result<Touched, Ex
             .map(|()| Touched::Everything)
             .map_err(|error| CommandError::from(error).into()),
         Ok(Outcome::Exited(status)) => {
+            let command = action.argv.join(" ");
             let ids = match site.place {
                 Place::InPlace => IdMapping::Complete,
                 Place::Private(private) => private.ids,
             };
-            Err(CommandError::Exited { command: action.argv.join(" "), status, ids }.into())
+            Err(CommandError::Exited { command, status, ids, disk_is_full: site.root.is_full() }
+                .into())
         }
         Ok(Outcome::Signalled(signal)) => Err(CommandError::Signalled { signal }.into()),
         Ok(Outcome::InitKilled) => Err(CommandError::InitKilled.into()),

@@ -282,7 +282,8 @@ fn gzip<T, E: From<CompressError>>(
     let (to_fill, empty) = channel();
     let (to_compress, full) = channel::<Member>();
     let (to_write, compressed) = channel();
-    for _ in 0..threads + 2 {
+    // One for each worker, and one that is being filled or written.
+    for _ in 0..threads + 1 {
         let _receiver_is_alive =
             to_fill.send(Member { number: 0, input: Vec::new(), output: Vec::new() });
     }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, fstatvfs};
 use rustix::io::Errno;
 
 use crate::attributes::{Inodes, Privileges};
@@ -83,6 +83,9 @@ pub(crate) enum Access {
     ReadOnly,
 }
 
+/// As much as the smallest file takes.
+const PAGE: u64 = 4096;
+
 impl Root {
     /// Opens a root to build in; `host` may be `/` or any directory.
     ///
@@ -148,6 +151,17 @@ impl Root {
             host,
             mounts: Vec::new(),
         }
+    }
+
+    /// Whether the file system that the root is on has no room for another file of a page.
+    ///
+    /// `false` where it does not say.
+    pub fn is_full(&self) -> bool {
+        fstatvfs(&self.dir).is_ok_and(|disk| {
+            // File systems without a table of inodes count none.
+            let no_inodes = disk.f_files > 0 && disk.f_favail == 0;
+            no_inodes || disk.f_bavail.saturating_mul(disk.f_frsize) < PAGE
+        })
     }
 
     /// Where the root is on the host, absolute and without links, for messages and for processes that enter it.

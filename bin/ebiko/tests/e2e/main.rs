@@ -29,5 +29,7 @@ mod remote;
 mod repeated;
 mod stages;
 mod taking;
+
 mod thin;
+mod tight;
 mod workstation;

@@ -148,3 +148,34 @@ fn privileged_colours_are_for_terminals_and_for_people_who_want_them() {
         assert!(output.stdout.contains("FROM scratch"), "{output}");
     }
 }
+
+/// Builds on a disk of 64 MiB.
+#[track_caller]
+fn check_small_disk(dockerfile: &str, expected: &str) {
+    const START: &str =
+        r#"mount -t tmpfs -o size=64m small /var/tmp && exec /usr/local/bin/ebiko "$@""#;
+    let bench = Bench::new();
+    bench.write("Dockerfile", dockerfile);
+    let start = ["sh", "-c", START, "ebiko"].map(str::to_owned);
+    let output = machine(&bench).run([&start[..], &bench.flags(&["--no-push"])].concat()).unwrap();
+    let text = output.to_string();
+    assert_ne!(output.code, 0, "{text}");
+    assert!(text.contains(expected), "{text}");
+    assert!(text.contains("free space, or give the builder a larger volume"), "{text}");
+}
+
+#[test]
+fn privileged_a_command_that_fills_the_disk_is_told_so() {
+    check_small_disk(
+        "FROM busybox\nRUN dd if=/dev/zero of=/big bs=1M count=100\n",
+        "the disk is full, which may be why",
+    );
+}
+
+#[test]
+fn privileged_a_layer_that_does_not_fit_the_disk_is_told_so() {
+    check_small_disk(
+        "FROM busybox\nRUN dd if=/dev/urandom of=/big bs=1M count=40\nRUN true\n",
+        "No space left on device",
+    );
+}
