@@ -12,7 +12,7 @@
 //! - When a `RUN` has ended, well or not, every process that it started has ended.
 //! - What an image says about itself (`/etc/passwd`, links, `PATH`) is read with bounds and inside
 //!   the root only.
-//! - A path that a copy makes is either among the touched ones or the copy has failed.
+//! - A path that a copy makes is either among the touched ones, or beneath a new directory that is, or the copy has failed.
 //!
 //! # Reading order
 //!

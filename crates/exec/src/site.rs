@@ -150,8 +150,9 @@ pub trait Archives: Sync {
 pub enum Touched {
     /// Anywhere.
     Everything,
-    /// At these paths: what was made, replaced or given other attributes. Directories whose time
-    /// changed only because something was made in them are not among them.
+    /// At these paths: what was made, replaced or given other attributes. Of a new directory that was
+    /// moved here, what is in it is not among them. Neither are directories whose time
+    /// changed only because something was made in them.
     Paths(BTreeSet<RootPath>),
 }
 

@@ -79,7 +79,6 @@ fn privileged_an_image_that_lends_files_gives_them_away_at_last() {
         &[],
     );
     let layers = archive.layers();
-    let names =
-        |layer: &str| layer.lines().map(|line| line.split(' ').nth(3).map(str::to_owned)).count();
-    assert_eq!((names(&layers[1]), names(&layers[2])), (5, 9), "{layers:#?}");
+    let entries = |layer: &str| layer.lines().count();
+    assert_eq!((entries(&layers[1]), entries(&layers[2])), (5, 9), "{layers:#?}");
 }
