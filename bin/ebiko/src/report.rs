@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use ebiko_oci::{Event, Observer, StepOutcome};
+use ebiko_oci::{Digest, Event, Observer, StepOutcome};
 use serde_json::{Map, Value, json};
 
 use crate::cli::{LogFormat, Verbosity};
@@ -168,6 +168,24 @@ impl Observer for Reporter {
     }
 }
 
+impl State {
+    /// What was done with a layer of a base.
+    fn base_layer(
+        &self,
+        verb: &str,
+        rest: &str,
+        digest: Digest,
+        entries: u64,
+        size: u64,
+    ) -> Message {
+        let label = self.stage.clone().unwrap_or_default();
+        let digest = digest.to_string();
+        let text = format!("{verb} {} ({entries} entries, {}){rest}", short(&digest), bytes(size));
+        let fields = json!({ "digest": digest, "entries": entries, "size": size });
+        labelled(&label, &text, fields)
+    }
+}
+
 impl Reporter {
     fn message(&self, event: Event<'_>) -> Message {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -183,15 +201,7 @@ impl Reporter {
                 )
             }
             Event::Unpacked { digest, entries, size } => {
-                let label = state.stage.clone().unwrap_or_default();
-                let text = format!(
-                    "unpacked {} ({entries} entries, {})",
-                    short(&digest.to_string()),
-                    bytes(size)
-                );
-                let fields =
-                    json!({ "digest": digest.to_string(), "entries": entries, "size": size });
-                labelled(&label, &text, fields)
+                state.base_layer("unpacked", "", digest, entries, size)
             }
             Event::Compressed { stage, step, digest, size } => {
                 let digest = digest.to_string();
@@ -200,15 +210,8 @@ impl Reporter {
                 labelled(&format!("[stage {stage} step {step}]"), &text, fields)
             }
             Event::Read { digest, entries, size } => {
-                let label = state.stage.clone().unwrap_or_default();
-                let text = format!(
-                    "read {} ({entries} entries, {}), not unpacked: no step needs the files",
-                    short(&digest.to_string()),
-                    bytes(size)
-                );
-                let fields =
-                    json!({ "digest": digest.to_string(), "entries": entries, "size": size });
-                labelled(&label, &text, fields)
+                let rest = ", not unpacked: no step needs the files";
+                state.base_layer("read", rest, digest, entries, size)
             }
             Event::NotRead => {
                 let label = state.stage.clone().unwrap_or_default();

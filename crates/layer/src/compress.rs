@@ -283,7 +283,7 @@ fn gzip<T, E: From<CompressError>>(
     let (to_compress, full) = channel::<Member>();
     let (to_write, compressed) = channel();
     // One for each worker, and one that is being filled or written.
-    for _ in 0..threads + 1 {
+    for _ in 0..=threads {
         let _receiver_is_alive =
             to_fill.send(Member { number: 0, input: Vec::new(), output: Vec::new() });
     }

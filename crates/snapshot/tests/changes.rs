@@ -417,7 +417,23 @@ fn extended_attributes_are_seen_by_full_mode_only() {
     let capability =
         b"\x01\x00\x00\x02\x00\x04\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
             .to_vec();
-    for (name, value) in [("user.note", b"hello".to_vec()), ("security.capability", capability)] {
+    // Version 2; user::rw-, user:7:r--, group::r--, mask::r--, other::r--: the mode that the file has.
+    let list = [
+        (1_u16, 6_u16, u32::MAX),
+        (2, 4, 7),
+        (4, 4, u32::MAX),
+        (16, 4, u32::MAX),
+        (32, 4, u32::MAX),
+    ];
+    let entries = list.map(|(tag, rights, id)| {
+        [&tag.to_le_bytes()[..], &rights.to_le_bytes(), &id.to_le_bytes()].concat()
+    });
+    let acl = [2_u32.to_le_bytes().to_vec(), entries.concat()].concat();
+    for (name, value) in [
+        ("user.note", b"hello".to_vec()),
+        ("security.capability", capability),
+        ("system.posix_acl_access", acl),
+    ] {
         let xattrs = Xattrs::from([(name.as_bytes().to_vec(), value)]);
         check(
             |f| {
