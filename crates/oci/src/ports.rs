@@ -12,7 +12,7 @@ pub type PortError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The bytes of one blob, wherever they are.
 ///
-/// Reading is not verified here: the consumer knows the [`Descriptor`](crate::Descriptor) and
+/// Reading is not verified here: the consumer knows the [`Descriptor`] and
 /// checks digest and size while the bytes pass by.
 pub trait BlobSource: Send + Sync {
     /// Starts reading from the first byte. Each call reads anew, over the network if need be.
