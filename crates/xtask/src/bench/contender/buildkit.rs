@@ -28,7 +28,7 @@ impl BuildKit {
             command.args(["--addr", address]);
         }
         let output = run_for(command.args(args), limit)
-            .with_context(|| format!("`{}` names another", "--buildctl"))?;
+            .with_context(|| format!("cannot build with `{}`", self.buildctl.display()))?;
         let last = output.stderr.lines().last().unwrap_or_default();
         ensure!(output.code == 0, "ended with exit code {}: {last}", output.code);
         Ok(())
