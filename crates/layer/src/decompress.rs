@@ -160,6 +160,9 @@ pub(crate) struct LayerStream<'scope> {
     pieces: Receiver<Vec<u8>>,
     current: Vec<u8>,
     read: usize,
+    /// Sums the stream here and not in the thread, which has more to do: it sums the blob and decompresses it.
+    hasher: Sha256Hasher,
+    diff_id: DiffId,
     thread: ScopedJoinHandle<'scope, Result<Streamed, SourceError>>,
 }
 
@@ -183,13 +186,22 @@ impl<'scope> LayerStream<'scope> {
         let thread = std::thread::Builder::new()
             .spawn_scoped(scope, move || pump(layer, limits, keep, &sender))
             .map_err(|source| SourceError::Thread { source })?;
-        Ok(Self { pieces, current: Vec::new(), read: 0, thread })
+        let hasher = Sha256Hasher::new();
+        let diff_id = layer.diff_id;
+        Ok(Self { pieces, current: Vec::new(), read: 0, hasher, diff_id, thread })
     }
 
     /// Reads what nobody wanted, and says whether blob and stream are the promised ones.
-    pub(crate) fn finish(self) -> Result<Streamed, SourceError> {
-        for _rest in &self.pieces {}
-        self.thread.join().unwrap_or(Err(SourceError::Panicked))
+    pub(crate) fn finish(mut self) -> Result<Streamed, SourceError> {
+        for rest in &self.pieces {
+            self.hasher.update(&rest);
+        }
+        let streamed = self.thread.join().unwrap_or(Err(SourceError::Panicked))?;
+        let (expected, actual) = (self.diff_id, DiffId::new(self.hasher.finish()));
+        if actual != expected {
+            return Err(SourceError::DiffId { expected, actual });
+        }
+        Ok(streamed)
     }
 
     /// Why the stream ended early, or `Ok` if the reader gave up without such a reason.
@@ -203,6 +215,7 @@ impl Read for LayerStream<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.read == self.current.len() {
             let Ok(piece) = self.pieces.recv() else { return Ok(0) };
+            self.hasher.update(&piece);
             self.current = piece;
             self.read = 0;
         }
@@ -224,11 +237,9 @@ fn pump(
     let expected = layer.descriptor.size;
     let mut blob =
         VerifiedBlob { input, hasher: Sha256Hasher::new(), size: 0, expected, error: None };
-    let mut hasher = Sha256Hasher::new();
     let mut size = 0;
     let result = pump_stream(&mut blob, limits, expected, &mut |piece| {
         size += piece.len() as u64;
-        hasher.update(&piece);
         // Whoever wants the stream again reads the blob again where this disk cannot hold it.
         keep = keep.take().filter(|mut file| file.write_all(&piece).is_ok());
         sender.send(piece).is_ok()
@@ -252,14 +263,11 @@ fn pump(
     if blob.size != expected {
         return Err(SourceError::Size { expected, actual: blob.size });
     }
-    let (digest, diff_id) = (Digest::new(blob.hasher.finish()), DiffId::new(hasher.finish()));
+    let digest = Digest::new(blob.hasher.finish());
     if digest != layer.descriptor.digest {
         return Err(SourceError::Digest { expected: layer.descriptor.digest, actual: digest });
     }
     result?;
-    if diff_id != layer.diff_id {
-        return Err(SourceError::DiffId { expected: layer.diff_id, actual: diff_id });
-    }
     Ok(Streamed { size, kept: keep })
 }
 

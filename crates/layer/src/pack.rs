@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use ebiko_oci::{BlobSource, Descriptor, DiffId, ImageFormat, Layer, Sha256Hasher};
 use ebiko_rootfs::{
-    Directory, Kind, Metadata, OpenedFile, Root, RootError, RootPath, Time, Xattrs,
+    Directory, Kind, Metadata, OpenedFile, Root, RootError, RootPath, Time, Whole, Xattrs,
 };
 use ebiko_snapshot::{Change, Changeset, ContentHash, ContentHasher, Snapshot, is_recorded_xattr};
 
@@ -304,10 +304,13 @@ impl Packer<'_> {
         path: &RootPath,
         hard_link: Option<&RootPath>,
     ) -> Result<(), Failure> {
-        let metadata = directory.metadata_of(name)?;
-        if metadata.is_file() && hard_link.is_none() {
-            return self.file(path, directory.open_whole(name)?);
-        }
+        let metadata = match hard_link {
+            Some(_) => directory.metadata_of(name)?,
+            None => match directory.open_whole(name)? {
+                Whole::File(file) => return self.file(path, file),
+                Whole::Other(metadata) => metadata,
+            },
+        };
         let xattrs = recorded(directory.xattrs(name)?)?;
         if let Some(first) = hard_link {
             // With all attributes: container runtimes set owners on links too, and that would clear file capabilities

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use crate::attributes::Handle;
 use crate::guard::Standing;
-use crate::read::read_link_at;
+use crate::read::{read_link_at, replaced};
 use crate::resolve::{DirFd, Purpose, Spot};
 use crate::{Metadata, Operation, Root, RootError, RootPath, Xattrs};
 
@@ -39,6 +39,15 @@ pub struct DirectoryEntry {
     pub name: Box<[u8]>,
     /// Its metadata; links are not followed.
     pub metadata: Metadata,
+}
+
+/// What [`Directory::open_whole`] found.
+#[derive(Debug)]
+pub enum Whole {
+    /// A regular file.
+    File(OpenedFile),
+    /// Something else.
+    Other(Metadata),
 }
 
 /// A regular file that is open for reading, and what was true of it when it was opened.
@@ -149,18 +158,26 @@ impl<'r> Directory<'r> {
         found.map_err(|error| RootError::new(Operation::Find, &path, error))
     }
 
-    /// Opens the regular file `name`, as [`Root::open_file`] does, and tells all about the file that was opened: one
-    /// resolution where asking piece by piece would need three.
-    pub fn open_whole(&self, name: &[u8]) -> Result<OpenedFile, RootError> {
+    /// Opens `name` if it is a regular file, as [`Root::open_file`] does, and tells all about the file that was opened; of
+    /// anything else it tells the metadata. Asking piece by piece would take twice as many system calls.
+    pub fn open_whole(&self, name: &[u8]) -> Result<Whole, RootError> {
         let path = self.child_path(Operation::Read, name)?;
         let failed = |source: io::Error| RootError::new(Operation::Read, &path, source);
         let spot = self.spot(name).map_err(|error| failed(error.into()))?;
-        let file = self.root.open_file_at(&spot).map_err(failed)?;
+        let found = self.root.metadata_at(&spot).map_err(|error| failed(error.into()))?;
+        if !found.is_file() {
+            return Ok(Whole::Other(found));
+        }
+        let file = self.root.open_found(&spot).map_err(failed)?;
         let handle = Handle::of_file(file.as_fd());
         let inodes = &self.root.inodes;
-        let metadata = inodes.look_at(&handle).map_err(|error| failed(error.into()))?.seen;
+        let opened = inodes.look_at(&handle).map_err(|error| failed(error.into()))?;
+        // As in `Root::open_file`: what was swapped in may be anything.
+        if (opened.disk.dev, opened.disk.ino) != (found.dev, found.ino) {
+            return Err(failed(replaced()));
+        }
         let xattrs = inodes.xattrs(&handle).map_err(|error| failed(error.into()))?;
-        Ok(OpenedFile { file, metadata, xattrs })
+        Ok(Whole::File(OpenedFile { file, metadata: opened.seen, xattrs }))
     }
 
     /// Like [`Root::open_file`] for a file in this directory.

@@ -155,6 +155,17 @@ impl Root {
             Kind::Symlink => return Err(Errno::LOOP.into()),
             _ => return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")),
         }
+        let opened = self.open_found(spot)?;
+        let opened_inode = fstat(&opened)?;
+        // Whatever was swapped in after the look may be a FIFO, which O_NONBLOCK made harmless to open.
+        if (opened_inode.st_dev, opened_inode.st_ino) != (found.dev, found.ino) {
+            return Err(replaced());
+        }
+        Ok(opened)
+    }
+
+    /// Opens what was seen to be a regular file a moment ago.
+    pub(crate) fn open_found(&self, spot: &Spot<'_>) -> io::Result<File> {
         let opened = match open_for_reading(spot) {
             Err(Errno::ACCESS) if !self.inodes.privileges.ignores_modes && !self.is_read_only() => {
                 self.inodes.grant_owner(&self.inodes.handle(spot)?)?;
@@ -162,13 +173,12 @@ impl Root {
             }
             result => result?,
         };
-        let opened_inode = fstat(&opened)?;
-        // Whatever was swapped in after the look may be a FIFO, which O_NONBLOCK made harmless to open.
-        if (opened_inode.st_dev, opened_inode.st_ino) != (found.dev, found.ino) {
-            return Err(io::Error::other("the file was replaced while it was opened"));
-        }
         Ok(File::from(opened))
     }
+}
+
+pub(crate) fn replaced() -> io::Error {
+    io::Error::other("the file was replaced while it was opened")
 }
 
 pub(crate) fn read_link_at(spot: &Spot<'_>) -> Result<Vec<u8>, Errno> {
