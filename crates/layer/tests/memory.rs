@@ -54,9 +54,9 @@ fn peak(members: usize, compression: Compression) -> u64 {
 fn the_table_of_a_layer_takes_no_memory_for_each_file() {
     for compression in [Compression::Estargz { level: 1 }, Compression::ZstdChunked { level: 1 }] {
         let few = peak(6_000, compression);
-        let many = peak(60_000, compression);
-        // In memory it would be more than twice as much, even compressed.
+        let many = peak(120_000, compression);
+        // In memory it would be more than twice as much, even compressed; the allocator's own ups and downs are half of it.
         let grown = many.saturating_sub(few);
-        assert!(grown < 2 << 20, "{compression:?}: {few} bytes for few, {many} for many");
+        assert!(grown < 4 << 20, "{compression:?}: {few} bytes for few, {many} for many");
     }
 }
