@@ -21,6 +21,7 @@
 mod blob;
 mod compress;
 mod growing;
+mod load;
 mod pack;
 mod seekable;
 mod tar;

@@ -13,6 +13,7 @@ use ebiko_rootfs::{
 use ebiko_snapshot::{Change, Changeset, ContentHash, ContentHasher, Snapshot, is_recorded_xattr};
 
 use crate::compress::compress_from;
+use crate::load::{Loaded, Loading, Panicked};
 use crate::tar::{Header, HeaderKind, TarWriter};
 use crate::{CompressError, CompressedBlob, Compression};
 
@@ -126,6 +127,8 @@ pub enum PackError {
     Entry { path: RootPath, source: PackErrorKind },
     #[error("cannot write the layer")]
     Write { source: io::Error },
+    #[error("a thread that read files panicked")]
+    Panicked,
     #[error(transparent)]
     Compress(#[from] CompressError),
 }
@@ -157,7 +160,7 @@ impl PackError {
             }
             Self::Write { source } => full_disk(source),
             Self::Compress(error) => error.hint(),
-            Self::Entry { .. } => None,
+            Self::Entry { .. } | Self::Panicked => None,
         }
     }
 }
@@ -220,9 +223,16 @@ pub fn spool(
         parent: None,
         buffer: vec![0; PIECE],
     };
-    for change in changes {
-        packer.change(&change)?;
-    }
+    std::thread::scope(|scope| {
+        let mut loading = Loading::start(scope, changes, root);
+        while let Some(batch) = loading.next().map_err(|Panicked| PackError::Panicked)? {
+            for (change, loaded) in batch.iter() {
+                packer.change(change, loaded)?;
+            }
+            loading.recycle(batch);
+        }
+        Ok::<(), PackError>(())
+    })?;
     let Packer { tar, entries, warnings, .. } = packer;
     let write = |source| PackError::Write { source };
     let sum = tar.finish().map_err(write)?;
@@ -243,15 +253,16 @@ struct Packer<'a> {
 }
 
 impl Packer<'_> {
-    fn change(&mut self, change: &Change) -> Result<(), PackError> {
+    fn change(&mut self, change: &Change, loaded: Option<Loaded<'_>>) -> Result<(), PackError> {
         let path = change.path();
         let entry = |source: PackErrorKind| PackError::Entry { path: path.clone(), source };
         if path.file_name().is_some_and(|name| name.starts_with(WHITEOUT)) {
             return Err(entry(PackErrorKind::WhiteoutName));
         }
-        let done = match change {
-            Change::Remove { path } => self.whiteout(path),
-            Change::Put { path, hard_link } => self.put(path, hard_link.as_ref()),
+        let done = match (change, loaded) {
+            (Change::Remove { path }, _) => self.whiteout(path),
+            (Change::Put { path, .. }, Some(loaded)) => self.loaded(path, &loaded),
+            (Change::Put { path, hard_link }, None) => self.put(path, hard_link.as_ref()),
         };
         match done {
             Ok(()) => self.entries += 1,
@@ -284,6 +295,16 @@ impl Packer<'_> {
             xattrs: &Xattrs::new(),
         };
         Ok(self.tar.header(&header)?)
+    }
+
+    fn loaded(&mut self, path: &RootPath, file: &Loaded<'_>) -> Result<(), Failure> {
+        let Loaded { metadata, xattrs, hash, content } = *file;
+        let size = content.len() as u64;
+        let xattrs = recorded(xattrs.clone())?;
+        self.header(path, HeaderKind::Regular(size), metadata, &xattrs)?;
+        self.tar.content(content)?;
+        self.snapshot.learn(path, metadata, Some(hash), &xattrs);
+        Ok(())
     }
 
     fn put(&mut self, path: &RootPath, hard_link: Option<&RootPath>) -> Result<(), Failure> {

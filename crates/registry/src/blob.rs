@@ -35,6 +35,40 @@ pub(crate) enum BlobError {
     Foreign { digest: Digest },
     #[error("layer {digest} from `{repository}` {problem}")]
     Content { digest: Digest, repository: String, problem: String },
+    #[error("layer {digest} is not what it is called: its content is {actual}")]
+    Digest { digest: Digest, actual: Digest },
+}
+
+/// A blob that is handed on as it comes: it ends with an error if it is not the one that was promised.
+pub(crate) struct Verified {
+    input: Box<dyn Read + Send>,
+    hasher: Sha256Hasher,
+    digest: Digest,
+    /// How many bytes are missing.
+    left: u64,
+}
+
+impl Verified {
+    pub(crate) fn new(input: Box<dyn Read + Send>, digest: Digest, size: u64) -> Self {
+        Self { input, hasher: Sha256Hasher::new(), digest, left: size }
+    }
+}
+
+impl Read for Verified {
+    /// The last bytes are not given away before they are verified: who knows the size does not ask for more.
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.input.read(buffer)?;
+        self.hasher.update(&buffer[..count]);
+        self.left = self.left.saturating_sub(count as u64);
+        if self.left == 0 {
+            let (digest, actual) = (self.digest, Digest::new(self.hasher.clone().finish()));
+            if actual != digest {
+                let error = BlobError::Digest { digest, actual };
+                return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+            }
+        }
+        Ok(count)
+    }
 }
 
 impl RemoteBlob {
@@ -67,7 +101,6 @@ impl BlobSource for RemoteBlob {
                         digest,
                         size: self.descriptor.size,
                         response: Some(response),
-                        hasher: Some(Sha256Hasher::new()),
                         position: 0,
                         failed_at: 0,
                         failures: 0,
@@ -129,7 +162,8 @@ fn starts_at(response: &Response) -> Option<u64> {
     }
 }
 
-/// Reads a blob to its end, verified, over as many connections as it takes.
+/// Reads a blob to its end, over as many connections as it takes. It has the promised size; whether it has the promised
+/// content is for the consumer to find out.
 struct BlobReader {
     client: Arc<Client>,
     endpoint: Endpoint,
@@ -137,8 +171,6 @@ struct BlobReader {
     size: u64,
     /// `None` after the end or a final error.
     response: Option<Response>,
-    /// `None` once the digest was found right.
-    hasher: Option<Sha256Hasher>,
     position: u64,
     /// Where the connection broke last, and how often it did without much progress.
     failed_at: u64,
@@ -190,16 +222,6 @@ impl BlobReader {
             }
         }
     }
-
-    fn finish(&mut self) -> io::Result<usize> {
-        self.response = None;
-        let Some(hasher) = self.hasher.take() else { return Ok(0) };
-        let actual = Digest::new(hasher.finish());
-        if actual == self.digest {
-            return Ok(0);
-        }
-        Err(self.wrong(format!("is not what it is called: its content is {actual}")))
-    }
 }
 
 impl Read for BlobReader {
@@ -209,13 +231,16 @@ impl Read for BlobReader {
         }
         loop {
             let Some(response) = &mut self.response else {
-                if self.hasher.is_none() {
+                if self.position == self.size {
                     return Ok(0);
                 }
                 return Err(self.wrong("could not be read to its end".into()));
             };
             match response.read(buffer) {
-                Ok(0) if self.position == self.size => return self.finish(),
+                Ok(0) if self.position == self.size => {
+                    self.response = None;
+                    return Ok(0);
+                }
                 // The transport has seen the announced end: nothing is missing, it was never there.
                 Ok(0) => {
                     let (position, size) = (self.position, self.size);
@@ -226,9 +251,6 @@ impl Read for BlobReader {
                     if self.position > self.size {
                         let size = self.size;
                         return Err(self.wrong(format!("is longer than its {size} bytes")));
-                    }
-                    if let Some(hasher) = &mut self.hasher {
-                        hasher.update(&buffer[..count]);
                     }
                     return Ok(count);
                 }

@@ -11,6 +11,7 @@ use ebiko_oci::{
 use ebiko_transport::header::{CONTENT_TYPE, HeaderValue, LOCATION};
 use ebiko_transport::{Body, Method, Request, Response, StatusCode};
 
+use crate::blob::Verified;
 use crate::registry::{Client, Delivery, Registry};
 use crate::routes::Endpoint;
 use crate::session::{ExchangeError, Session};
@@ -327,8 +328,14 @@ fn with_digest(mut request: Request, digest: Digest) -> Request {
 }
 
 fn body(blob: &Blob) -> Body {
-    let source = Arc::clone(&blob.source);
-    Body::stream(blob.size, move || source.open().map_err(io::Error::other))
+    let Blob { digest, size, ref source } = *blob;
+    let source = Arc::clone(source);
+    Body::stream(size, move || {
+        let bytes = source.open().map_err(io::Error::other)?;
+        // What another registry gives is not ours; what is ours was summed when it was made.
+        let is_ours = source.origins().is_empty();
+        Ok(if is_ours { bytes } else { Box::new(Verified::new(bytes, digest, size)) })
+    })
 }
 
 fn push_manifest(

@@ -166,14 +166,7 @@ fn check_layer(lie: fn(Vec<u8>) -> Answer, reason: &str) {
 }
 
 #[test]
-fn a_layer_that_is_not_what_its_descriptor_says_is_refused() {
-    check_layer(
-        |mut bytes| {
-            bytes[2_000_000] ^= 1;
-            answer(200).body(bytes)
-        },
-        "is not what it is called: its content is sha256:",
-    );
+fn a_layer_of_another_size_than_its_descriptor_says_is_refused() {
     check_layer(
         |mut bytes| {
             bytes.push(0);
@@ -485,6 +478,26 @@ fn an_upload_that_breaks_starts_again() {
     assert!(error.contains("answers 502 Bad Gateway to the upload of a blob"), "{error}");
     assert_eq!(of_large_layer(&server).len(), 3);
     assert!(server.lines().iter().all(|line| !line.contains("/manifests/")));
+}
+
+#[test]
+fn a_layer_that_a_registry_made_up_is_not_handed_on() {
+    let (from, registry) = pulling(|image, request| {
+        let mut bytes = contents(image).expect("the layers are in memory").swap_remove(0);
+        bytes[2_000_000] ^= 1;
+        is_large_layer(image, request).then(|| answer(200).body(bytes))
+    });
+    let pulled = resolved(&registry, &format!("{}/app:1", from.host()), "linux/amd64");
+    let to = taking(|_, _| None);
+    let destination = reference(&format!("{}/app:1", to.host()));
+    let error = registry
+        .push(&pulled.image, &[destination], &Events::default())
+        .expect_err("it is another layer");
+    let error = chain(&error);
+    assert!(error.contains("is not what it is called: its content is sha256:"), "{error}");
+    let received = to.received();
+    let is_tag = |request: &Received| request.target.contains("/manifests/");
+    assert!(!received.iter().any(is_tag), "no tag names what is not complete");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Attributes that could not be put on disk.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock};
 
 use crate::{DeviceNumber, Kind, Metadata, Time, Xattrs};
@@ -40,6 +41,8 @@ pub(crate) struct Virtual {
 #[derive(Debug, Default)]
 pub(crate) struct VirtualTable {
     inodes: RwLock<HashMap<InodeKey, Virtual>>,
+    /// Whether there ever was an entry. Threads that look at millions of files need not pass the lock to each other then.
+    was_used: AtomicBool,
 }
 
 impl<T: PartialEq> Wish<T> {
@@ -65,11 +68,18 @@ impl Virtual {
 
 impl VirtualTable {
     pub(crate) fn is_empty(&self) -> bool {
-        self.inodes.read().unwrap_or_else(PoisonError::into_inner).is_empty()
+        self.is_unused() || self.inodes.read().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    fn is_unused(&self) -> bool {
+        !self.was_used.load(Ordering::Acquire)
     }
 
     /// Replaces in `seen` what is virtual; `disk` is the inode's metadata as the file system has them.
     pub(crate) fn overlay(&self, key: InodeKey, disk: &Metadata, seen: &mut Metadata) {
+        if self.is_unused() {
+            return;
+        }
         let inodes = self.inodes.read().unwrap_or_else(PoisonError::into_inner);
         let Some(entry) = inodes.get(&key) else { return };
         overlay(&mut seen.uid, disk.uid, entry.uid);
@@ -99,6 +109,7 @@ impl VirtualTable {
 
     /// Changes the entry of an inode; an entry with nothing in it is dropped.
     pub(crate) fn update(&self, key: InodeKey, change: impl FnOnce(&mut Virtual)) {
+        self.was_used.store(true, Ordering::Release);
         let mut inodes = self.inodes.write().unwrap_or_else(PoisonError::into_inner);
         let entry = inodes.entry(key).or_default();
         change(entry);
@@ -119,12 +130,19 @@ impl VirtualTable {
 
     /// Takes over what another table knows about files that come here.
     pub(crate) fn absorb(&self, other: &Self) {
+        if other.is_unused() {
+            return;
+        }
         let theirs = other.inodes.read().unwrap_or_else(PoisonError::into_inner).clone();
+        self.was_used.store(true, Ordering::Release);
         self.inodes.write().unwrap_or_else(PoisonError::into_inner).extend(theirs);
     }
 
     /// Called when the last name of an inode is removed.
     pub(crate) fn forget(&self, key: InodeKey) {
+        if self.is_unused() {
+            return;
+        }
         self.inodes.write().unwrap_or_else(PoisonError::into_inner).remove(&key);
     }
 }

@@ -1,8 +1,9 @@
 //! The walk over everything, in parallel.
 
+use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use ebiko_rootfs::{Directory, DirectoryEntry, Kind, Metadata, Root, RootError, RootPath, Xattrs};
+use ebiko_rootfs::{Directory, Kind, Metadata, Root, RootError, RootPath, Xattrs};
 
 use crate::children::Children;
 use crate::judge::{Place, Verdict, judge};
@@ -49,6 +50,51 @@ struct Worker {
     /// The file system and owner seen last, and their numbers: nearly always the next ones too.
     numbers: Option<((u64, u32, u32), FileNumbers)>,
     path: Vec<u8>,
+    listing: Listing,
+}
+
+/// What is in one directory, in memory that is used again for the next.
+#[derive(Default)]
+struct Listing {
+    names: Vec<u8>,
+    /// Where the name is in `names`, and what is known of the file.
+    files: Vec<(Range<usize>, Metadata)>,
+}
+
+/// One file of a listing.
+#[derive(Clone, Copy)]
+struct Seen<'a> {
+    name: &'a [u8],
+    metadata: &'a Metadata,
+}
+
+impl Listing {
+    /// Lists in the order of names what is in `directory`, without sockets and what `is_ignored`.
+    fn fill(
+        &mut self,
+        directory: &Directory<'_>,
+        mut is_ignored: impl FnMut(&[u8]) -> bool,
+    ) -> Result<(), RootError> {
+        let Self { names, files } = self;
+        names.clear();
+        files.clear();
+        directory.visit(|name, metadata| {
+            if metadata.kind == Kind::Socket || is_ignored(name) {
+                return;
+            }
+            let start = names.len();
+            names.extend_from_slice(name);
+            files.push((start..names.len(), metadata));
+        })?;
+        files.sort_unstable_by(|(left, _), (right, _)| {
+            names[left.clone()].cmp(&names[right.clone()])
+        });
+        Ok(())
+    }
+
+    fn iter(&self) -> impl Iterator<Item = Seen<'_>> {
+        self.files.iter().map(|(name, metadata)| Seen { name: &self.names[name.clone()], metadata })
+    }
 }
 
 /// What came up in one directory.
@@ -175,13 +221,15 @@ impl<'w> Walk<'w> {
     /// Looks at one directory; returns those in it.
     fn look_into(&self, job: &Job<'w>, worker: &mut Worker) -> Result<Vec<Job<'w>>, SnapshotError> {
         let directory = job.open(self.root)?;
-        let entries = directory.entries()?;
+        let mut listing = std::mem::take(&mut worker.listing);
+        listing.fill(&directory, |name| self.is_ignored(&job.path, name, worker))?;
         let mut children = self
             .tree()
             .directory_mut(job.id)
             .map(|known| std::mem::take(&mut known.children))
             .unwrap_or_default();
-        let findings = self.compare(&directory, &job.path, &entries, &mut children, worker);
+        let findings = self.compare(&directory, &job.path, &listing, &mut children, worker);
+        worker.listing = listing;
         let findings = match findings {
             Ok(findings) => findings,
             Err(error) => {
@@ -205,27 +253,20 @@ impl<'w> Walk<'w> {
         &self,
         directory: &Directory<'_>,
         path: &RootPath,
-        entries: &[DirectoryEntry],
+        listing: &Listing,
         children: &mut Children,
         worker: &mut Worker,
     ) -> Result<Findings, SnapshotError> {
         let mut findings = Findings::default();
         let mut position = (0, 0);
-        let mut entries = entries
-            .iter()
-            .filter(|entry| {
-                entry.metadata.kind != Kind::Socket && !self.is_ignored(path, &entry.name, worker)
-            })
-            .collect::<Vec<_>>()
-            .into_iter()
-            .peekable();
+        let mut files = listing.iter().peekable();
         loop {
             let known = children.at(position).map(|(at, name, _)| (at, name));
-            let order = match (known, entries.peek()) {
+            let order = match (known, files.peek()) {
                 (None, None) => break,
                 (Some(_), None) => std::cmp::Ordering::Less,
                 (None, Some(_)) => std::cmp::Ordering::Greater,
-                (Some((_, name)), Some(entry)) => name.cmp(&entry.name),
+                (Some((_, name)), Some(file)) => name.cmp(file.name),
             };
             match (order, known) {
                 (std::cmp::Ordering::Less, Some((at, name))) => {
@@ -236,15 +277,15 @@ impl<'w> Walk<'w> {
                 }
                 (std::cmp::Ordering::Equal, Some((at, _))) => {
                     position = (at.0, at.1 + 1);
-                    if let (Some(entry), Some(record)) = (entries.next(), children.record_mut(at)) {
-                        let numbers = self.numbers(worker, &entry.metadata);
-                        self.meet(directory, entry, record, numbers, &mut findings)?;
+                    if let (Some(file), Some(record)) = (files.next(), children.record_mut(at)) {
+                        let numbers = self.numbers(worker, file.metadata);
+                        self.meet(directory, file, record, numbers, &mut findings)?;
                     }
                 }
                 _ => {
-                    if let Some(entry) = entries.next() {
-                        let numbers = self.numbers(worker, &entry.metadata);
-                        self.find(entry, numbers, &mut findings);
+                    if let Some(file) = files.next() {
+                        let numbers = self.numbers(worker, file.metadata);
+                        self.find(file, numbers, &mut findings);
                     }
                 }
             }
@@ -256,15 +297,15 @@ impl<'w> Walk<'w> {
     fn meet(
         &self,
         directory: &Directory<'_>,
-        entry: &DirectoryEntry,
+        file: Seen<'_>,
         record: &mut Record,
         numbers: FileNumbers,
         findings: &mut Findings,
     ) -> Result<(), SnapshotError> {
         let old_place = record.directory();
         let number = |xattrs: &Xattrs| self.tree().xattr_sets.number(xattrs);
-        let place = Place::In(directory, &entry.name);
-        match judge(record, &entry.metadata, numbers, place, self.options, &number)? {
+        let place = Place::In(directory, file.name);
+        match judge(record, file.metadata, numbers, place, self.options, &number)? {
             Verdict::Same => {}
             Verdict::Changed => findings.is_dirty = true,
             Verdict::Gone => {
@@ -272,8 +313,8 @@ impl<'w> Walk<'w> {
                 return Ok(());
             }
         }
-        if entry.metadata.is_dir() {
-            findings.directories.push((entry.name.clone(), old_place));
+        if file.metadata.is_dir() {
+            findings.directories.push((file.name.into(), old_place));
         } else {
             findings.freed.extend(old_place);
         }
@@ -281,16 +322,16 @@ impl<'w> Walk<'w> {
     }
 
     /// Something new.
-    fn find(&self, entry: &DirectoryEntry, numbers: FileNumbers, findings: &mut Findings) {
-        let mut record = Record::new(&entry.metadata, numbers);
+    fn find(&self, file: Seen<'_>, numbers: FileNumbers, findings: &mut Findings) {
+        let mut record = Record::new(file.metadata, numbers);
         record.set(Flag::Changed, true);
         record.set(Flag::Added, true);
-        record.set(Flag::Racy, self.is_racy(&entry.metadata));
+        record.set(Flag::Racy, self.is_racy(file.metadata));
         findings.is_dirty = true;
-        if entry.metadata.is_dir() {
-            findings.directories.push((entry.name.clone(), None));
+        if file.metadata.is_dir() {
+            findings.directories.push((file.name.into(), None));
         }
-        findings.added.push((entry.name.clone(), record));
+        findings.added.push((file.name.into(), record));
     }
 
     /// Gives a directory's children back to the index, with what came up; returns the places of those to look at next.

@@ -1,5 +1,7 @@
 //! The records of an extended header.
 
+use std::io::Write as _;
+
 use ebiko_rootfs::Time;
 
 /// One `key=value`.
@@ -10,11 +12,13 @@ pub(crate) const XATTR: &[u8] = b"SCHILY.xattr.";
 /// Appends `length key=value\n`, where the length counts itself.
 pub(crate) fn push_record(records: &mut Vec<u8>, key: &[u8], value: &[u8]) {
     let rest = key.len() + value.len() + 3;
+    let digits = |length: usize| length.checked_ilog10().unwrap_or(0) as usize + 1;
     let mut length = rest + 1;
-    while length != rest + length.to_string().len() {
-        length = rest + length.to_string().len();
+    while length != rest + digits(length) {
+        length = rest + digits(length);
     }
-    records.extend_from_slice(length.to_string().as_bytes());
+    // Infallible: the target is memory.
+    let _ok = write!(records, "{length}");
     records.push(b' ');
     records.extend_from_slice(key);
     records.push(b'=');
@@ -82,8 +86,9 @@ pub(crate) fn format_time(time: Time) -> String {
         Time { secs, nanos } if secs < 0 => ("-", (secs + 1).unsigned_abs(), 1_000_000_000 - nanos),
         Time { secs, nanos } => ("", secs.unsigned_abs(), nanos),
     };
-    let text = format!("{sign}{secs}.{nanos:09}");
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    let mut text = format!("{sign}{secs}.{nanos:09}");
+    text.truncate(text.trim_end_matches('0').trim_end_matches('.').len());
+    text
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Writes canonical tar streams.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 
 use ebiko_rootfs::{DeviceNumber, Time, Xattrs};
@@ -129,54 +130,56 @@ impl<W: Write> TarWriter<W> {
 
 /// Fills a header block, and `records` with what does not fit, sorted by key.
 fn fill(block: &mut [u8; BLOCK], header: &Header<'_>, records: &mut Vec<u8>) {
-    let mut extra: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
-    let mut more = |key: &[u8], value: &[u8]| extra.push((key.to_vec(), value.to_vec()));
+    let mut extra: Vec<(Cow<'_, [u8]>, Cow<'_, [u8]>)> = Vec::new();
     start(block, header.mode & 0o7777, header.kind.type_flag());
     let is_directory = matches!(header.kind, HeaderKind::Directory);
-    let mut path = header.path.to_vec();
-    if is_directory {
-        path.push(b'/');
-    }
+    let path = if is_directory {
+        Cow::Owned([header.path, b"/"].concat())
+    } else {
+        Cow::Borrowed(header.path)
+    };
     if !write_path(block, &path) {
-        more(b"path", &path);
+        extra.push((Cow::Borrowed(b"path"), path));
     }
     if let HeaderKind::HardLink(link) | HeaderKind::Symlink(link) = header.kind
         && !write_text(&mut block[field::LINK], link)
     {
-        more(b"linkpath", link);
+        extra.push((Cow::Borrowed(b"linkpath"), Cow::Borrowed(link)));
     }
     for (range, id, key) in [(field::UID, header.uid, "uid"), (field::GID, header.gid, "gid")] {
         if !write_octal(&mut block[range.clone()], u64::from(id)) {
             write_octal(&mut block[range], 0);
-            more(key.as_bytes(), id.to_string().as_bytes());
+            extra.push(number(key, id.into()));
         }
     }
     let size = if let HeaderKind::Regular(size) = header.kind { size } else { 0 };
     if !write_octal(&mut block[field::SIZE], size) {
         write_octal(&mut block[field::SIZE], 0);
-        more(b"size", size.to_string().as_bytes());
+        extra.push(number("size", size));
     }
     let secs = u64::try_from(header.mtime.secs).ok();
-    if !secs.is_some_and(|secs| write_octal(&mut block[field::MTIME], secs)) {
+    let fits = secs.is_some_and(|secs| write_octal(&mut block[field::MTIME], secs));
+    if !fits {
         write_octal(&mut block[field::MTIME], 0);
-        more(b"mtime", format_time(header.mtime).as_bytes());
-    } else if header.mtime.nanos != 0 {
-        more(b"mtime", format_time(header.mtime).as_bytes());
+    }
+    if !fits || header.mtime.nanos != 0 {
+        let time = format_time(header.mtime).into_bytes();
+        extra.push((Cow::Borrowed(b"mtime"), Cow::Owned(time)));
     }
     if let HeaderKind::CharDevice(device) | HeaderKind::BlockDevice(device) = header.kind {
         let numbers = [
             (field::MAJOR, device.major, "SCHILY.devmajor"),
             (field::MINOR, device.minor, "SCHILY.devminor"),
         ];
-        for (range, number, key) in numbers {
-            if !write_octal(&mut block[range.clone()], u64::from(number)) {
+        for (range, value, key) in numbers {
+            if !write_octal(&mut block[range.clone()], u64::from(value)) {
                 write_octal(&mut block[range], 0);
-                more(key.as_bytes(), number.to_string().as_bytes());
+                extra.push(number(key, value.into()));
             }
         }
     }
     for (name, value) in header.xattrs {
-        more(&[XATTR, name].concat(), value);
+        extra.push((Cow::Owned([XATTR, name].concat()), Cow::Borrowed(value)));
     }
     // POSIX wants `hdrcharset=BINARY` before names that are not UTF-8. Nobody writes it, GNU tar warns of it, and every
     // reader takes such names as they are.
@@ -184,6 +187,11 @@ fn fill(block: &mut [u8; BLOCK], header: &Header<'_>, records: &mut Vec<u8>) {
     for (key, value) in &extra {
         push_record(records, key, value);
     }
+}
+
+/// A record whose value is a number.
+fn number(key: &str, value: u64) -> (Cow<'_, [u8]>, Cow<'static, [u8]>) {
+    (Cow::Borrowed(key.as_bytes()), Cow::Owned(value.to_string().into_bytes()))
 }
 
 /// The fields that all headers have.
