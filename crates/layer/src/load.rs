@@ -11,7 +11,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Scope, ScopedJoinHandle};
 
-use ebiko_rootfs::{Directory, Metadata, OpenedFile, Root, RootPath, Whole, Xattrs};
+use ebiko_rootfs::{Directory, Metadata, OpenedFile, Root, RootPath, Xattrs};
 use ebiko_snapshot::{Change, Changes, Changeset, ContentHash};
 
 /// How many threads read. They wait for the disk more than for the processor.
@@ -174,7 +174,7 @@ fn work(root: &Root, queue: &Mutex<Receiver<Job>>) {
         let Ok(Job { mut batch, done }) = next else { return };
         for change in &batch.changes {
             let file = match change {
-                Change::Put { path, hard_link: None } => {
+                Change::Put { path, is_file: true, .. } => {
                     load(root, path, &mut parent, &mut batch.bytes)
                 }
                 Change::Put { .. } | Change::Remove { .. } => None,
@@ -202,9 +202,9 @@ fn load<'r>(
         Some((known, directory)) if known == directory_path => directory,
         _ => root.open_dir(&directory_path).ok()?,
     };
-    let found = directory.open_whole(name);
+    let found = directory.open_seen_file(name);
     *parent = Some((directory_path, directory));
-    let Ok(Whole::File(OpenedFile { mut file, metadata, xattrs })) = found else { return None };
+    let OpenedFile { mut file, metadata, xattrs } = found.ok()?;
     let start = bytes.len();
     let size = usize::try_from(metadata.size).ok().filter(|_| metadata.size <= SMALL)?;
     if start + size > BATCH_BYTES {

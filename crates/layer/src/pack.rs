@@ -262,7 +262,7 @@ impl Packer<'_> {
         let done = match (change, loaded) {
             (Change::Remove { path }, _) => self.whiteout(path),
             (Change::Put { path, .. }, Some(loaded)) => self.loaded(path, &loaded),
-            (Change::Put { path, hard_link }, None) => self.put(path, hard_link.as_ref()),
+            (Change::Put { path, hard_link, .. }, None) => self.put(path, hard_link.as_ref()),
         };
         match done {
             Ok(()) => self.entries += 1,

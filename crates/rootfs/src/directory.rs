@@ -180,6 +180,29 @@ impl<'r> Directory<'r> {
         Ok(Whole::File(OpenedFile { file, metadata: opened.seen, xattrs }))
     }
 
+    /// As [`Directory::open_whole`] of what was a regular file when somebody looked last, in fewer system calls: whether it
+    /// still is one is asked when it is open.
+    ///
+    /// # Errors
+    ///
+    /// As [`Root::open_file`], also if it is something else now.
+    pub fn open_seen_file(&self, name: &[u8]) -> Result<OpenedFile, RootError> {
+        let path = self.child_path(Operation::Read, name)?;
+        let failed = |source: io::Error| RootError::new(Operation::Read, &path, source);
+        let spot = self.spot(name).map_err(|error| failed(error.into()))?;
+        let file = self.root.open_found(&spot).map_err(failed)?;
+        let handle = Handle::of_file(file.as_fd());
+        let inodes = &self.root.inodes;
+        let opened = inodes.look_at(&handle).map_err(|error| failed(error.into()))?;
+        self.root.refuse_unknown_mount(&opened).map_err(|error| failed(error.into()))?;
+        // As in `Root::open_file`: what was swapped in may be anything.
+        if !opened.seen.is_file() || !opened.disk.is_file() {
+            return Err(failed(replaced()));
+        }
+        let xattrs = inodes.xattrs(&handle).map_err(|error| failed(error.into()))?;
+        Ok(OpenedFile { file, metadata: opened.seen, xattrs })
+    }
+
     /// Like [`Root::open_file`] for a file in this directory.
     pub fn open_file(&self, name: &[u8]) -> Result<File, RootError> {
         let path = self.child_path(Operation::Read, name)?;

@@ -327,9 +327,9 @@ impl Emitter {
             if record.has(Flag::Gone) {
                 self.changes.remove(&self.path);
             } else if record.has(Flag::Linked) {
-                self.put_linked(record.inode());
+                self.put_linked(record);
             } else {
-                self.changes.put(&self.path);
+                self.changes.put(&self.path, record.kind() == Kind::Regular);
             }
             if let Some(child) = dirty {
                 return Some((position, child));
@@ -339,10 +339,11 @@ impl Emitter {
         None
     }
 
-    fn put_linked(&mut self, inode: (u16, u64)) {
+    fn put_linked(&mut self, record: &Record) {
+        let inode = record.inode();
         let Some(first) = self.links.get_mut(&inode) else {
             self.links.insert(inode, First::Alone(self.path.clone()));
-            self.changes.put(&self.path);
+            self.changes.put(&self.path, record.kind() == Kind::Regular);
             return;
         };
         let index = match first {

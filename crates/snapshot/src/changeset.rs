@@ -11,6 +11,8 @@ pub enum Change {
     Put {
         /// Where.
         path: RootPath,
+        /// Whether the look saw a regular file.
+        is_file: bool,
         /// An earlier path of this changeset that is the same file under another name.
         hard_link: Option<RootPath>,
     },
@@ -34,8 +36,8 @@ impl Change {
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Put { path, hard_link: None } => write!(f, "put {path}"),
-            Self::Put { path, hard_link: Some(first) } => write!(f, "put {path} = {first}"),
+            Self::Put { path, hard_link: None, .. } => write!(f, "put {path}"),
+            Self::Put { path, hard_link: Some(first), .. } => write!(f, "put {path} = {first}"),
             Self::Remove { path } => write!(f, "remove {path}"),
         }
     }
@@ -57,7 +59,8 @@ pub struct Changeset {
 /// How a change is stored, after the path. Larger values are `LINK` plus an index into `firsts`.
 const PUT: usize = 0;
 const REMOVE: usize = 1;
-const LINK: usize = 2;
+const PUT_FILE: usize = 2;
+const LINK: usize = 3;
 
 impl Changeset {
     /// No change.
@@ -87,8 +90,8 @@ impl Changeset {
             + self.firsts.iter().map(|path| path.as_bytes().len() + 16).sum::<usize>()
     }
 
-    pub(crate) fn put(&mut self, path: &[u8]) {
-        self.push(path, PUT);
+    pub(crate) fn put(&mut self, path: &[u8], is_file: bool) {
+        self.push(path, if is_file { PUT_FILE } else { PUT });
     }
 
     pub(crate) fn remove(&mut self, path: &[u8]) {
@@ -161,9 +164,13 @@ impl Iterator for Changes<'_> {
         self.path.extend_from_slice(suffix);
         let path = path_of(&self.path);
         Some(match what {
-            PUT => Change::Put { path, hard_link: None },
+            PUT => Change::Put { path, is_file: false, hard_link: None },
+            PUT_FILE => Change::Put { path, is_file: true, hard_link: None },
             REMOVE => Change::Remove { path },
-            link => Change::Put { path, hard_link: self.firsts.get(link - LINK).cloned() },
+            link => {
+                let hard_link = self.firsts.get(link - LINK).cloned();
+                Change::Put { path, is_file: false, hard_link }
+            }
         })
     }
 }
@@ -208,18 +215,20 @@ mod tests {
     fn changes_come_out_as_they_went_in() {
         let mut changes = Changeset::empty();
         let long = "x".repeat(300);
-        changes.put(b"a");
-        changes.put(b"a/b");
+        changes.put(b"a", false);
+        changes.put(b"a/b", true);
         let first = changes.add_first(b"a/b");
         changes.put_link(format!("a/{long}").as_bytes(), first);
         changes.remove(b"a-b");
-        changes.put(b"z\xff");
+        changes.put(b"z\xff", true);
         assert_eq!(
             changes.to_string(),
             format!("put a\nput a/b\nput a/{long} = a/b\nremove a-b\nput z\u{fffd}\n")
         );
         assert_eq!(changes.len(), 5);
-        assert_eq!(changes.iter().count(), 5);
+        let is_file = |change| matches!(change, Change::Put { is_file: true, .. });
+        let files: Vec<bool> = changes.iter().map(is_file).collect();
+        assert_eq!(files, [false, true, false, false, true]);
     }
 
     #[test]
@@ -233,6 +242,7 @@ mod tests {
                     file % 100
                 )
                 .as_bytes(),
+                true,
             );
         }
         assert_eq!(changes.len(), 1_000_000);

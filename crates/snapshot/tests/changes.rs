@@ -70,7 +70,7 @@ impl Fixture {
 
     fn learn(&mut self, changes: &Changeset) {
         for change in changes {
-            let Change::Put { path, hard_link } = change else { continue };
+            let Change::Put { path, hard_link, .. } = change else { continue };
             if let Some(first) = hard_link {
                 self.snapshot.learn_link(&path, &first);
                 continue;

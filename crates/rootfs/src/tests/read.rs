@@ -62,6 +62,29 @@ fn the_last_component_is_never_followed() {
 }
 
 #[test]
+fn what_took_the_place_of_a_file_is_not_read_as_one() {
+    let sandbox = Sandbox::new();
+    for (way, root) in sandbox.roots() {
+        write(&root, "dir/file", "x");
+        dir(&root, "dir/dir");
+        link(&root, "file", "dir/link");
+        link(&root, &sandbox.host("canary/secret").display().to_string(), "dir/out");
+        root.make_node(&path("dir/fifo"), Kind::Fifo, DeviceNumber::default()).unwrap();
+        root.make_node(&path("dir/socket"), Kind::Socket, DeviceNumber::default()).unwrap();
+        let null = DeviceNumber { major: 1, minor: 3 };
+        root.make_node(&path("dir/null"), Kind::CharDevice, null).unwrap();
+        let directory = root.open_dir(&path("dir")).unwrap();
+        let opened = directory.open_seen_file(b"file").unwrap();
+        assert_eq!(opened.metadata, root.metadata(&path("dir/file")).unwrap(), "{way}");
+        for name in ["dir", "link", "out", "fifo", "socket", "null", "missing", "..", "a/b"] {
+            let found = directory.open_seen_file(name.as_bytes());
+            assert!(found.is_err(), "{way}: {name}, and it did not wait");
+        }
+        root.clear().unwrap();
+    }
+}
+
+#[test]
 fn a_directory_is_listed_in_order_again_and_again() {
     let sandbox = Sandbox::in_memory();
     let root = sandbox.root();
