@@ -1,22 +1,23 @@
 //! Blobs that are fetched once and read more often, and whose reading can be stopped.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-use ebiko_oci::{BlobOrigin, BlobSource, Descriptor, Layer, PortError, Sha256Hasher};
+use ebiko_oci::{BlobOrigin, BlobSource, Descriptor, Digest, Layer, PortError, Sha256Hasher};
 use ebiko_rootless::Interrupt;
 
-/// The blob of a layer, written to `directory` when it is read for the first time.
+/// The blob of a layer, written to `directory` while it is read for the first time.
 ///
-/// The file is named by its digest, so that a blob that two images share is fetched once.
+/// The file is named by its digest, so that a blob that two images share is fetched once. It is there when the first
+/// reader has come to its end and the blob has proved to be the right one; who wants it meanwhile waits.
 pub(crate) fn kept(layer: &Layer, directory: &Path) -> Arc<dyn BlobSource> {
     Arc::new(KeptBlob {
         source: Arc::clone(&layer.blob),
         descriptor: layer.descriptor.clone(),
         path: directory.join(layer.descriptor.digest.hex()),
-        fetching: Mutex::new(()),
+        fetching: Arc::default(),
     })
 }
 
@@ -58,31 +59,62 @@ struct KeptBlob {
     source: Arc<dyn BlobSource>,
     descriptor: Descriptor,
     path: PathBuf,
-    /// Held while the blob is being fetched, so that a second reader waits and does not fetch too.
-    fetching: Mutex<()>,
+    fetching: Arc<Fetching>,
+}
+
+/// Whether somebody is fetching the blob.
+#[derive(Default)]
+struct Fetching {
+    is_under_way: Mutex<bool>,
+    ended: Condvar,
 }
 
 /// A blob is not what its descriptor says.
 #[derive(Debug, thiserror::Error)]
 enum KeptBlobError {
     #[error("the blob {wanted} has other content: it is {actual} and has {size} bytes")]
-    Content { wanted: ebiko_oci::Digest, actual: ebiko_oci::Digest, size: u64 },
+    Content { wanted: Digest, actual: Digest, size: u64 },
     #[error("cannot keep the blob {digest} in `{}`", path.display())]
-    Write { digest: ebiko_oci::Digest, path: PathBuf, source: io::Error },
+    Write { digest: Digest, path: PathBuf, source: io::Error },
     #[error("cannot read the blob {digest}")]
-    Read { digest: ebiko_oci::Digest, source: io::Error },
+    Read { digest: Digest, source: io::Error },
 }
 
 #[expect(clippy::disallowed_methods, reason = "the builder's own directory is on the host")]
 impl BlobSource for KeptBlob {
     fn open(&self) -> Result<Box<dyn Read + Send>, PortError> {
-        let _alone = self.fetching.lock().unwrap_or_else(PoisonError::into_inner);
+        let fetching = Arc::clone(&self.fetching);
+        let mut is_under_way = fetching.is_under_way();
+        while *is_under_way {
+            is_under_way =
+                fetching.ended.wait(is_under_way).unwrap_or_else(PoisonError::into_inner);
+        }
+        let write_error = |source| KeptBlobError::Write {
+            digest: self.descriptor.digest,
+            path: self.path.clone(),
+            source,
+        };
         match File::open(&self.path) {
             Ok(file) => return Ok(Box::new(file)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => self.fetch()?,
-            Err(source) => return Err(self.write_error(source).into()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(source) => return Err(write_error(source).into()),
         }
-        Ok(Box::new(File::open(&self.path).map_err(|source| self.write_error(source))?))
+        let input = self.source.open()?;
+        let partial = self.path.with_extension("partial");
+        let file = File::create(&partial).map_err(write_error)?;
+        *is_under_way = true;
+        Ok(Box::new(Fetch {
+            input,
+            file,
+            partial,
+            path: self.path.clone(),
+            hasher: Sha256Hasher::new(),
+            digest: self.descriptor.digest,
+            expected: self.descriptor.size,
+            size: 0,
+            is_complete: false,
+            fetching: Arc::clone(&self.fetching),
+        }))
     }
 
     fn origins(&self) -> Vec<BlobOrigin> {
@@ -90,49 +122,86 @@ impl BlobSource for KeptBlob {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the builder's own directory is on the host")]
-impl KeptBlob {
-    /// Fetches the blob beside its place and moves it there when it has proved to be the right one.
-    fn fetch(&self) -> Result<(), PortError> {
-        let partial = self.path.with_extension("partial");
-        let result = self.fetch_to(&partial).and_then(|()| {
-            std::fs::rename(&partial, &self.path).map_err(|source| self.write_error(source).into())
-        });
-        if result.is_err() {
-            // The first error counts; a partial file that cannot be removed goes with its directory.
-            drop(std::fs::remove_file(&partial));
-        }
-        result
+impl Fetching {
+    fn is_under_way(&self) -> std::sync::MutexGuard<'_, bool> {
+        self.is_under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    fn fetch_to(&self, partial: &Path) -> Result<(), PortError> {
-        let wanted = self.descriptor.digest;
-        let mut file = File::create(partial).map_err(|source| self.write_error(source))?;
-        let mut source = self.source.open()?.take(self.descriptor.size.saturating_add(1));
-        let mut hasher = Sha256Hasher::new();
-        let mut buffer = vec![0; 64 * 1024];
-        let mut size = 0;
-        loop {
-            let read = match source.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(read) => read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(source) => return Err(KeptBlobError::Read { digest: wanted, source }.into()),
-            };
-            size += read as u64;
-            hasher.update(&buffer[..read]);
-            io::Write::write_all(&mut file, &buffer[..read])
-                .map_err(|source| self.write_error(source))?;
+/// Reads a blob and writes it beside its place; moves it there when it has proved to be the right one. Dropped before, it
+/// leaves nothing.
+struct Fetch {
+    input: Box<dyn Read + Send>,
+    file: File,
+    partial: PathBuf,
+    path: PathBuf,
+    hasher: Sha256Hasher,
+    digest: Digest,
+    expected: u64,
+    size: u64,
+    is_complete: bool,
+    fetching: Arc<Fetching>,
+}
+
+impl Read for Fetch {
+    /// The last bytes are given away when they are verified and kept.
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.is_complete || buffer.is_empty() {
+            return Ok(0);
         }
-        let actual = ebiko_oci::Digest::new(hasher.finish());
-        if actual != wanted || size != self.descriptor.size {
-            return Err(KeptBlobError::Content { wanted, actual, size }.into());
+        let count = match self.input.read(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Err(error),
+            other => other.map_err(|source| {
+                io::Error::other(KeptBlobError::Read { digest: self.digest, source })
+            })?,
+        };
+        let bytes = &buffer[..count];
+        self.hasher.update(bytes);
+        self.size += count as u64;
+        if self.size <= self.expected {
+            self.file.write_all(bytes).map_err(|source| self.write_error(source))?;
         }
+        if count == 0 || self.size >= self.expected {
+            self.finish()?;
+        }
+        Ok(count)
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the builder's own directory is on the host")]
+impl Fetch {
+    fn finish(&mut self) -> io::Result<()> {
+        let (wanted, size) = (self.digest, self.size);
+        let actual = Digest::new(self.hasher.clone().finish());
+        if actual != wanted || size != self.expected {
+            return Err(io::Error::other(KeptBlobError::Content { wanted, actual, size }));
+        }
+        std::fs::rename(&self.partial, &self.path).map_err(|source| self.write_error(source))?;
+        self.is_complete = true;
+        self.end();
         Ok(())
     }
 
-    fn write_error(&self, source: io::Error) -> KeptBlobError {
-        KeptBlobError::Write { digest: self.descriptor.digest, path: self.path.clone(), source }
+    fn end(&self) {
+        *self.fetching.is_under_way() = false;
+        self.fetching.ended.notify_all();
+    }
+
+    fn write_error(&self, source: io::Error) -> io::Error {
+        let (digest, path) = (self.digest, self.path.clone());
+        let kind = source.kind();
+        io::Error::new(kind, KeptBlobError::Write { digest, path, source })
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the builder's own directory is on the host")]
+impl Drop for Fetch {
+    fn drop(&mut self) {
+        if !self.is_complete {
+            // A partial file that cannot be removed goes with its directory.
+            drop(std::fs::remove_file(&self.partial));
+            self.end();
+        }
     }
 }
 
@@ -176,6 +245,40 @@ mod tests {
         assert_eq!(read(&*blob).unwrap(), b"abc");
         assert_eq!(read(&*blob).unwrap(), b"abc");
         assert_eq!(source.1.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn a_blob_can_be_used_while_it_is_being_fetched_and_is_kept_at_its_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let content: Vec<u8> = (0..300_000_u32).flat_map(u32::to_le_bytes).collect();
+        let (layer, source) = layer(&content, &content);
+        let blob = kept(&layer, directory.path());
+        let mut first = blob.open().unwrap();
+        let mut start = [0; 1000];
+        first.read_exact(&mut start).unwrap();
+        assert_eq!(start, content[..1000], "before all of it is there");
+        let second = std::thread::scope(|scope| {
+            let second = scope.spawn(|| read(&*blob));
+            let mut rest = vec![0; content.len() - 1000];
+            first.read_exact(&mut rest).unwrap();
+            assert!(rest == content[1000..]);
+            second.join().unwrap()
+        });
+        assert!(second.unwrap() == content);
+        assert_eq!(source.1.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn a_blob_whose_first_reader_gives_up_is_fetched_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let (layer, source) = layer(b"abc", b"abc");
+        let blob = kept(&layer, directory.path());
+        let mut first = blob.open().unwrap();
+        first.read_exact(&mut [0]).unwrap();
+        drop(first);
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+        assert_eq!(read(&*blob).unwrap(), b"abc");
+        assert_eq!(source.1.load(Ordering::Relaxed), 2);
     }
 
     #[test]

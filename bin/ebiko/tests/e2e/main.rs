@@ -12,6 +12,7 @@
 mod bench;
 
 mod acceptance;
+mod behind;
 mod build_cases;
 mod command_line;
 mod compression;

@@ -16,7 +16,7 @@ use testkit::{ImageFacts, Registry};
 
 pub(super) use self::buildah::Buildah;
 pub(super) use self::buildkit::BuildKit;
-pub(super) use self::pod::{InPod, Limits};
+pub(super) use self::pod::{InPod, Terms};
 use super::request::Mode;
 use super::workload::Workload;
 

@@ -41,12 +41,15 @@ pub(super) struct Request {
     pub(super) memory: u64,
     pub(super) cpus: Option<f64>,
     pub(super) json: Option<PathBuf>,
+    /// More flags for every executor in a pod.
+    pub(super) flags: Vec<String>,
 }
 
 /// How the flags are written.
 const USAGE: &str = "\
 cargo xtask bench [--only NAME[,NAME..]] [--against NAME=PATH].. [--buildah] [--buildctl PATH [--addr ADDRESS]]
                   [--mode full|redo|both] [--rounds N] [--memory SIZE] [--cpus N] [--flat] [--json FILE]
+                  [--flag FLAG]..
 cargo xtask bench parser|micro|walk";
 
 /// The measurement that needs no pod.
@@ -85,6 +88,7 @@ impl Request {
             memory: 4 << 30,
             cpus: None,
             json: None,
+            flags: Vec::new(),
         };
         let (mut address, mut flat) = (None, false);
         let mut args = args.iter();
@@ -108,6 +112,7 @@ impl Request {
                 "--memory" => request.memory = size(value()?)?,
                 "--cpus" => request.cpus = Some(cpus(value()?)?),
                 "--flat" => flat = true,
+                "--flag" => request.flags.push(value()?.clone()),
                 "--json" => request.json = Some(value()?.into()),
                 _ => bail!("`{arg}` is not known"),
             }
@@ -190,7 +195,7 @@ mod tests {
     fn flags_are_read() {
         let request = parse(
             "--only small,files --against a=/a --against b=/b=c --mode both --memory 500M --cpus 0.4 --rounds 1 --buildah \
-             --addr unix:///s --buildctl /bin/ctl --json out --flat",
+             --addr unix:///s --buildctl /bin/ctl --json out --flat --flag --compression=zstd",
         );
         let request = request.unwrap();
         assert_eq!(request.only, ["small", "files", "flat"]);
@@ -200,6 +205,7 @@ mod tests {
         assert!(request.buildah);
         assert_eq!(request.buildkit, Some(("/bin/ctl".into(), Some("unix:///s".to_owned()))));
         assert_eq!(request.json, Some("out".into()));
+        assert_eq!(request.flags, ["--compression=zstd"]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use anyhow::{Context as _, bail};
 use testkit::base::BaseImage;
 use testkit::executor_binary;
 
-use super::contender::{self, BuildKit, Buildah, Contender, InPod, Limits, Measured};
+use super::contender::{self, BuildKit, Buildah, Contender, InPod, Measured, Terms};
 use super::material::Material;
 use super::request::{FLAT, Mode, Request};
 use super::workload::{self, WORKLOADS, Workload};
@@ -52,10 +52,10 @@ pub(super) fn run(
         Ok(binary) if std::env::var_os("EBIKO_EXECUTOR").is_some() => binary,
         _ => crate::binary::build()?,
     };
-    let limits = Limits { memory: request.memory, cpus: request.cpus };
-    let mut contenders: Vec<Box<dyn Contender>> = vec![Box::new(InPod::new(OWN, &binary, limits)?)];
+    let terms = Terms { memory: request.memory, cpus: request.cpus, flags: request.flags.clone() };
+    let mut contenders: Vec<Box<dyn Contender>> = vec![Box::new(InPod::new(OWN, &binary, &terms)?)];
     for (name, path) in &request.against {
-        contenders.push(Box::new(InPod::new(name, path, limits)?));
+        contenders.push(Box::new(InPod::new(name, path, &terms)?));
     }
     if request.buildah {
         contenders.push(Box::new(Buildah::new(dir.join("buildah"))?));
@@ -77,8 +77,8 @@ pub(super) fn run(
         )?);
     }
     if request.wants(FLAT) {
-        let limits = Limits { memory: FLAT_MEMORY, cpus: request.cpus };
-        let own: Vec<Box<dyn Contender>> = vec![Box::new(InPod::new(OWN, &binary, limits)?)];
+        let terms = Terms { memory: FLAT_MEMORY, ..terms };
+        let own: Vec<Box<dyn Contender>> = vec![Box::new(InPod::new(OWN, &binary, &terms)?)];
         for workload in &workload::FLAT {
             series.extend(measure(workload, &own, &[Mode::Full], 1, base, material, &dir)?);
         }

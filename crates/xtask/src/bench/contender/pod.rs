@@ -8,12 +8,14 @@ use testkit::Executor;
 use super::{Contender, Job, Used};
 use crate::bench::request::Mode;
 
-/// What every pod may use.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::bench) struct Limits {
+/// What every pod may use, and what every executor is told.
+#[derive(Clone, Debug)]
+pub(in crate::bench) struct Terms {
     /// In bytes.
     pub(in crate::bench) memory: u64,
     pub(in crate::bench) cpus: Option<f64>,
+    /// More flags for the executor.
+    pub(in crate::bench) flags: Vec<String>,
 }
 
 /// An executor at `/kaniko/executor` in an otherwise empty root. Whichever it is, pods and flags are the same.
@@ -21,14 +23,18 @@ pub(in crate::bench) struct Limits {
 pub(in crate::bench) struct InPod {
     name: String,
     executor: Executor,
-    limits: Limits,
+    terms: Terms,
 }
 
 impl InPod {
-    pub(in crate::bench) fn new(name: &str, binary: &Path, limits: Limits) -> anyhow::Result<Self> {
+    pub(in crate::bench) fn new(name: &str, binary: &Path, terms: &Terms) -> anyhow::Result<Self> {
         // A dynamic program would find no loader in the empty root.
         crate::binary::check_static(binary)?;
-        Ok(Self { name: name.to_owned(), executor: Executor::with_binary(binary)?, limits })
+        Ok(Self {
+            name: name.to_owned(),
+            executor: Executor::with_binary(binary)?,
+            terms: terms.clone(),
+        })
     }
 }
 
@@ -46,9 +52,9 @@ impl Contender for InPod {
             .executor
             .pod()
             .bind_read_only(job.context, "/workspace")
-            .memory(self.limits.memory)
+            .memory(self.terms.memory)
             .timeout(job.workload.limit);
-        if let Some(cpus) = self.limits.cpus {
+        if let Some(cpus) = self.terms.cpus {
             pod = pod.cpus(cpus);
         }
         let mut args = vec![
@@ -65,6 +71,7 @@ impl Contender for InPod {
         if job.mode == Mode::Redo {
             args.push("--snapshot-mode=redo".to_owned());
         }
+        args.extend_from_slice(&self.terms.flags);
         rustix::fs::sync();
         let output = pod.run(&args)?;
         if output.code != 0 {
@@ -95,8 +102,8 @@ mod tests {
         let dir = testkit::scratch_dir("bench-").unwrap();
         let material = Material::new(&base.root()).unwrap();
         let context = WORKLOADS[0].prepare(dir.path(), &material).unwrap();
-        let limits = Limits { memory: 500 << 20, cpus: None };
-        let ebiko = InPod::new("ebiko", &testkit::executor_binary().unwrap(), limits).unwrap();
+        let terms = Terms { memory: 500 << 20, cpus: None, flags: Vec::new() };
+        let ebiko = InPod::new("ebiko", &testkit::executor_binary().unwrap(), &terms).unwrap();
         let measured = measure(&ebiko, &WORKLOADS[0], &context, Mode::Redo, &base).unwrap();
         // 64 KiB are copied in and copied once more, and do not compress to nothing.
         assert!((20_000..400_000).contains(&measured.new_layers), "{measured:?}");
@@ -109,8 +116,8 @@ mod tests {
     fn privileged_a_build_that_fails_says_what_the_program_said() {
         let base = testkit::base::busybox().unwrap();
         let dir = testkit::scratch_dir("bench-").unwrap();
-        let limits = Limits { memory: 500 << 20, cpus: None };
-        let ebiko = InPod::new("ebiko", &testkit::executor_binary().unwrap(), limits).unwrap();
+        let terms = Terms { memory: 500 << 20, cpus: None, flags: Vec::new() };
+        let ebiko = InPod::new("ebiko", &testkit::executor_binary().unwrap(), &terms).unwrap();
         // There is no Dockerfile.
         let error = measure(&ebiko, &WORKLOADS[0], dir.path(), Mode::Full, &base).unwrap_err();
         let error = format!("{error:#}");
