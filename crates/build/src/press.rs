@@ -3,7 +3,6 @@
 //! A step leaves its tar stream in a growing file and goes on. One thread takes the streams in order and makes blobs of
 //! them, so that the memory for compression is there once, however many layers wait.
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,9 +12,9 @@ use std::thread::Scope;
 
 use ebiko_layer::{
     CompressError, CompressedBlob, Compression, FileBlob, FollowingReader, GrowingFile, Spooled,
-    compress, growing_file,
+    compress, growing_blob, growing_file,
 };
-use ebiko_oci::{BlobSource, Descriptor, Event, ImageFormat, Layer, Position};
+use ebiko_oci::{BlobSink, BlobSource, Descriptor, Event, ImageFormat, Layer, Position};
 
 use crate::failure::BuildError;
 use crate::request::Ports;
@@ -175,7 +174,7 @@ fn work(orders: &Receiver<Job>, ports: &Ports<'_>, threads: usize, stop: &Atomic
     for Job { stream, order, pending } in orders {
         let _settle = Settle(&pending);
         let mut stream = Stoppable { stream, stop, ports };
-        match make(&mut stream, &order, &pending, threads) {
+        match make(&mut stream, &order, &pending, ports.ahead, threads) {
             Ok(blob) => {
                 let media_type = order.format.layer(blob.compression);
                 let descriptor = Descriptor::new(media_type, blob.digest, blob.size);
@@ -190,15 +189,19 @@ fn work(orders: &Receiver<Job>, ports: &Ports<'_>, threads: usize, stop: &Atomic
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the builder's own directory is on the host")]
 fn make(
     stream: &mut dyn Read,
     order: &Order,
     pending: &Pending,
+    ahead: &dyn BlobSink,
     threads: usize,
 ) -> Result<CompressedBlob, CompressError> {
-    let mut file = File::create(&pending.path).map_err(|source| CompressError::Write { source })?;
-    compress(stream, &mut file, order.compression, threads, pending.path.parent())
+    let write = |source| CompressError::Write { source };
+    let (mut file, growing) = growing_blob(&pending.path).map_err(write)?;
+    ahead.begin(growing);
+    let blob = compress(stream, &mut file, order.compression, threads, pending.path.parent())?;
+    file.finish();
+    Ok(blob)
 }
 
 /// A stream that ends with an error when its blob is not wanted any more.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use divan::Bencher;
 use divan::counter::BytesCount;
-use ebiko_layer::{Compression, PackOptions, UnpackOptions, compress, pack, spool, unpack};
+use ebiko_layer::{Compression, UnpackOptions, compress, spool, unpack};
 use ebiko_oci::{BytesBlob, ImageFormat, Layer};
 use ebiko_rootfs::{Root, RootOptions, Time};
 use ebiko_snapshot::{AdvanceOptions, Changeset, IgnoreSet, Mode, Snapshot};
@@ -85,11 +85,10 @@ impl Place {
     }
 
     fn layer(&mut self, compression: Compression) -> Layer {
-        let mut blob = Vec::new();
-        let options = PackOptions { compression, ..PackOptions::default() };
-        let packed =
-            pack(&self.changes, &self.root, &mut self.snapshot, &mut blob, &options).unwrap();
-        packed.layer(ImageFormat::Oci, Arc::new(BytesBlob::new(blob)))
+        let (mut tar, mut blob) = (Vec::new(), Vec::new());
+        let spooled = spool(&self.changes, &self.root, &mut self.snapshot, None, &mut tar).unwrap();
+        let told = compress(&mut &tar[..], &mut blob, compression, 1, None).unwrap();
+        spooled.layer(&told, ImageFormat::Oci, Arc::new(BytesBlob::new(blob)))
     }
 }
 

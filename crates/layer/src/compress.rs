@@ -63,15 +63,6 @@ impl Compression {
         }
     }
 
-    /// The format, if it is one with a table of files.
-    fn seekable(self) -> Option<Format> {
-        match self {
-            Self::None | Self::Gzip { .. } | Self::Zstd { .. } => None,
-            Self::Estargz { level } => Some(Format::Estargz { level }),
-            Self::ZstdChunked { level } => Some(Format::ZstdChunked { level }),
-        }
-    }
-
     /// # Errors
     ///
     /// Fails where the level is none that the format has.
@@ -160,54 +151,37 @@ pub fn compress(
     threads: usize,
     scratch: Option<&Path>,
 ) -> Result<CompressedBlob, CompressError> {
-    if let Some(format) = compression.seekable() {
-        compression.check()?;
-        let mut sink = BlobSink::new(out);
-        let table = seekable::write(tar, &mut sink, format, threads, scratch)?;
-        return sink.finish(compression.kind(), Some(table));
-    }
-    let ((), blob) = compress_from(out, compression, threads, scratch, |sink| {
-        let mut buffer = vec![0; 256 * 1024];
-        loop {
-            match tar.read(&mut buffer) {
-                Ok(0) => return Ok(()),
-                Ok(count) => {
-                    sink.write_all(&buffer[..count])
-                        .map_err(|source| CompressError::Write { source })?;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(source) => return Err(CompressError::Read { source }),
-            }
-        }
-    })?;
-    Ok(blob)
-}
-
-/// Compresses everything that `produce` writes. If writing the blob fails, `produce` sees a broken pipe, and the reason
-/// is what this returns.
-pub(crate) fn compress_from<T, E: From<CompressError>>(
-    out: &mut (dyn Write + Send),
-    compression: Compression,
-    threads: usize,
-    scratch: Option<&Path>,
-    produce: impl FnOnce(&mut dyn Write) -> Result<T, E>,
-) -> Result<(T, CompressedBlob), E> {
     compression.check()?;
     let mut sink = BlobSink::new(out);
     let threads = threads.max(1);
-    let seekable = |sink: &mut BlobSink<'_>, format, produce| {
-        seekable::write_from(sink, format, threads, scratch, produce)
+    let seekable = |tar: &mut dyn Read, sink: &mut BlobSink<'_>, format| {
+        seekable::write(tar, sink, format, threads, scratch).map(Some)
     };
-    let (value, table) = match compression {
-        Compression::None => (produce(&mut sink)?, None),
-        Compression::Gzip { level } => (gzip(&mut sink, level, threads, produce)?, None),
-        Compression::Zstd { level } => (zstd(&mut sink, level, threads, produce)?, None),
-        Compression::Estargz { level } => seekable(&mut sink, Format::Estargz { level }, produce)?,
+    let table = match compression {
+        Compression::None => copy(tar, &mut sink).map(|()| None),
+        Compression::Gzip { level } => gzip(tar, &mut sink, level, threads).map(|()| None),
+        Compression::Zstd { level } => zstd(tar, &mut sink, level, threads).map(|()| None),
+        Compression::Estargz { level } => seekable(tar, &mut sink, Format::Estargz { level }),
         Compression::ZstdChunked { level } => {
-            seekable(&mut sink, Format::ZstdChunked { level }, produce)?
+            seekable(tar, &mut sink, Format::ZstdChunked { level })
         }
-    };
-    Ok((value, sink.finish(compression.kind(), table)?))
+    }?;
+    sink.finish(compression.kind(), table)
+}
+
+fn copy(tar: &mut dyn Read, out: &mut dyn Write) -> Result<(), CompressError> {
+    let mut buffer = vec![0; 256 * 1024];
+    loop {
+        match tar.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(count) => {
+                out.write_all(&buffer[..count])
+                    .map_err(|source| CompressError::Write { source })?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(source) => return Err(CompressError::Read { source }),
+        }
+    }
 }
 
 /// Counts and sums what is written.
@@ -251,19 +225,19 @@ impl Write for BlobSink<'_> {
     }
 }
 
-fn zstd<T, E: From<CompressError>>(
+fn zstd(
+    tar: &mut dyn Read,
     sink: &mut BlobSink<'_>,
     level: i32,
     threads: usize,
-    produce: impl FnOnce(&mut dyn Write) -> Result<T, E>,
-) -> Result<T, E> {
+) -> Result<(), CompressError> {
     let write = |source| CompressError::Write { source };
     let mut encoder = zstd::Encoder::new(sink, level).map_err(write)?;
     // At least one worker: without any, zstd cuts its blocks differently.
     encoder.multithread(u32::try_from(threads).unwrap_or(1)).map_err(write)?;
-    let value = produce(&mut encoder)?;
+    copy(tar, &mut encoder)?;
     encoder.finish().map_err(write)?;
-    Ok(value)
+    Ok(())
 }
 
 /// One piece of the stream on its way. The buffers go round, so their number bounds the memory.
@@ -273,12 +247,12 @@ struct Member {
     output: Vec<u8>,
 }
 
-fn gzip<T, E: From<CompressError>>(
+fn gzip(
+    tar: &mut dyn Read,
     sink: &mut BlobSink<'_>,
     level: i32,
     threads: usize,
-    produce: impl FnOnce(&mut dyn Write) -> Result<T, E>,
-) -> Result<T, E> {
+) -> Result<(), CompressError> {
     let (to_fill, empty) = channel();
     let (to_compress, full) = channel::<Member>();
     let (to_write, compressed) = channel();
@@ -300,86 +274,48 @@ fn gzip<T, E: From<CompressError>>(
             {
                 Ok(worker) => workers.push(worker),
                 Err(source) if workers.is_empty() => {
-                    return Err(CompressError::Thread { source }.into());
+                    return Err(CompressError::Thread { source });
                 }
                 // Fewer threads give the same bytes.
                 Err(_) => break,
             }
         }
         drop(to_write);
-        let mut splitter = Splitter { empty, to_compress, current: None, next: 0 };
-        let produced = produce(&mut splitter);
-        let ended = splitter.end();
+        let cut = cut(tar, &empty, &to_compress);
+        // The end, for the workers; without it the writer would wait for them.
+        drop((empty, to_compress));
         let mut panicked = false;
         for worker in workers {
             panicked |= worker.join().is_err();
         }
         match writer.join() {
-            // Why the writer stopped explains why the producer could not go on.
-            Ok(Err(source)) => Err(CompressError::Write { source }.into()),
-            Err(_) => Err(CompressError::Panicked.into()),
-            Ok(Ok(())) if panicked => Err(CompressError::Panicked.into()),
-            Ok(Ok(())) => {
-                let value = produced?;
-                ended.map_err(|source| CompressError::Write { source })?;
-                Ok(value)
-            }
+            Ok(Err(source)) => Err(CompressError::Write { source }),
+            Err(_) => Err(CompressError::Panicked),
+            Ok(Ok(())) if panicked => Err(CompressError::Panicked),
+            Ok(Ok(())) => cut,
         }
     })
 }
 
-/// Cuts the stream into members of equal size.
-struct Splitter {
-    empty: Receiver<Member>,
-    to_compress: Sender<Member>,
-    current: Option<Member>,
-    next: u64,
-}
-
-impl Splitter {
-    fn send(&mut self, mut member: Member) -> io::Result<()> {
-        member.number = self.next;
-        self.next += 1;
-        self.to_compress.send(member).map_err(|_| io::ErrorKind::BrokenPipe.into())
-    }
-
-    fn take_empty(&mut self) -> io::Result<Member> {
-        match self.current.take() {
-            Some(member) => Ok(member),
-            None => self.empty.recv().map_err(|_| io::ErrorKind::BrokenPipe.into()),
+/// Cuts the stream into members of equal size. An empty stream is one empty member: no bytes at all are no gzip.
+///
+/// It ends early where nobody gives members back or takes them any more: whoever joins the threads knows why.
+fn cut(
+    tar: &mut dyn Read,
+    empty: &Receiver<Member>,
+    to_compress: &Sender<Member>,
+) -> Result<(), CompressError> {
+    for number in 0.. {
+        let Ok(mut member) = empty.recv() else { break };
+        member.number = number;
+        member.input.reserve_exact(MEMBER);
+        let read = tar.take(MEMBER as u64).read_to_end(&mut member.input);
+        let count = read.map_err(|source| CompressError::Read { source })?;
+        if count == 0 && number > 0 || to_compress.send(member).is_err() || count < MEMBER {
+            break;
         }
     }
-
-    /// Sends what is left. An empty stream is one empty member: no bytes at all are no gzip.
-    fn end(mut self) -> io::Result<()> {
-        match self.current.take() {
-            Some(member) => self.send(member),
-            None if self.next == 0 => {
-                let member = self.take_empty()?;
-                self.send(member)
-            }
-            None => Ok(()),
-        }
-    }
-}
-
-impl Write for Splitter {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut member = self.take_empty()?;
-        let count = bytes.len().min(MEMBER - member.input.len());
-        member.input.reserve_exact(MEMBER - member.input.len());
-        member.input.extend_from_slice(&bytes[..count]);
-        if member.input.len() == MEMBER {
-            self.send(member)?;
-        } else {
-            self.current = Some(member);
-        }
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+    Ok(())
 }
 
 fn compress_members(full: &Mutex<Receiver<Member>>, to_write: &Sender<Member>, level: i32) {
@@ -462,13 +398,38 @@ mod tests {
             }
             for piece in [1000, 4096, MEMBER - 1] {
                 let mut out = Vec::new();
-                let produce = |sink: &mut dyn Write| {
-                    input.chunks(piece).try_for_each(|chunk| sink.write_all(chunk)).unwrap();
-                    Ok::<_, CompressError>(())
-                };
-                compress_from(&mut out, compression, 2, None, produce).unwrap();
+                let mut pieces = Pieces(&input, piece);
+                compress(&mut pieces, &mut out, compression, 2, None).unwrap();
                 assert!(out == expected, "{compression:?} in pieces of {piece}");
             }
+        }
+    }
+
+    /// Gives no more than so much at once.
+    struct Pieces<'a>(&'a [u8], usize);
+
+    impl Read for Pieces<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let length = buffer.len().min(self.1);
+            self.0.read(&mut buffer[..length])
+        }
+    }
+
+    #[test]
+    fn a_stream_that_cannot_be_read_is_no_blob() {
+        struct Broken(usize);
+        impl Read for Broken {
+            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+                self.0 = self.0.checked_sub(buffer.len().min(4096)).ok_or(io::ErrorKind::Other)?;
+                Ok(buffer.len().min(4096))
+            }
+        }
+        for compression in
+            [Compression::None, Compression::default(), Compression::Zstd { level: 1 }]
+        {
+            let mut broken = Broken(3 * MEMBER + 5);
+            let error = compress(&mut broken, &mut Vec::new(), compression, 2, None).unwrap_err();
+            assert!(matches!(error, CompressError::Read { .. }), "{compression:?}: {error:?}");
         }
     }
 

@@ -1,7 +1,7 @@
-//! A file that is read while it is still being written.
+//! Files that are read while they are still being written.
 //!
 //! The tar stream of a step goes into such a file, so that compression can follow behind and the next step need not wait
-//! for it.
+//! for it; and the blob that it becomes, so that it can be on its way before it is complete.
 
 #![expect(
     clippy::disallowed_methods,
@@ -14,6 +14,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use ebiko_oci::GrowingBlob;
 use rustix::fs::FallocateFlags;
 
 /// What has been read is given back to the file system in pieces of this size.
@@ -29,13 +30,22 @@ const PUNCHED: u64 = 8 << 20;
 /// Fails if the file cannot be created; nothing is left behind then.
 pub fn growing_file(path: &Path) -> io::Result<(GrowingFile, FollowingReader)> {
     let file = nameless_file(path)?;
-    let shared = Arc::new(Shared {
-        file,
-        state: Mutex::new(State { written: 0, end: None, reader_is_gone: false }),
-        changed: Condvar::new(),
-    });
-    let writer = GrowingFile { shared: Arc::clone(&shared) };
+    let writer = GrowingFile { shared: Arc::new(Shared::new(file)) };
+    let shared = Arc::clone(&writer.shared);
     Ok((writer, FollowingReader { shared, position: 0, punched: 0 }))
+}
+
+/// Makes a file at `path`, which keeps its name, and what anybody can follow it with. Nobody has to: it is written all the
+/// same.
+///
+/// # Errors
+///
+/// Fails if the file cannot be created; nothing is left behind then.
+pub fn growing_blob(path: &Path) -> io::Result<(GrowingFile, Arc<dyn GrowingBlob>)> {
+    let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
+    let writer = GrowingFile { shared: Arc::new(Shared::new(file)) };
+    let blob = Arc::new(Followed(Arc::clone(&writer.shared)));
+    Ok((writer, blob))
 }
 
 /// Makes a file at `path`, for reading and writing, that has no name any more when this returns.
@@ -70,6 +80,42 @@ enum End {
 }
 
 impl Shared {
+    fn new(file: File) -> Self {
+        let state = Mutex::new(State { written: 0, end: None, reader_is_gone: false });
+        Self { file, state, changed: Condvar::new() }
+    }
+
+    /// Waits until more than `position` bytes were written, and returns how many more; 0 only at the end of the stream.
+    fn wait(&self, position: u64) -> io::Result<u64> {
+        let mut state = self.state();
+        loop {
+            if state.written > position {
+                return Ok(state.written - position);
+            }
+            match state.end {
+                Some(End::Complete) => return Ok(0),
+                Some(End::Abandoned) => {
+                    return Err(io::Error::other("the stream was not written to its end"));
+                }
+                None => {
+                    state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                }
+            }
+        }
+    }
+
+    /// Reads what there is at `position`, or waits for it.
+    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+        let available = self.wait(position)?;
+        let length =
+            usize::try_from(available).map_or(buffer.len(), |count| count.min(buffer.len()));
+        let count = self.file.read_at(&mut buffer[..length], position)?;
+        if count == 0 && length > 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(count)
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -131,25 +177,6 @@ pub struct FollowingReader {
 }
 
 impl FollowingReader {
-    /// How many bytes can be read now; 0 only at the end of the stream.
-    fn wait(&self) -> io::Result<u64> {
-        let mut state = self.shared.state();
-        loop {
-            if state.written > self.position {
-                return Ok(state.written - self.position);
-            }
-            match state.end {
-                Some(End::Complete) => return Ok(0),
-                Some(End::Abandoned) => {
-                    return Err(io::Error::other("the stream was not written to its end"));
-                }
-                None => {
-                    state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-                }
-            }
-        }
-    }
-
     fn give_back(&mut self) {
         let length = self.position - self.punched;
         if length >= PUNCHED {
@@ -163,13 +190,7 @@ impl FollowingReader {
 
 impl Read for FollowingReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let available = self.wait()?;
-        let length =
-            usize::try_from(available).map_or(buffer.len(), |count| count.min(buffer.len()));
-        let count = self.shared.file.read_at(&mut buffer[..length], self.position)?;
-        if count == 0 && length > 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
+        let count = self.shared.read_at(buffer, self.position)?;
         self.position += count as u64;
         self.give_back();
         Ok(count)
@@ -179,6 +200,32 @@ impl Read for FollowingReader {
 impl Drop for FollowingReader {
     fn drop(&mut self) {
         self.shared.state().reader_is_gone = true;
+    }
+}
+
+/// A growing file from the side of those who follow it.
+struct Followed(Arc<Shared>);
+
+impl GrowingBlob for Followed {
+    fn outgrows(&self, size: u64) -> bool {
+        self.0.wait(size).is_ok_and(|more| more > 0)
+    }
+
+    fn follow(&self) -> Box<dyn Read + Send> {
+        Box::new(Follower { shared: Arc::clone(&self.0), position: 0 })
+    }
+}
+
+struct Follower {
+    shared: Arc<Shared>,
+    position: u64,
+}
+
+impl Read for Follower {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.shared.read_at(buffer, self.position)?;
+        self.position += count as u64;
+        Ok(count)
     }
 }
 
@@ -238,6 +285,40 @@ mod tests {
         let error = reader.read_to_end(&mut read).unwrap_err();
         assert_eq!(error.to_string(), "the stream was not written to its end");
         assert_eq!(read, b"abc");
+    }
+
+    #[test]
+    fn a_blob_that_grows_can_be_followed_by_anybody_from_its_start() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("blob");
+        let (mut writer, blob) = growing_blob(&path).unwrap();
+        writer.write_all(b"abc").unwrap();
+        assert!(blob.outgrows(2));
+        let mut early = blob.follow();
+        early.read_exact(&mut [0; 3]).unwrap();
+        drop(early);
+        let read = std::thread::scope(|scope| {
+            let late = scope.spawn(|| {
+                assert!(!blob.outgrows(6));
+                let mut read = Vec::new();
+                blob.follow().read_to_end(&mut read).map(|_| read)
+            });
+            writer.write_all(b"def").unwrap();
+            writer.finish();
+            late.join().unwrap()
+        });
+        assert_eq!(read.unwrap(), b"abcdef");
+        assert_eq!(std::fs::read(&path).unwrap(), b"abcdef", "it has kept its name");
+    }
+
+    #[test]
+    fn a_blob_that_is_given_up_is_not_followed_to_its_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut writer, blob) = growing_blob(&directory.path().join("blob")).unwrap();
+        writer.write_all(b"abc").unwrap();
+        drop(writer);
+        assert!(blob.outgrows(2) && !blob.outgrows(3));
+        assert!(blob.follow().read_to_end(&mut Vec::new()).is_err());
     }
 
     #[test]

@@ -40,11 +40,9 @@ pub use compress::{
     CompressError, CompressedBlob, Compression, DEFAULT_GZIP_LEVEL, DEFAULT_ZSTD_LEVEL, compress,
 };
 pub use decompress::SourceError;
-pub use growing::{FollowingReader, GrowingFile, growing_file, nameless_file};
+pub use growing::{FollowingReader, GrowingFile, growing_blob, growing_file, nameless_file};
 pub use limits::{Limit, Limits};
-pub use pack::{
-    PackError, PackErrorKind, PackOptions, PackWarning, Packed, Spooled, Unsteady, pack, spool,
-};
+pub use pack::{PackError, PackErrorKind, PackWarning, Spooled, Unsteady, spool};
 pub use seekable::{Position, Table};
 pub use tar::TarError;
 pub use unpack::{Files, UnpackError, UnpackOptions, Unpacked, unpack};

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
-use std::path::Path;
 use std::sync::Arc;
 
 use ebiko_oci::{BlobSource, Descriptor, DiffId, ImageFormat, Layer, Sha256Hasher};
@@ -12,35 +11,15 @@ use ebiko_rootfs::{
 };
 use ebiko_snapshot::{Change, Changeset, ContentHash, ContentHasher, Snapshot, is_recorded_xattr};
 
-use crate::compress::compress_from;
+use crate::CompressedBlob;
 use crate::load::{Loaded, Loading, Panicked};
 use crate::tar::{Header, HeaderKind, TarWriter};
-use crate::{CompressError, CompressedBlob, Compression};
 
 /// A name that begins like this marks a removal (OCI image specification, layer.md, "Whiteouts").
 pub(crate) const WHITEOUT: &[u8] = b".wh.";
 
 /// How much of the stream is written and summed at once.
 const PIECE: usize = 256 * 1024;
-
-/// How to pack.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PackOptions<'p> {
-    /// How the tar stream is stored.
-    pub compression: Compression,
-    /// How many threads compress; 0 counts as 1. The bytes do not depend on it.
-    pub threads: usize,
-    /// The latest modification time that a member may have; what is younger gets this one. `None` keeps all.
-    pub newest: Option<Time>,
-    /// Where the table of a seekable layer is kept until it is written; in memory if `None`.
-    pub scratch: Option<&'p Path>,
-}
-
-impl Default for PackOptions<'_> {
-    fn default() -> Self {
-        Self { compression: Compression::default(), threads: 1, newest: None, scratch: None }
-    }
-}
 
 /// A changeset as a tar stream that is not compressed yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,22 +32,6 @@ pub struct Spooled {
     pub entries: u64,
     /// What was odd about some files.
     pub warnings: Vec<PackWarning>,
-}
-
-/// A changeset as a layer's blob.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Packed {
-    /// The tar stream inside.
-    pub tar: Spooled,
-    /// The blob.
-    pub blob: CompressedBlob,
-}
-
-impl Packed {
-    /// The layer, for an image of `format`, whose blob can be read from `source`.
-    pub fn layer(&self, format: ImageFormat, source: Arc<dyn BlobSource>) -> Layer {
-        self.tar.layer(&self.blob, format, source)
-    }
 }
 
 impl Spooled {
@@ -129,8 +92,6 @@ pub enum PackError {
     Write { source: io::Error },
     #[error("a thread that read files panicked")]
     Panicked,
-    #[error(transparent)]
-    Compress(#[from] CompressError),
 }
 
 /// Why one file could not be packed.
@@ -159,7 +120,6 @@ impl PackError {
                 Some("remove the attribute in the same step: setfattr -x NAME FILE")
             }
             Self::Write { source } => full_disk(source),
-            Self::Compress(error) => error.hint(),
             Self::Entry { .. } | Self::Panicked => None,
         }
     }
@@ -173,25 +133,6 @@ pub(crate) fn full_disk(error: &io::Error) -> Option<&'static str> {
         }
         _ => None,
     }
-}
-
-/// Packs `changes` into one blob, as [`spool`] and [`compress`](crate::compress()) would one after the other.
-///
-/// # Errors
-///
-/// What was written to `out` so far is then no blob and the caller should delete it.
-pub fn pack(
-    changes: &Changeset,
-    root: &Root,
-    snapshot: &mut Snapshot,
-    out: &mut (dyn Write + Send),
-    options: &PackOptions<'_>,
-) -> Result<Packed, PackError> {
-    let PackOptions { compression, threads, newest, scratch } = *options;
-    let (tar, blob) = compress_from(out, compression, threads, scratch, |sink| {
-        spool(changes, root, snapshot, newest, sink)
-    })?;
-    Ok(Packed { tar, blob })
 }
 
 /// Writes `changes` as a canonical tar stream.

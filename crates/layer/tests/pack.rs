@@ -8,9 +8,7 @@ mod support;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use ebiko_layer::{
-    Compression, FileBlob, PackOptions, UnpackOptions, compress, pack, spool, unpack,
-};
+use ebiko_layer::{Compression, FileBlob, UnpackOptions, compress, spool, unpack};
 use ebiko_oci::ImageFormat;
 use ebiko_rootfs::{Kind, Time};
 use ebiko_snapshot::Changeset;
@@ -303,20 +301,13 @@ fn the_bytes_do_not_depend_on_threads_or_on_the_day() {
         let mut place = everything();
         place.file("large", vec![b'x'; 3 << 20]);
         let changes = place.advance();
+        let tar = tar_of(&mut place, &changes);
         for compression in
             [Compression::None, Compression::default(), Compression::Zstd { level: 3 }]
         {
             let mut blob = Vec::new();
-            let options = PackOptions { compression, threads, newest: None, scratch: None };
-            let packed =
-                pack(&changes, &place.root, &mut place.snapshot, &mut blob, &options).unwrap();
-            assert_eq!(packed.blob.digest, ebiko_oci::Digest::of(&blob));
-            let mut tar = Vec::new();
-            spool(&changes, &place.root, &mut place.snapshot, None, &mut tar).unwrap();
-            assert_eq!(packed.tar.diff_id, ebiko_oci::DiffId::of(&tar));
-            let mut compressed = Vec::new();
-            compress(&mut &tar[..], &mut compressed, compression, threads, None).unwrap();
-            assert!(blob == compressed, "in one go and in two steps");
+            let told = compress(&mut &tar[..], &mut blob, compression, threads, None).unwrap();
+            assert_eq!(told.digest, ebiko_oci::Digest::of(&blob));
             blobs.push(blob);
         }
     }
@@ -330,10 +321,11 @@ fn a_packed_layer_is_a_layer_of_an_image() {
         let mut place = everything();
         let changes = place.advance();
         let file = place.dir.path().join("blob");
-        let mut blob = std::fs::File::create(&file).unwrap();
-        let options = PackOptions { compression, threads: 2, newest: None, scratch: None };
-        let packed = pack(&changes, &place.root, &mut place.snapshot, &mut blob, &options).unwrap();
-        let layer = packed.layer(ImageFormat::Docker, Arc::new(FileBlob::new(&file)));
+        let mut tar = Vec::new();
+        let spooled = spool(&changes, &place.root, &mut place.snapshot, None, &mut tar).unwrap();
+        let mut out = std::fs::File::create(&file).unwrap();
+        let blob = compress(&mut &tar[..], &mut out, compression, 2, None).unwrap();
+        let layer = spooled.layer(&blob, ImageFormat::Docker, Arc::new(FileBlob::new(&file)));
         let mut copy = Place::new();
         unpack(&layer, &copy.root, &mut copy.snapshot, &UnpackOptions::default()).unwrap();
         assert_eq!(describe(&copy.root), describe(&place.root));
@@ -381,16 +373,13 @@ fn a_disk_that_is_full_is_said_in_words() {
     }
     let mut place = everything();
     let changes = place.advance();
+    let hint = Some("free space, or give the builder a larger volume");
+    let error = spool(&changes, &place.root, &mut place.snapshot, None, &mut Full).unwrap_err();
+    assert_eq!(error.hint(), hint, "{}", support::chain(&error));
+    let tar = tar_of(&mut place, &changes);
     for compression in [Compression::None, Compression::default(), Compression::Zstd { level: 3 }] {
-        let options = PackOptions { compression, threads: 1, newest: None, scratch: None };
-        let error =
-            pack(&changes, &place.root, &mut place.snapshot, &mut Full, &options).unwrap_err();
-        assert_eq!(
-            error.hint(),
-            Some("free space, or give the builder a larger volume"),
-            "{}",
-            support::chain(&error)
-        );
+        let error = compress(&mut &tar[..], &mut Full, compression, 1, None).unwrap_err();
+        assert_eq!(error.hint(), hint, "{}", support::chain(&error));
     }
 }
 

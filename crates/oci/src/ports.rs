@@ -60,9 +60,25 @@ impl fmt::Debug for BytesBlob {
 ///
 /// This is an offer and no promise: a build that fails later gives no image, and whoever publishes the image finds out
 /// for each blob whether it has arrived.
+///
+/// Blobs are made one after the other: what [`BlobSink::begin`] announced last is what the next [`BlobSink::offer`] offers, or it
+/// will never be complete.
 pub trait BlobSink: Sync {
+    /// A blob is about to be made. Returns at once and reports nothing.
+    fn begin(&self, blob: Arc<dyn GrowingBlob>);
+
     /// A blob is complete. Returns at once and reports nothing.
     fn offer(&self, descriptor: &Descriptor, blob: &Arc<dyn BlobSource>);
+}
+
+/// A blob that is being made.
+pub trait GrowingBlob: Send + Sync {
+    /// Waits until it has more than `size` bytes; `false` if it has ended and has not.
+    fn outgrows(&self, size: u64) -> bool;
+
+    /// Starts reading from the first byte. The reader waits for what is not there yet, ends where the blob ends, and fails
+    /// if the blob will never be complete.
+    fn follow(&self) -> Box<dyn Read + Send>;
 }
 
 /// An image that a name stood for at one moment.

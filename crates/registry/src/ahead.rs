@@ -1,24 +1,71 @@
-//! Layers that are sent before the image is complete.
+//! Layers that are sent before the image is complete, the large ones before they are complete themselves.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::io::{self, Read};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ebiko_oci::{BlobSink, BlobSource, Descriptor, Reference};
+use ebiko_oci::{BlobSink, BlobSource, Descriptor, Digest, GrowingBlob, Reference};
+use ebiko_transport::{Body, Response};
 
-use crate::push::{Blob, deliver};
-use crate::registry::{Client, Registry};
+use crate::push::{self, Blob, deliver};
+use crate::registry::{Client, Delivery, Registry};
 use crate::routes::Endpoint;
-use crate::session::Session;
+use crate::session::{ExchangeError, Session};
+
+/// Blobs that are larger than this are sent while they are made. Smaller ones are made faster than an upload begins, and
+/// the registry can be asked first whether it has them.
+const STREAMED: u64 = 16 << 20;
 
 /// Sends blobs to the destinations of an image while the image is still being built.
 ///
 /// [`Registry::push`] waits for a blob that is on its way and does not send it again. What cannot be sent is left to it,
 /// and so is the error. Nothing of a blob is visible in a registry until a manifest names it; registries remove what no
 /// manifest names.
-#[derive(Debug)]
 pub struct Ahead {
-    blobs: Option<Sender<Blob>>,
+    news: Option<Sender<News>>,
+    client: Arc<Client>,
+    /// Where a blob goes while it is made; when it is complete it goes everywhere.
+    first: Option<Endpoint>,
+    /// The blob that is being made.
+    current: Mutex<Option<Arc<Begun>>>,
+}
+
+enum News {
+    /// A blob is being made.
+    Begun(Arc<Begun>),
+    /// It is complete. Whoever else wants to send it waits for the promise, if there is one.
+    Made(Blob, Option<Promise>),
+}
+
+/// A blob that is being made.
+struct Begun {
+    growing: Arc<dyn GrowingBlob>,
+    state: Mutex<Sending>,
+}
+
+/// How far a blob that is being made has got on its way.
+#[derive(Clone, Copy)]
+enum Sending {
+    /// Nobody has begun to send it.
+    Not,
+    UnderWay,
+    /// It is complete, and has this digest.
+    Complete(Digest),
+}
+
+/// That the thread will tell whether the blob has arrived.
+struct Promise {
+    client: Arc<Client>,
+    key: (Endpoint, Digest),
+    delivery: Option<Delivery>,
+}
+
+impl Drop for Promise {
+    fn drop(&mut self) {
+        self.client.delivered().settle(&self.key, self.delivery);
+    }
 }
 
 impl Registry {
@@ -27,33 +74,193 @@ impl Registry {
     pub fn ahead(&self, destinations: &[Reference]) -> Ahead {
         let endpoints: BTreeSet<Endpoint> =
             destinations.iter().map(|to| self.client.routes.for_push(to)).collect();
-        if endpoints.is_empty() {
-            return Ahead { blobs: None };
-        }
-        let (blobs, offered) = channel();
         let client = Arc::clone(&self.client);
+        let first = endpoints.first().cloned();
+        let mut ahead =
+            Ahead { news: None, client: Arc::clone(&client), first, current: Mutex::new(None) };
+        if endpoints.is_empty() {
+            return ahead;
+        }
+        let (sender, news) = channel();
         // It ends with the last offer, and is never waited for: an upload must not hold up a build that has failed.
         let thread = std::thread::Builder::new().name("ahead".into());
-        let started = thread.spawn(move || send(&client, &endpoints, &offered));
-        Ahead { blobs: started.is_ok().then_some(blobs) }
+        if thread.spawn(move || send(&client, &endpoints, &news)).is_ok() {
+            ahead.news = Some(sender);
+        }
+        ahead
     }
 }
 
 impl BlobSink for Ahead {
+    fn begin(&self, growing: Arc<dyn GrowingBlob>) {
+        let begun = Arc::new(Begun { growing, state: Mutex::new(Sending::Not) });
+        *lock(&self.current) = Some(Arc::clone(&begun));
+        self.tell(News::Begun(begun));
+    }
+
     fn offer(&self, descriptor: &Descriptor, blob: &Arc<dyn BlobSource>) {
-        if let Some(blobs) = &self.blobs {
-            let Descriptor { digest, size, .. } = *descriptor;
-            let _nobody_takes_it = blobs.send(Blob { digest, size, source: Arc::clone(blob) });
+        let Descriptor { digest, size, .. } = *descriptor;
+        let was_sent = lock(&self.current).take().is_some_and(|begun| begun.complete(digest));
+        let promise = self.first.as_ref().filter(|_| was_sent).and_then(|first| {
+            let key = (first.clone(), digest);
+            let client = Arc::clone(&self.client);
+            client.delivered().claim(&key).then(|| Promise {
+                client: Arc::clone(&client),
+                key,
+                delivery: None,
+            })
+        });
+        self.tell(News::Made(Blob { digest, size, source: Arc::clone(blob) }, promise));
+    }
+}
+
+impl Ahead {
+    fn tell(&self, news: News) {
+        if let Some(sender) = &self.news {
+            let _nobody_takes_it = sender.send(news);
         }
     }
 }
 
-fn send(client: &Client, endpoints: &BTreeSet<Endpoint>, offered: &Receiver<Blob>) {
-    for blob in offered {
-        for endpoint in endpoints {
-            // Whoever pushes the image tries again, and tells why it fails.
-            let _delivery =
-                Session::new(client, endpoint).and_then(|session| deliver(&session, &blob));
+impl std::fmt::Debug for Ahead {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ahead").field("first", &self.first).finish_non_exhaustive()
+    }
+}
+
+impl Begun {
+    /// Says that it is complete; whether somebody has begun to send it.
+    fn complete(&self, digest: Digest) -> bool {
+        let before = std::mem::replace(&mut *lock(&self.state), Sending::Complete(digest));
+        matches!(before, Sending::UnderWay)
+    }
+
+    /// Whether this thread is to send it: it is large, and not complete yet.
+    fn is_to_be_sent(&self) -> bool {
+        if !self.growing.outgrows(STREAMED) {
+            return false;
+        }
+        let mut state = lock(&self.state);
+        let is_free = matches!(*state, Sending::Not);
+        if is_free {
+            *state = Sending::UnderWay;
+        }
+        is_free
+    }
+
+    fn digest(&self) -> Option<Digest> {
+        match *lock(&self.state) {
+            Sending::Complete(digest) => Some(digest),
+            Sending::Not | Sending::UnderWay => None,
         }
     }
+}
+
+/// What came of sending a blob while it was made.
+enum Streamed {
+    /// All of it was sent; the registry waits for its name.
+    Sent(Response),
+    /// As soon as it had a name, the registry knew it.
+    Found,
+}
+
+fn send(client: &Arc<Client>, endpoints: &BTreeSet<Endpoint>, news: &Receiver<News>) {
+    let mut streamed = None;
+    for news in news {
+        match news {
+            News::Begun(begun) => {
+                // What was begun before and never became complete the registry forgets.
+                streamed = endpoints
+                    .first()
+                    .filter(|_| begun.is_to_be_sent())
+                    .and_then(|endpoint| stream(client, endpoint, &begun).ok());
+            }
+            News::Made(blob, promise) => {
+                if let (Some(mut promise), Some(streamed), Some(endpoint)) =
+                    (promise, streamed.take(), endpoints.first())
+                {
+                    promise.delivery = match streamed {
+                        Streamed::Found => Some(Delivery::Found),
+                        Streamed::Sent(response) => {
+                            name(client, endpoint, &response, blob.digest).ok()
+                        }
+                    };
+                }
+                for endpoint in endpoints {
+                    // Whoever pushes the image tries again, and tells why it fails.
+                    let _delivery =
+                        Session::new(client, endpoint).and_then(|session| deliver(&session, &blob));
+                }
+            }
+        }
+    }
+}
+
+/// Sends a blob while it is made, until it is complete or the registry turns out to have it.
+fn stream(
+    client: &Arc<Client>,
+    endpoint: &Endpoint,
+    begun: &Arc<Begun>,
+) -> Result<Streamed, ExchangeError> {
+    let session = Session::new(client, endpoint)?;
+    let was_found = Arc::new(AtomicBool::new(false));
+    let body = {
+        let (client, endpoint) = (Arc::clone(client), endpoint.clone());
+        let (begun, was_found) = (Arc::clone(begun), Arc::clone(&was_found));
+        Body::stream_to_its_end(move || {
+            Ok(Box::new(Asking {
+                bytes: begun.growing.follow(),
+                client: Arc::clone(&client),
+                endpoint: endpoint.clone(),
+                begun: Arc::clone(&begun),
+                was_asked: false,
+                was_found: Arc::clone(&was_found),
+            }))
+        })
+    };
+    let sent = push::send_unnamed(&session, body);
+    if was_found.load(Ordering::Relaxed) {
+        return Ok(Streamed::Found);
+    }
+    sent.map(Streamed::Sent)
+}
+
+fn name(
+    client: &Client,
+    endpoint: &Endpoint,
+    sent: &Response,
+    digest: Digest,
+) -> Result<Delivery, ExchangeError> {
+    push::name_upload(&Session::new(client, endpoint)?, sent, digest)
+}
+
+/// Reads a blob that is being made. As soon as it is complete and so has a name, the registry is asked once whether it
+/// knows it, so that no more than necessary is sent twice.
+struct Asking {
+    bytes: Box<dyn Read + Send>,
+    client: Arc<Client>,
+    endpoint: Endpoint,
+    begun: Arc<Begun>,
+    was_asked: bool,
+    was_found: Arc<AtomicBool>,
+}
+
+impl Read for Asking {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if !self.was_asked
+            && let Some(digest) = self.begun.digest()
+        {
+            self.was_asked = true;
+            let session = Session::new(&self.client, &self.endpoint);
+            if session.and_then(|session| push::is_there(&session, digest)).unwrap_or(false) {
+                self.was_found.store(true, Ordering::Relaxed);
+                return Err(io::Error::other("the registry has the blob"));
+            }
+        }
+        self.bytes.read(buffer)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

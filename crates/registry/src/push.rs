@@ -220,13 +220,8 @@ fn is_lost_upload(error: &ExchangeError) -> bool {
 }
 
 fn try_push_blob(session: &Session<'_>, blob: &Blob) -> Result<Delivery, ExchangeError> {
-    let what = "the question for a blob";
-    let path = format!("blobs/{}", blob.digest);
-    let response = session.send(&session.request(Method::HEAD, &path)?, what)?;
-    match response.status() {
-        StatusCode::OK => return Ok(Delivery::Found),
-        StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => {}
-        _ => return Err(session.status(response, what)),
+    if is_there(session, blob.digest)? {
+        return Ok(Delivery::Found);
     }
     let started = match mount(session, blob) {
         Some(mounted) if mounted.status() == StatusCode::CREATED => return Ok(Delivery::Mounted),
@@ -236,17 +231,9 @@ fn try_push_blob(session: &Session<'_>, blob: &Blob) -> Result<Delivery, Exchang
     let response = if blob.size <= SMALL {
         send_at_once(session, blob, &started)?
     } else {
-        let mut request = at_location(session, Method::PATCH, &started)?;
-        request = as_bytes(request).with_body(body(blob));
-        let response = session.send(&request, UPLOAD)?;
+        let response = patch(session, &started, body(blob))?;
         match response.status() {
-            StatusCode::ACCEPTED | StatusCode::NO_CONTENT | StatusCode::CREATED => {
-                let request = at_location(session, Method::PUT, &response)?;
-                let mut request = with_digest(request, blob.digest);
-                // If it arrived and its answer did not, the upload is gone and the blob is there.
-                request.is_repeatable = false;
-                session.send(&request, UPLOAD_END)?
-            }
+            status if is_taken(status) => return name_upload(session, &response, blob.digest),
             // A few servers only know the upload in one request.
             StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => {
                 send_at_once(session, blob, &start_upload(session)?)?
@@ -254,6 +241,52 @@ fn try_push_blob(session: &Session<'_>, blob: &Blob) -> Result<Delivery, Exchang
             _ => return Err(session.status(response, UPLOAD)),
         }
     };
+    arrived(session, response)
+}
+
+/// Whether the repository has the blob.
+pub(crate) fn is_there(session: &Session<'_>, digest: Digest) -> Result<bool, ExchangeError> {
+    let what = "the question for a blob";
+    let response =
+        session.send(&session.request(Method::HEAD, &format!("blobs/{digest}"))?, what)?;
+    match response.status() {
+        StatusCode::OK => Ok(true),
+        StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => Ok(false),
+        _ => Err(session.status(response, what)),
+    }
+}
+
+/// Sends a blob whose digest is not known yet; [`name_upload`] ends it.
+pub(crate) fn send_unnamed(session: &Session<'_>, body: Body) -> Result<Response, ExchangeError> {
+    let response = patch(session, &start_upload(session)?, body)?;
+    if is_taken(response.status()) {
+        return Ok(response);
+    }
+    Err(session.status(response, UPLOAD))
+}
+
+/// Ends an upload, to which `sent` was the last answer.
+pub(crate) fn name_upload(
+    session: &Session<'_>,
+    sent: &Response,
+    digest: Digest,
+) -> Result<Delivery, ExchangeError> {
+    let mut request = with_digest(at_location(session, Method::PUT, sent)?, digest);
+    // If it arrived and its answer did not, the upload is gone and the blob is there.
+    request.is_repeatable = false;
+    arrived(session, session.send(&request, UPLOAD_END)?)
+}
+
+fn patch(session: &Session<'_>, started: &Response, body: Body) -> Result<Response, ExchangeError> {
+    let request = at_location(session, Method::PATCH, started)?;
+    session.send(&as_bytes(request).with_body(body), UPLOAD)
+}
+
+fn is_taken(status: StatusCode) -> bool {
+    matches!(status, StatusCode::ACCEPTED | StatusCode::NO_CONTENT | StatusCode::CREATED)
+}
+
+fn arrived(session: &Session<'_>, response: Response) -> Result<Delivery, ExchangeError> {
     match response.status() {
         StatusCode::CREATED | StatusCode::NO_CONTENT | StatusCode::OK => Ok(Delivery::Sent),
         _ => Err(session.status(response, UPLOAD_END)),

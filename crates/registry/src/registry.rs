@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use ebiko_oci::{Digest, Platform, Reference, ResolvedImage};
 use ebiko_transport::{Transport, Url};
@@ -144,14 +144,24 @@ impl Client {
     }
 }
 
-/// Values that are found once, however many threads ask for them at the same time.
-pub(crate) struct Slots<K, V>(Mutex<BTreeMap<K, Slot<V>>>);
-
 type Slot<V> = Arc<Mutex<Option<V>>>;
+
+/// Values that are found once, however many threads ask for them at the same time.
+pub(crate) struct Slots<K, V> {
+    slots: Mutex<BTreeMap<K, Finding<V>>>,
+    changed: Condvar,
+}
+
+/// Whether a value is known.
+enum Finding<V> {
+    /// Somebody is looking for it.
+    UnderWay,
+    Found(V),
+}
 
 impl<K, V> Default for Slots<K, V> {
     fn default() -> Self {
-        Self(Mutex::default())
+        Self { slots: Mutex::default(), changed: Condvar::new() }
     }
 }
 
@@ -163,18 +173,99 @@ impl<K: Ord + Clone, V: Clone> Slots<K, V> {
         key: &K,
         find: impl FnOnce() -> Result<V, E>,
     ) -> Result<V, E> {
-        let slot = Arc::clone(lock(&self.0).entry(key.clone()).or_default());
-        let mut value = lock(&slot);
-        if let Some(value) = &*value {
-            return Ok(value.clone());
+        /// A panic must not leave the others waiting.
+        struct Looking<'s, K: Ord, V> {
+            slots: &'s Slots<K, V>,
+            key: &'s K,
+            found: Option<V>,
         }
+        impl<K: Ord, V> Drop for Looking<'_, K, V> {
+            fn drop(&mut self) {
+                self.slots.settle(self.key, self.found.take());
+            }
+        }
+        let mut slots = lock(&self.slots);
+        loop {
+            match slots.get(key) {
+                Some(Finding::Found(value)) => return Ok(value.clone()),
+                Some(Finding::UnderWay) => {
+                    slots = self.changed.wait(slots).unwrap_or_else(PoisonError::into_inner);
+                }
+                None => break,
+            }
+        }
+        slots.insert(key.clone(), Finding::UnderWay);
+        drop(slots);
+        let mut looking = Looking { slots: self, key, found: None };
         let found = find()?;
-        *value = Some(found.clone());
+        looking.found = Some(found.clone());
         Ok(found)
+    }
+
+    /// Takes it upon the caller to find the value for `key`, which everybody waits for until [`Slots::settle`] is called.
+    /// `false` if it is known or somebody else is looking for it.
+    pub(crate) fn claim(&self, key: &K) -> bool {
+        let mut slots = lock(&self.slots);
+        let is_free = !slots.contains_key(key);
+        if is_free {
+            slots.insert(key.clone(), Finding::UnderWay);
+        }
+        is_free
+    }
+}
+
+impl<K: Ord, V> Slots<K, V> {
+    /// Ends what a claim began. Without a value the next one who wants it looks again.
+    pub(crate) fn settle(&self, key: &K, value: Option<V>) {
+        let mut slots = lock(&self.slots);
+        match (slots.get_mut(key), value) {
+            (Some(slot), Some(value)) => *slot = Finding::Found(value),
+            (Some(Finding::UnderWay), None) => drop(slots.remove(key)),
+            (Some(Finding::Found(_)) | None, _) => {}
+        }
+        drop(slots);
+        self.changed.notify_all();
     }
 }
 
 /// A panic elsewhere leaves these maps as they were, so poison means nothing here.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn who_asks_while_somebody_looks_gets_what_is_found() {
+        let slots: Slots<u8, u8> = Slots::default();
+        assert!(slots.claim(&1) && !slots.claim(&1));
+        let got = std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| slots.get_or_find(&1, || Ok::<_, ()>(0)));
+            std::thread::sleep(Duration::from_millis(20));
+            slots.settle(&1, Some(7));
+            waiting.join().unwrap()
+        });
+        assert_eq!(got, Ok(7));
+        slots.settle(&1, None);
+        assert_eq!(slots.get_or_find(&1, || Err(())), Ok(7), "what is known stays known");
+    }
+
+    #[test]
+    fn who_fails_or_panics_leaves_it_to_the_next() {
+        let slots: Slots<u8, u8> = Slots::default();
+        assert_eq!(slots.get_or_find(&1, || Err("no")), Err("no"));
+        let panicked = std::thread::scope(|scope| {
+            scope
+                .spawn(|| slots.get_or_find(&1, || -> Result<u8, ()> { panic!("on purpose") }))
+                .join()
+        });
+        assert!(panicked.is_err());
+        assert!(slots.claim(&1));
+        slots.settle(&1, None);
+        assert_eq!(slots.get_or_find(&1, || Ok::<_, ()>(3)), Ok(3));
+    }
 }

@@ -2,10 +2,7 @@
 
 mod support;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-use ebiko_oci::{BlobSource, Digest, Image, ImageBuilder, ImageFormat, ImageSource};
+use ebiko_oci::{Digest, Image, ImageBuilder, ImageFormat, ImageSource};
 use ebiko_registry::{Credentials, Registry, Routes};
 use ebiko_transport::{Body, Method, Options, Request, Transport, Url, header};
 use support::{
@@ -132,41 +129,6 @@ fn a_blob_of_another_repository_is_mounted_where_that_may_be_read() {
         assert_eq!(push("team/built:1", &built), (2, 2), "the base's layers are not sent");
         let dir = testkit::scratch_dir("pulled-").unwrap();
         server.pull("team/built:1", dir.path(), "x").expect("skopeo finds all blobs");
-    }
-}
-
-#[test]
-fn what_was_sent_ahead_is_not_sent_again() {
-    use ebiko_oci::BlobSink as _;
-
-    let server = start(AUTHS[1]);
-    let image = image(ImageFormat::Oci, "linux/amd64");
-    let destinations = ["app:1", "other/app:1"].map(|name| reference(&server.reference(name)));
-    let registry = logged_in(&server);
-    let reads = Arc::new(AtomicUsize::new(0));
-    let counted = image.with_blobs(|layer| {
-        Arc::new(Counted { blob: Arc::clone(&layer.blob), reads: Arc::clone(&reads) })
-    });
-    let ahead = registry.ahead(&destinations);
-    for layer in counted.layers() {
-        ahead.offer(&layer.descriptor, &layer.blob);
-    }
-    registry.push(&counted, &destinations, &Events::default()).unwrap();
-    assert_eq!(reads.load(Ordering::Relaxed), 4, "two layers to two repositories");
-    let dir = testkit::scratch_dir("pulled-").unwrap();
-    server.pull("other/app:1", dir.path(), "x").expect("skopeo finds all blobs");
-}
-
-/// Counts how often a blob is read.
-struct Counted {
-    blob: Arc<dyn BlobSource>,
-    reads: Arc<AtomicUsize>,
-}
-
-impl BlobSource for Counted {
-    fn open(&self) -> Result<Box<dyn std::io::Read + Send>, ebiko_oci::PortError> {
-        self.reads.fetch_add(1, Ordering::Relaxed);
-        self.blob.open()
     }
 }
 

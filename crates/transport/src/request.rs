@@ -155,8 +155,9 @@ pub enum Body {
     /// Bytes that are read while they are sent. They are opened again for every attempt and every
     /// followed redirect.
     Stream {
-        /// How many bytes there are. Fewer are an error, more are not read.
-        length: u64,
+        /// How many bytes there are. Fewer are an error, more are not read. `None` where nobody knows yet: the body ends where
+        /// its source ends, and goes in chunks over HTTP/1.1.
+        length: Option<u64>,
         /// Opens them.
         open: OpenBody,
     },
@@ -168,7 +169,14 @@ impl Body {
         length: u64,
         open: impl Fn() -> io::Result<Box<dyn Read + Send>> + Send + Sync + 'static,
     ) -> Self {
-        Self::Stream { length, open: Arc::new(open) }
+        Self::Stream { length: Some(length), open: Arc::new(open) }
+    }
+
+    /// A body of whatever `open` yields.
+    pub fn stream_to_its_end(
+        open: impl Fn() -> io::Result<Box<dyn Read + Send>> + Send + Sync + 'static,
+    ) -> Self {
+        Self::Stream { length: None, open: Arc::new(open) }
     }
 }
 
@@ -177,7 +185,8 @@ impl fmt::Debug for Body {
         match self {
             Self::Empty => f.write_str("Empty"),
             Self::Bytes(bytes) => write!(f, "Bytes({} bytes)", bytes.len()),
-            Self::Stream { length, .. } => write!(f, "Stream({length} bytes)"),
+            Self::Stream { length: Some(length), .. } => write!(f, "Stream({length} bytes)"),
+            Self::Stream { length: None, .. } => f.write_str("Stream"),
         }
     }
 }

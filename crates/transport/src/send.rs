@@ -249,9 +249,10 @@ impl Exchange<'_> {
                 let (upload, shared) = Upload::start(*length, Arc::clone(open))
                     .map_err(|source| TransportErrorKind::Source { source })?;
                 progress = Some(shared);
-                builder = builder
-                    .header(CONTENT_LENGTH, *length)
-                    .body(reqwest::Body::wrap_stream(upload));
+                if let Some(length) = length {
+                    builder = builder.header(CONTENT_LENGTH, *length);
+                }
+                builder = builder.body(reqwest::Body::wrap_stream(upload));
             }
         }
         let outcome = self.watch(shared, builder, progress.as_deref()).await;

@@ -48,10 +48,10 @@ pub(crate) struct Upload {
 }
 
 impl Upload {
-    /// Starts to read `length` bytes of what `open` opens.
+    /// Starts to read `length` bytes of what `open` opens, or all of it.
     ///
     /// The thread ends with the source, or when this value is dropped and one more read is over.
-    pub(crate) fn start(length: u64, open: OpenBody) -> io::Result<(Self, Arc<Progress>)> {
+    pub(crate) fn start(length: Option<u64>, open: OpenBody) -> io::Result<(Self, Arc<Progress>)> {
         let (sender, pieces) = mpsc::channel(PIECES_IN_FLIGHT);
         let progress = Arc::new(Progress::default());
         let shared = Arc::clone(&progress);
@@ -70,17 +70,20 @@ impl Upload {
 }
 
 fn pump(
-    length: u64,
+    length: Option<u64>,
     open: &OpenBody,
     sender: &mpsc::Sender<io::Result<Vec<u8>>>,
 ) -> io::Result<()> {
     let mut source = open()?;
-    let mut left = length;
+    let mut left = length.unwrap_or(u64::MAX);
     while left > 0 {
         let size = usize::try_from(left).unwrap_or(PIECE).min(PIECE);
         let mut piece = Vec::with_capacity(size);
         source.by_ref().take(size as u64).read_to_end(&mut piece)?;
         if piece.is_empty() {
+            if length.is_none() {
+                return Ok(());
+            }
             let message = format!("the contents end {left} bytes early");
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, message));
         }

@@ -30,7 +30,7 @@ mod zstd_chunked;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::{self, Read, Write};
+use std::io::Read;
 use std::path::Path;
 
 use ebiko_oci::{DiffId, Digest};
@@ -141,40 +141,4 @@ pub(crate) fn write(
         Format::Estargz { level } => estargz::write(tar, sink, level, threads, scratch),
         Format::ZstdChunked { level } => zstd_chunked::write(tar, sink, level, threads, scratch),
     }
-}
-
-/// Compresses the layer that `produce` writes into `sink`. If that fails, `produce` sees a broken pipe, and the reason is what
-/// this returns.
-pub(crate) fn write_from<T, E: From<CompressError>>(
-    sink: &mut BlobSink<'_>,
-    format: Format,
-    threads: usize,
-    scratch: Option<&Path>,
-    produce: impl FnOnce(&mut dyn Write) -> Result<T, E>,
-) -> Result<(T, Option<Table>), E> {
-    let (mut tar, pipe) = io::pipe().map_err(|source| CompressError::Write { source })?;
-    std::thread::scope(|scope| {
-        let consumer = std::thread::Builder::new()
-            .spawn_scoped(scope, move || write(&mut tar, sink, format, threads, scratch))
-            .map_err(|source| CompressError::Thread { source })?;
-        let mut pipe = io::BufWriter::with_capacity(256 * 1024, pipe);
-        let produced = produce(&mut pipe);
-        let flushed = pipe.flush();
-        // The end of the stream: nobody may hold the pipe any longer.
-        drop(pipe.into_parts());
-        match consumer.join() {
-            Err(_) => Err(CompressError::Panicked.into()),
-            // A stream that ends early is no layer, and why it ended is what the producer says.
-            Ok(Err(CompressError::NotLayer { source })) => {
-                produced?;
-                Err(CompressError::NotLayer { source }.into())
-            }
-            Ok(Err(error)) => Err(error.into()),
-            Ok(Ok(table)) => {
-                let value = produced?;
-                flushed.map_err(|source| CompressError::Write { source })?;
-                Ok((value, Some(table)))
-            }
-        }
-    })
 }
