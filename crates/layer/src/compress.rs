@@ -243,8 +243,8 @@ fn zstd(
 /// One piece of the stream on its way. The buffers go round, so their number bounds the memory.
 struct Member {
     number: u64,
-    input: Vec<u8>,
-    output: Vec<u8>,
+    /// A part of the stream, and then what was made of it.
+    bytes: Vec<u8>,
 }
 
 fn gzip(
@@ -258,8 +258,7 @@ fn gzip(
     let (to_write, compressed) = channel();
     // One for each worker, and one that is being filled or written.
     for _ in 0..=threads {
-        let _receiver_is_alive =
-            to_fill.send(Member { number: 0, input: Vec::new(), output: Vec::new() });
+        let _receiver_is_alive = to_fill.send(Member { number: 0, bytes: Vec::new() });
     }
     let full = Mutex::new(full);
     std::thread::scope(|scope| {
@@ -308,8 +307,9 @@ fn cut(
     for number in 0.. {
         let Ok(mut member) = empty.recv() else { break };
         member.number = number;
-        member.input.reserve_exact(MEMBER);
-        let read = tar.take(MEMBER as u64).read_to_end(&mut member.input);
+        member.bytes.clear();
+        member.bytes.reserve_exact(MEMBER);
+        let read = tar.take(MEMBER as u64).read_to_end(&mut member.bytes);
         let count = read.map_err(|source| CompressError::Read { source })?;
         if count == 0 && number > 0 || to_compress.send(member).is_err() || count < MEMBER {
             break;
@@ -321,13 +321,14 @@ fn cut(
 fn compress_members(full: &Mutex<Receiver<Member>>, to_write: &Sender<Member>, level: i32) {
     let level = CompressionLvl::new(level).unwrap_or_default();
     let mut compressor = Compressor::new(level);
+    let mut output = vec![0; compressor.gzip_compress_bound(MEMBER)];
     loop {
         let next = full.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(mut member) = next else { return };
-        member.output.resize(compressor.gzip_compress_bound(member.input.len()), 0);
         // The bound makes this infallible; an empty output would be caught as an error by whoever writes.
-        let length = compressor.gzip_compress(&member.input, &mut member.output).unwrap_or(0);
-        member.output.truncate(length);
+        let length = compressor.gzip_compress(&member.bytes, &mut output).unwrap_or(0);
+        member.bytes.clear();
+        member.bytes.extend_from_slice(&output[..length]);
         if to_write.send(member).is_err() {
             return;
         }
@@ -344,13 +345,11 @@ fn write_in_order(
     let mut next = 0;
     for member in compressed {
         waiting.insert(member.number, member);
-        while let Some(mut member) = waiting.remove(&next) {
-            if member.output.is_empty() {
+        while let Some(member) = waiting.remove(&next) {
+            if member.bytes.is_empty() {
                 return Err(io::Error::other("libdeflate gave nothing"));
             }
-            sink.write_all(&member.output)?;
-            member.input.clear();
-            member.output.clear();
+            sink.write_all(&member.bytes)?;
             next += 1;
             // Nobody may want it any more.
             let _end_of_stream = to_fill.send(member);

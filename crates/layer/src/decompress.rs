@@ -10,7 +10,7 @@ use ebiko_oci::{DiffId, Digest, Layer, PortError, Sha256Hasher};
 use crate::{Limit, Limits};
 
 /// How much is read ahead, in pieces of [`PIECE`] bytes.
-const PIECES: usize = 12;
+const PIECES: usize = 8;
 const PIECE: usize = 256 * 1024;
 
 /// A blob did not give the tar stream that was promised.
