@@ -1,6 +1,6 @@
 //! Turns a changeset into a layer and a layer into files.
 //!
-//! [`pack()`] writes a [`Changeset`](ebiko_snapshot::Changeset) as a canonical tar stream and compresses it; [`unpack()`]
+//! [`spool`] writes a [`Changeset`](ebiko_snapshot::Changeset) as a canonical tar stream, [`compress()`] makes a blob of it; [`unpack()`]
 //! applies a layer of an image to a [`Root`](ebiko_rootfs::Root), and [`unpack_archive`] any tar archive, as `ADD`
 //! does. Tar headers and whiteouts are known here and nowhere else.
 //!
@@ -15,7 +15,7 @@
 //!
 //! # Reading order
 //!
-//! [`pack()`] and `tar/write.rs`; `compress.rs`, and `seekable` for layers with a table of files; then [`unpack()`], `apply.rs` (one member to one file) and
+//! [`spool`], `load.rs` (small files are read ahead) and `tar/write.rs`; `compress.rs`, and `seekable` for layers with a table of files; then [`unpack()`], `apply.rs` (one member to one file) and
 //! `tar/read.rs`.
 
 mod blob;

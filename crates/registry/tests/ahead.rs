@@ -1,5 +1,8 @@
 //! What is sent ahead: to Debian's `docker-registry`, and to a scripted one for what that will not do.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+#![allow(clippy::disallowed_methods, reason = "what a registry has stored is on the host")]
+
 #[path = "../../transport/tests/server/mod.rs"]
 mod server;
 mod support;

@@ -128,9 +128,12 @@ impl<W: Write> TarWriter<W> {
     }
 }
 
+/// A key and its value.
+type Record<'a> = (Cow<'a, [u8]>, Cow<'a, [u8]>);
+
 /// Fills a header block, and `records` with what does not fit, sorted by key.
 fn fill(block: &mut [u8; BLOCK], header: &Header<'_>, records: &mut Vec<u8>) {
-    let mut extra: Vec<(Cow<'_, [u8]>, Cow<'_, [u8]>)> = Vec::new();
+    let mut extra: Vec<Record<'_>> = Vec::new();
     start(block, header.mode & 0o7777, header.kind.type_flag());
     let is_directory = matches!(header.kind, HeaderKind::Directory);
     let path = if is_directory {
@@ -190,7 +193,7 @@ fn fill(block: &mut [u8; BLOCK], header: &Header<'_>, records: &mut Vec<u8>) {
 }
 
 /// A record whose value is a number.
-fn number(key: &str, value: u64) -> (Cow<'_, [u8]>, Cow<'static, [u8]>) {
+fn number(key: &str, value: u64) -> Record<'_> {
     (Cow::Borrowed(key.as_bytes()), Cow::Owned(value.to_string().into_bytes()))
 }
 
