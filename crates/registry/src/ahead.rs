@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use ebiko_oci::{BlobSink, BlobSource, Descriptor, Digest, GrowingBlob, Reference};
 use ebiko_transport::{Body, Response};
 
 use crate::push::{self, Blob, deliver};
-use crate::registry::{Client, Delivery, Registry};
+use crate::registry::{Client, Delivery, Registry, lock};
 use crate::routes::Endpoint;
 use crate::session::{ExchangeError, Session};
 
@@ -103,12 +103,8 @@ impl BlobSink for Ahead {
         let was_sent = lock(&self.current).take().is_some_and(|begun| begun.complete(digest));
         let promise = self.first.as_ref().filter(|_| was_sent).and_then(|first| {
             let key = (first.clone(), digest);
-            let client = Arc::clone(&self.client);
-            client.delivered().claim(&key).then(|| Promise {
-                client: Arc::clone(&client),
-                key,
-                delivery: None,
-            })
+            let is_ours = self.client.delivered().claim(&key);
+            is_ours.then(|| Promise { client: Arc::clone(&self.client), key, delivery: None })
         });
         self.tell(News::Made(Blob { digest, size, source: Arc::clone(blob) }, promise));
     }
@@ -259,8 +255,4 @@ impl Read for Asking {
         }
         self.bytes.read(buffer)
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -228,8 +228,8 @@ impl<K: Ord, V> Slots<K, V> {
     }
 }
 
-/// A panic elsewhere leaves these maps as they were, so poison means nothing here.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+/// A panic elsewhere leaves what this crate guards as it was, so poison means nothing here.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -59,3 +59,22 @@ fn walk(dir: &std::path::Path) -> Box<dyn Iterator<Item = u64>> {
         }
     }))
 }
+
+#[test]
+fn privileged_a_large_layer_is_on_its_way_before_it_has_a_digest() {
+    let bench = Bench::new();
+    let reference = bench.registry.reference("team/large:1");
+    let dockerfile = "FROM busybox\nRUN dd if=/dev/urandom of=/noise bs=1M count=64\n";
+    bench
+        .build_in(&bench.pod(), dockerfile, &[&format!("--destination={reference}")])
+        .assert_success();
+    let digest = bench.registry.image("team/large:1").unwrap().layers.pop().unwrap();
+    let requests = bench.registry.requests();
+    let first = |method: &str, part: &str| {
+        requests.iter().position(|line| line.starts_with(method) && line.contains(part))
+    };
+    let upload = first("POST", "/team/large/blobs/uploads/").unwrap();
+    // Who knows a digest asks for it before sending.
+    let question = first("HEAD", &digest).unwrap_or(usize::MAX);
+    assert!(upload < question, "{requests:#?}");
+}
