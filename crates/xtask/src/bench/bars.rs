@@ -6,7 +6,7 @@ use super::request::{Mode, Request};
 use super::results::{Measure, Results};
 use super::rounds::{OWN, Series};
 use super::statistics::geometric_mean;
-use super::workload::{FLAT, WORKLOADS, Workload};
+use super::workload::{CACHED, FLAT, WORKLOADS, Workload};
 
 /// One bar, and whether it is met.
 #[derive(Debug, serde::Serialize)]
@@ -35,6 +35,9 @@ impl fmt::Display for Verdict {
     }
 }
 
+/// How much longer an executor takes for a build that is wholly in the cache.
+const CACHED_BAR: f64 = 10.0;
+
 /// Peak anonymous memory of any build, in MiB.
 const MEMORY: f64 = 64.0;
 
@@ -51,6 +54,13 @@ pub(super) fn judge(all: &[Series], request: &Request) -> Vec<Verdict> {
     let mut verdicts: Vec<Verdict> = all.iter().filter_map(failure).collect();
     for (name, _) in &request.against {
         against_executor(&results, name, &mut verdicts);
+    }
+    for (name, _) in &request.against {
+        let (theirs, own) = ((Mode::Full, name.as_str()), (Mode::Full, OWN));
+        if let Some(ratio) = results.ratio(CACHED.name, theirs, own, Measure::Wall) {
+            let what = format!("{name}, wall, {}", CACHED.name);
+            verdicts.push(Verdict::at_least(&what, ratio, CACHED_BAR));
+        }
     }
     full_against_redo(&results, &mut verdicts);
     memory(&results, &mut verdicts);
@@ -141,7 +151,7 @@ fn full_against_redo(results: &Results<'_>, verdicts: &mut Vec<Verdict>) {
 }
 
 fn memory(results: &Results<'_>, verdicts: &mut Vec<Verdict>) {
-    let workloads = WORKLOADS.iter().map(|workload| workload.name);
+    let workloads = WORKLOADS.iter().chain([&CACHED]).map(|workload| workload.name);
     let peaks = workloads.flat_map(|workload| {
         [Mode::Full, Mode::Redo].into_iter().filter_map(move |mode| {
             Some((workload, results.worst(workload, mode, OWN, Measure::PeakAnonymous)?))

@@ -25,7 +25,10 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
     let request = Request::parse(args)?;
     let mut verdicts = Vec::new();
     let mut results = Vec::new();
-    if workload::WORKLOADS.iter().any(|workload| request.wants(workload.name))
+    if workload::WORKLOADS
+        .iter()
+        .chain([&workload::CACHED])
+        .any(|workload| request.wants(workload.name))
         || request.wants(request::FLAT)
     {
         ensure!(testkit::is_root(), "pods need root; `cargo xtask bench walk` does not");

@@ -7,7 +7,7 @@ use super::request::Request;
 use super::results::{Measure, Results};
 use super::rounds::{OWN, Series};
 use super::statistics::{median, range};
-use super::workload::{FLAT, WORKLOADS, Workload};
+use super::workload::{CACHED, FLAT, WORKLOADS, Workload};
 
 /// One table in Markdown for what every contender used, and one for how often more than we.
 pub(super) fn print(all: &[Series]) {
@@ -74,13 +74,15 @@ fn ratios(all: &[Series]) -> String {
             vec![std::iter::once(head).chain(heads.map(str::to_owned)).collect::<Vec<_>>()];
         let measures = [Measure::Wall, Measure::Cpu, Measure::PeakAnonymous, Measure::NewLayers];
         let mut columns: [Vec<(&str, f64)>; 4] = std::array::from_fn(|_| Vec::new());
-        for workload in WORKLOADS.iter().map(|workload| workload.name) {
+        for workload in WORKLOADS.iter().chain([&CACHED]).map(|workload| workload.name) {
             let values =
                 measures.map(|measure| results.ratio(workload, (mode, name), (mode, OWN), measure));
             if values[0].is_none() {
                 continue;
             }
-            for (column, value) in columns.iter_mut().zip(values) {
+            // What is in a cache says nothing about the others.
+            let columns = columns.iter_mut().filter(|_| workload != CACHED.name);
+            for (column, value) in columns.zip(values) {
                 column.extend(value.map(|value| (workload, value)));
             }
             rows.push(row(workload, values));
@@ -129,6 +131,7 @@ pub(super) fn json(
     let runs: Vec<Value> = all.iter().flat_map(runs).collect();
     let workloads: Vec<Value> = WORKLOADS
         .iter()
+        .chain([&CACHED])
         .chain(&FLAT)
         .map(|Workload { name, about, .. }| json!({"name": name, "about": about}))
         .collect();

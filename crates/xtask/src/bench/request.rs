@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, bail, ensure};
 
-use super::workload::WORKLOADS;
+use super::workload::{CACHED, WORKLOADS};
 
 /// Which of the program's ways to look for changes are measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
@@ -60,7 +60,7 @@ pub(super) const FLAT: &str = "flat";
 
 /// What `--only` knows.
 fn names() -> impl Iterator<Item = &'static str> {
-    WORKLOADS.iter().map(|workload| workload.name).chain([WALK, FLAT])
+    WORKLOADS.iter().map(|workload| workload.name).chain([CACHED.name, WALK, FLAT])
 }
 
 impl Request {

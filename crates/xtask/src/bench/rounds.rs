@@ -10,7 +10,7 @@ use testkit::executor_binary;
 use super::contender::{self, BuildKit, Buildah, Contender, InPod, Measured, Terms};
 use super::material::Material;
 use super::request::{FLAT, Mode, Request};
-use super::workload::{self, WORKLOADS, Workload};
+use super::workload::{self, CACHED, WORKLOADS, Workload};
 
 /// The name of what is measured here; every other contender is an opponent.
 pub(super) const OWN: &str = "ebiko";
@@ -64,7 +64,8 @@ pub(super) fn run(
         contenders.push(Box::new(BuildKit::new(buildctl.clone(), address.clone())));
     }
     let mut series = Vec::new();
-    for workload in WORKLOADS.iter().filter(|workload| request.wants(workload.name)) {
+    let workloads = WORKLOADS.iter().chain([&CACHED]);
+    for workload in workloads.filter(|workload| request.wants(workload.name)) {
         let rounds = request.rounds;
         series.extend(measure(
             workload,
@@ -100,7 +101,7 @@ fn measure(
     for (mode, contender) in
         modes.iter().flat_map(|mode| contenders.iter().map(move |contender| (*mode, contender)))
     {
-        if contender.has(mode) {
+        if contender.has(mode) && (contender.has_cache() || !workload.again) {
             let runs = Vec::new();
             let name = contender.name().to_owned();
             let one = Series { workload: workload.name, contender: name, mode, runs };

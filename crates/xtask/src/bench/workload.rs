@@ -24,6 +24,8 @@ pub(super) struct Workload {
     pub(super) limit: Duration,
     /// How much free disk a build needs with everything around it, in GiB.
     pub(super) disk: u64,
+    /// Whether what is measured is the same build once more, with a layer cache.
+    pub(super) again: bool,
     dockerfile: fn() -> String,
     context: fn(&mut Writer<'_>) -> anyhow::Result<()>,
 }
@@ -35,6 +37,7 @@ pub(super) const WORKLOADS: [Workload; 8] = [
         about: "a COPY and two short RUNs",
         limit: Duration::from_mins(5),
         disk: 2,
+        again: false,
         dockerfile: small,
         context: contexts::small,
     },
@@ -43,6 +46,7 @@ pub(super) const WORKLOADS: [Workload; 8] = [
         about: "20 short steps",
         limit: Duration::from_mins(10),
         disk: 2,
+        again: false,
         dockerfile: steps,
         context: contexts::steps,
     },
@@ -51,6 +55,7 @@ pub(super) const WORKLOADS: [Workload; 8] = [
         about: "200,000 small files, six RUNs",
         limit: Duration::from_mins(15),
         disk: 5,
+        again: false,
         dockerfile: files,
         context: contexts::maker,
     },
@@ -59,6 +64,7 @@ pub(super) const WORKLOADS: [Workload; 8] = [
         about: "a RUN that writes 1.3 GiB",
         limit: Duration::from_mins(15),
         disk: 8,
+        again: false,
         dockerfile: || big(1344),
         context: contexts::chunk,
     },
@@ -67,6 +73,7 @@ pub(super) const WORKLOADS: [Workload; 8] = [
         about: "COPY of 30,000 files through .dockerignore",
         limit: Duration::from_mins(10),
         disk: 3,
+        again: false,
         dockerfile: context,
         context: contexts::many_files,
     },
@@ -75,6 +82,7 @@ pub(super) const WORKLOADS: [Workload; 8] = [
         about: "four stages on one base, COPY --from between",
         limit: Duration::from_mins(10),
         disk: 4,
+        again: false,
         dockerfile: stages,
         context: contexts::maker,
     },
@@ -83,6 +91,7 @@ pub(super) const WORKLOADS: [Workload; 8] = [
         about: "COPY, WORKDIR and ENV only",
         limit: Duration::from_mins(5),
         disk: 2,
+        again: false,
         dockerfile: copy,
         context: contexts::application,
     },
@@ -91,10 +100,22 @@ pub(super) const WORKLOADS: [Workload; 8] = [
         about: "a RUN that makes 700,000 files",
         limit: Duration::from_mins(30),
         disk: 8,
+        again: false,
         dockerfile: many,
         context: contexts::maker,
     },
 ];
+
+/// What is wholly in the cache. It has its own bar.
+pub(super) const CACHED: Workload = Workload {
+    name: "cachehit",
+    about: "the stages once more, with a layer cache",
+    limit: Duration::from_mins(10),
+    disk: 4,
+    again: true,
+    dockerfile: stages,
+    context: contexts::maker,
+};
 
 /// Layers of growing size, for memory that must not grow with them.
 pub(super) const FLAT: [Workload; 3] = [
@@ -103,6 +124,7 @@ pub(super) const FLAT: [Workload; 3] = [
         about: "a RUN that writes 100 MiB",
         limit: Duration::from_mins(5),
         disk: 2,
+        again: false,
         dockerfile: || big(100),
         context: contexts::chunk,
     },
@@ -111,6 +133,7 @@ pub(super) const FLAT: [Workload; 3] = [
         about: "a RUN that writes 1 GiB",
         limit: Duration::from_mins(10),
         disk: 6,
+        again: false,
         dockerfile: || big(1 << 10),
         context: contexts::chunk,
     },
@@ -119,6 +142,7 @@ pub(super) const FLAT: [Workload; 3] = [
         about: "a RUN that writes 8 GiB",
         limit: Duration::from_mins(30),
         disk: 20,
+        again: false,
         dockerfile: || big(8 << 10),
         context: contexts::chunk,
     },

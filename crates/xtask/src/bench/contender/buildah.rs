@@ -65,6 +65,10 @@ impl Contender for Buildah {
         mode == Mode::Full
     }
 
+    fn has_cache(&self) -> bool {
+        false
+    }
+
     fn build(&self, job: &Job<'_>) -> anyhow::Result<Used> {
         std::fs::create_dir_all(&self.dir)?;
         std::fs::write(

@@ -55,6 +55,10 @@ impl Contender for BuildKit {
         mode == Mode::Full
     }
 
+    fn has_cache(&self) -> bool {
+        false
+    }
+
     fn build(&self, job: &Job<'_>) -> anyhow::Result<Used> {
         // The base is pulled and unpacked by a build that only runs something on it.
         let first = testkit::scratch_dir("bench-base-")?;

@@ -47,6 +47,10 @@ impl Contender for InPod {
         true
     }
 
+    fn has_cache(&self) -> bool {
+        true
+    }
+
     fn build(&self, job: &Job<'_>) -> anyhow::Result<Used> {
         let mut pod = self
             .executor
@@ -70,6 +74,10 @@ impl Contender for InPod {
         ];
         if job.mode == Mode::Redo {
             args.push("--snapshot-mode=redo".to_owned());
+        }
+        if job.workload.again {
+            let cache = format!("--cache-repo={}", job.cache());
+            args.extend(["--cache=true".to_owned(), "--cache-copy-layers=true".to_owned(), cache]);
         }
         args.extend_from_slice(&self.terms.flags);
         rustix::fs::sync();
