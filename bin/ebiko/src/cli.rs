@@ -129,6 +129,40 @@ pub(crate) struct Cli {
     #[arg(long, value_name = "FILE", requires = "destinations")]
     pub(crate) image_name_tag_with_digest_file: Option<PathBuf>,
 
+    /// Use layers of earlier builds in the place of steps, and keep new ones
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+          default_value = "false", default_missing_value = "true",
+          hide_default_value = true, value_name = "BOOL", value_parser = BoolishValueParser::new())]
+    pub(crate) cache: bool,
+
+    /// Where layers are kept: a repository, or oci:DIRECTORY [default: `/cache` beneath the first
+    /// destination]
+    #[arg(long, value_name = "REGISTRY/REPOSITORY|oci:DIRECTORY")]
+    pub(crate) cache_repo: Option<String>,
+
+    /// Look for and keep layers of COPY and ADD, too. Without it, whatever copies from a stage needs
+    /// the files of that stage
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+          default_value = "false", default_missing_value = "true",
+          hide_default_value = true, value_name = "BOOL", value_parser = BoolishValueParser::new())]
+    pub(crate) cache_copy_layers: bool,
+
+    /// Look for and keep layers of RUN and WORKDIR
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+          default_value = "true", default_missing_value = "true",
+          hide_default_value = false, value_name = "BOOL", value_parser = BoolishValueParser::new())]
+    pub(crate) cache_run_layers: bool,
+
+    /// How old a layer may be to be used again
+    #[arg(long, value_name = "DURATION", default_value = "336h")]
+    pub(crate) cache_ttl: String,
+
+    /// Use kept layers, and keep no new ones
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+          default_value = "false", default_missing_value = "true",
+          hide_default_value = true, value_name = "BOOL", value_parser = BoolishValueParser::new())]
+    pub(crate) no_push_cache: bool,
+
     /// Push with plain HTTP
     #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true,
           default_value = "false", default_missing_value = "true",
@@ -310,12 +344,7 @@ pub(crate) enum LogFormat {
 const NOT_YET: &[&str] = &[
     "--annotation",
     "--bucket",
-    "--cache",
-    "--cache-copy-layers",
     "--cache-dir",
-    "--cache-repo",
-    "--cache-run-layers",
-    "--cache-ttl",
     "--cgroup-parent",
     "--context-sub-path",
     "--credential-helpers",
@@ -326,7 +355,6 @@ const NOT_YET: &[&str] = &[
     "--image-fs-extract-retry",
     "--kaniko-dir",
     "--log-timestamp",
-    "--no-push-cache",
     "--pre-cleanup",
     "--preserve-context",
     "--push-ignore-immutable-tag-errors",

@@ -4,6 +4,7 @@
 //! must have read every file of its own (credentials, roots of trust, `resolv.conf`) before the first layer replaces
 //! what is in `/`.
 
+mod caching;
 mod cli;
 mod compression;
 mod context;
@@ -29,6 +30,7 @@ use anyhow::Context as _;
 use ebiko_build::{BuildError, Ports, Roots};
 use ebiko_rootless::{Choice, Entered, Place, enter_private, protect_self, survey};
 
+use crate::caching::Caching;
 use crate::cli::{Cli, Verbosity};
 use crate::environment::Environment;
 use crate::failure::Failure;
@@ -71,6 +73,7 @@ fn run(cli: &Cli, environment: &Environment, reporter: &Arc<Reporter>) -> Result
         return ask(question, cli, environment, reporter);
     }
     let outputs = Outputs::plan(cli, environment)?;
+    let caching = Caching::plan(cli, environment, &outputs)?;
     for flag in cli.without_effect() {
         reporter.say(Verbosity::Debug, format!("`{flag}` changes nothing"));
     }
@@ -105,13 +108,17 @@ fn run(cli: &Cli, environment: &Environment, reporter: &Arc<Reporter>) -> Result
     if let (Some(signal), Err(_)) = (interrupt.signal(), &request) {
         return Err(BuildError::Interrupted { signal }.into());
     }
-    let request = request?;
-    let ground = request::ground(cli, environment, &request, &outputs, &workplace)?;
+    let mut request = request?;
+    request.cache = caching.as_ref().map(|caching| caching.policy.clone());
+    let kept_at = caching.as_ref().and_then(Caching::directory);
+    let ground = request::ground(cli, environment, &request, &outputs, kept_at, &workplace)?;
+    let cache = caching.as_ref().map(|caching| caching.open(&registry));
     let ahead = registry.ahead(outputs.pushes());
     let ports = Ports {
         images: &registry,
         sources: &sources,
         ahead: &ahead,
+        cache: cache.as_deref(),
         observer: &**reporter,
         clock: &environment::coarse_clock,
         interrupt: &interrupt,
@@ -153,6 +160,7 @@ fn ask(
         images: &registry,
         sources: &sources,
         ahead: &registry.ahead(&[]),
+        cache: None,
         observer: &**reporter,
         clock: &environment::coarse_clock,
         interrupt: &interrupt,

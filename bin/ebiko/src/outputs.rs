@@ -79,6 +79,11 @@ impl Outputs {
             .flatten()
     }
 
+    /// The names of the image, whether it is pushed or not.
+    pub(crate) fn destinations(&self) -> &[Reference] {
+        &self.destinations
+    }
+
     /// Where the image is pushed.
     pub(crate) fn pushes(&self) -> &[Reference] {
         if self.push { &self.destinations } else { &[] }

@@ -232,6 +232,14 @@ impl Reporter {
                 let milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
                 labelled(&label, &text, json!({ "duration_ms": milliseconds }))
             }
+            Event::StepReused { stage, step, line, text, layer } => {
+                reused(&format!("[stage {stage} step {step}]"), line, text, layer)
+            }
+            // The wording is kaniko's: scripts look for it.
+            Event::CacheMissed { line, text, reason } => info(
+                format!("No cached layer found for cmd {text}: {reason}"),
+                json!({ "line": line, "reason": reason }),
+            ),
             Event::Resolved { reference, digest } => {
                 info(format!("{reference} is {digest}"), json!({ "digest": digest.to_string() }))
             }
@@ -286,6 +294,12 @@ fn info(text: String, fields: Value) -> Message {
         _ => Map::new(),
     };
     Message { level: Verbosity::Info, text, fields, label: 0 }
+}
+
+/// A step whose layer was made before. The wording is kaniko's: scripts look for it.
+fn reused(label: &str, line: u32, text: &str, layer: Option<Digest>) -> Message {
+    let fields = json!({ "line": line, "digest": layer.map(|layer| layer.to_string()) });
+    labelled(label, &format!("Using caching version of cmd: {text}"), fields)
 }
 
 fn labelled(label: &str, text: &str, fields: Value) -> Message {

@@ -71,6 +71,7 @@ pub(crate) fn read(
         // The standard library counts what the control group allows, not the machine's processors.
         threads: std::thread::available_parallelism().map_or(1, NonZero::get),
         base_files: if cli.materialize { BaseFiles::Always } else { BaseFiles::AsNeeded },
+        cache: None,
         base_layers: if reads > 1 { BaseLayers::Keep } else { BaseLayers::Stream },
     })
 }
@@ -256,6 +257,7 @@ pub(crate) fn ground<'w>(
     environment: &Environment,
     request: &BuildRequest,
     outputs: &Outputs,
+    cache: Option<&Path>,
     workplace: &'w Workplace,
 ) -> anyhow::Result<Ground<'w>> {
     let cleanup = match cli.cleanup {
@@ -268,6 +270,7 @@ pub(crate) fn ground<'w>(
     let protected = [request.context.clone(), workplace.executable_dir.clone()]
         .into_iter()
         .chain(outputs.paths().cloned())
+        .chain(cache.map(Path::to_owned))
         .chain(request.caches.clone())
         .chain(ignored.filter(|path| path.is_absolute()))
         .collect();

@@ -97,7 +97,16 @@ impl Sources for Fetcher {
             &directory.join(&name),
         )?;
         let last_modified = downloaded.last_modified.map(|secs| Time { secs, nanos: 0 });
-        Ok(DownloadedFile { name, last_modified })
+        let digest = downloaded.digest.parse()?;
+        Ok(DownloadedFile { name, digest, etag: downloaded.etag, last_modified })
+    }
+
+    fn is_current(&self, source: &DownloadSource, etag: &str) -> Result<bool, PortError> {
+        Ok(ebiko_remote::is_current(&self.network(), &source.url, etag)?)
+    }
+
+    fn commit(&self, source: &GitSource) -> Result<String, PortError> {
+        Ok(ebiko_remote::find_commit(&self.network(), &self.request(source)?)?.to_string())
     }
 
     fn checkout(&self, source: &GitSource, directory: &Path) -> Result<CheckedOut, PortError> {

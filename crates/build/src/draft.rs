@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ebiko_layer::{CompressError, Spooled};
-use ebiko_oci::{ConfigEdit, Image, ImageBuilder, ImageFormat, Platform, Timestamp};
+use ebiko_oci::{ConfigEdit, Image, ImageBuilder, ImageFormat, Layer, Platform, Timestamp};
 
+use crate::cache::relabelled;
 use crate::press::Pending;
 
 /// What a stage has made so far: everything that an image needs but the blobs that are not complete yet.
@@ -31,6 +32,8 @@ enum Line {
     Edit(ConfigEdit),
     Empty(String),
     Layer(Arc<DraftLayer>),
+    /// A layer of an earlier build, with its line of history.
+    Reused(Layer, String),
 }
 
 /// One layer that a step has left.
@@ -88,12 +91,73 @@ impl Draft {
         self.lines.push(Line::Layer(Arc::new(layer)));
     }
 
+    /// Adds a layer of an earlier build, and its line of history.
+    pub(crate) fn reused(&mut self, layer: Layer, created_by: &str) {
+        self.lines.push(Line::Reused(layer, created_by.to_owned()));
+    }
+
     /// Fails if one of the layers cannot be completed; does not wait.
     pub(crate) fn check(&self) -> Result<(), CompressError> {
         self.lines.iter().try_for_each(|line| match line {
             Line::Layer(layer) => layer.blob.check(),
-            Line::Platform(_) | Line::Edit(_) | Line::Empty(_) => Ok(()),
+            Line::Platform(_) | Line::Edit(_) | Line::Empty(_) | Line::Reused(..) => Ok(()),
         })
+    }
+
+    /// Whatever it starts from, the layers above the image beneath, each with its line of history, when all of them are
+    /// complete.
+    pub(crate) fn layers_above_image(&self) -> Result<Vec<(Layer, String)>, CompressError> {
+        let mut layers = match &self.base {
+            Base::Scratch(_) | Base::Image(_) => Vec::new(),
+            Base::Draft(draft) => draft.layers_above_image()?,
+        };
+        for line in &self.lines {
+            match line {
+                Line::Layer(layer) => {
+                    layers.push((self.complete(layer)?, layer.created_by.clone()));
+                }
+                Line::Reused(layer, created_by) => {
+                    layers.push((self.in_format(layer), created_by.clone()));
+                }
+                Line::Platform(_) | Line::Edit(_) | Line::Empty(_) => {}
+            }
+        }
+        Ok(layers)
+    }
+
+    /// All layers that it has, from the bottom up, when they are complete.
+    pub(crate) fn layers(&self) -> Result<Vec<Layer>, CompressError> {
+        let mut layers = match self.image_beneath() {
+            Some(image) => image.layers().to_vec(),
+            None => Vec::new(),
+        };
+        layers.extend(self.layers_above_image()?.into_iter().map(|(layer, _)| layer));
+        Ok(layers)
+    }
+
+    fn image_beneath(&self) -> Option<&Image> {
+        match &self.base {
+            Base::Scratch(_) => None,
+            Base::Image(image) => Some(image),
+            Base::Draft(draft) => draft.image_beneath(),
+        }
+    }
+
+    fn complete(&self, layer: &DraftLayer) -> Result<Layer, CompressError> {
+        let DraftLayer { tar, blob, annotations, .. } = layer;
+        let mut layer = blob.layer(tar, self.format)?;
+        if !annotations.is_empty() {
+            let noted = layer.descriptor.annotations.get_or_insert_default();
+            noted.extend(annotations.clone());
+        }
+        Ok(layer)
+    }
+
+    /// The same layer with the media type that fits in.
+    fn in_format(&self, layer: &Layer) -> Layer {
+        let mut layer = layer.clone();
+        layer.descriptor.media_type = relabelled(&layer.descriptor.media_type, self.format);
+        layer
     }
 
     /// The image, when all its blobs are complete.
@@ -108,15 +172,8 @@ impl Draft {
                 Line::Platform(platform) => image.platform(platform.clone()),
                 Line::Edit(edit) => image.edit(edit),
                 Line::Empty(created_by) => image.empty_layer(created_by),
-                Line::Layer(layer) => {
-                    let DraftLayer { tar, blob, created_by, annotations } = &**layer;
-                    let mut layer = blob.layer(tar, self.format)?;
-                    if !annotations.is_empty() {
-                        let noted = layer.descriptor.annotations.get_or_insert_default();
-                        noted.extend(annotations.clone());
-                    }
-                    image.layer(layer, created_by)
-                }
+                Line::Layer(layer) => image.layer(self.complete(layer)?, &layer.created_by),
+                Line::Reused(layer, created_by) => image.layer(self.in_format(layer), created_by),
             })
         })?;
         Ok(image.finish(created))

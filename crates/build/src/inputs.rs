@@ -68,7 +68,13 @@ pub(crate) struct InputStore<'a> {
     /// How old the contexts with names are, where that is known.
     ages: BTreeMap<String, Option<Time>>,
     /// The times of the commits of `files.checkouts`.
-    commits: BTreeMap<GitSource, Time>,
+    commits: BTreeMap<GitSource, Commit>,
+}
+
+/// What a repository stood for.
+struct Commit {
+    hash: String,
+    time: Time,
 }
 
 #[expect(clippy::disallowed_methods, reason = "the builder's own directory is on the host")]
@@ -95,6 +101,16 @@ impl<'a> InputStore<'a> {
         &mut self.files
     }
 
+    /// The commit that a repository stood for when it was fetched.
+    pub(crate) fn commit(&self, source: &GitSource) -> Option<&str> {
+        self.commits.get(source).map(|commit| commit.hash.as_str())
+    }
+
+    /// What was downloaded, if it was.
+    pub(crate) fn downloaded(&self, source: &DownloadSource) -> Option<&Download> {
+        self.files.downloads.get(source)
+    }
+
     /// Makes the source of a copy ready; files of a context are there already.
     pub(crate) fn fetch(&mut self, source: &CopySource) -> Result<(), InputError> {
         match source {
@@ -104,7 +120,8 @@ impl<'a> InputStore<'a> {
         }
     }
 
-    fn download(&mut self, source: &DownloadSource) -> Result<&Download, InputError> {
+    /// A download, which is fetched now if it was not before.
+    pub(crate) fn download(&mut self, source: &DownloadSource) -> Result<&Download, InputError> {
         if !self.files.downloads.contains_key(source) {
             let directory = self.make_directory()?;
             let found = self.ports.sources.download(source, &directory);
@@ -118,6 +135,8 @@ impl<'a> InputStore<'a> {
             let download = Download {
                 root: open(&directory)?,
                 path: path.map_err(bad)?,
+                digest: found.digest,
+                etag: found.etag,
                 last_modified: found.last_modified,
             };
             self.files.downloads.insert(source.clone(), download);
@@ -137,7 +156,8 @@ impl<'a> InputStore<'a> {
         let found = self.ports.sources.checkout(source, &directory).map_err(|error| {
             InputError::Checkout { remote: shown(&source.remote), source: error }
         })?;
-        self.commits.insert(source.clone(), found.committed);
+        let commit = Commit { hash: found.commit, time: found.committed };
+        self.commits.insert(source.clone(), commit);
         self.files.checkouts.insert(source.clone(), open(&found.directory)?);
         Ok(())
     }
@@ -165,7 +185,10 @@ impl<'a> InputStore<'a> {
             self.checkout(&source).map_err(fetch)?;
             let root = self.files.checkouts.get(&source);
             let path = root.map(|root| root.host_path().to_owned()).unwrap_or_default();
-            return Ok((Context::open(&path, None)?, self.commits.get(&source).copied()));
+            return Ok((
+                Context::open(&path, None)?,
+                self.commits.get(&source).map(|commit| commit.time),
+            ));
         }
         if value.starts_with("http://") || value.starts_with("https://") {
             let source =
@@ -201,7 +224,7 @@ impl<'a> InputStore<'a> {
             EpochSource::Source(CopySource::Path(_)) => None,
             EpochSource::Source(CopySource::Git(source)) => {
                 self.checkout(source)?;
-                self.commits.get(source).copied()
+                self.commits.get(source).map(|commit| commit.time)
             }
             EpochSource::Source(CopySource::Download(source)) => {
                 let download = self.download(source)?;

@@ -22,6 +22,7 @@ mod check;
 mod archive;
 mod bases;
 mod blobs;
+mod cache;
 mod compression;
 mod draft;
 mod inputs;
@@ -39,11 +40,12 @@ use ebiko_oci::Image;
 use ebiko_plan::StageGraph;
 
 use crate::bases::ResolvedBases;
+use crate::cache::Reuse;
 use crate::inputs::InputStore;
 use crate::press::Press;
-use crate::stage::Workshop;
+use crate::stage::{Behind, Foundations, Workshop};
 
-pub use dockerfile_parser::{Diagnostics, byte_size, comma_separated};
+pub use dockerfile_parser::{Diagnostics, byte_size, comma_separated, duration};
 pub use ebiko_context::{find_ignore_file, read_inside};
 pub use ebiko_exec::{Agent, Resource, ResourceLimit, Resources, Secret};
 pub use ebiko_layer::{Compression, DEFAULT_GZIP_LEVEL, DEFAULT_ZSTD_LEVEL, Limits};
@@ -62,8 +64,8 @@ pub use compression::CompressionError;
 pub use failure::{BuildError, StepFailure};
 pub use inputs::{ContextFault, InputError};
 pub use request::{
-    Afterwards, BaseFiles, BaseLayers, BuildRequest, FileTimes, Ground, Layering, PlatformChoice,
-    Ports,
+    Afterwards, BaseFiles, BaseLayers, BuildRequest, CachePolicy, FileTimes, Ground, Layering,
+    PlatformChoice, Ports,
 };
 pub use roots::{Roots, RootsError};
 pub use sources::{CheckedOut, DownloadedFile, Sources};
@@ -80,12 +82,17 @@ pub fn build(
     ports: &Ports<'_>,
     roots: &Roots<'_>,
 ) -> Result<Image, BuildError> {
-    let Planned { plan, bases, inputs } = plan_for(request, ports, roots.directory("inputs"))?;
+    let Planned { plan, bases, mut inputs } = plan_for(request, ports, roots.directory("inputs"))?;
     let bases = bases.kept(request.base_layers, &roots.directory("blobs"));
+    let Reuse { plan, layers, keeping } =
+        Reuse::find(plan, request, ports, roots, &bases, &mut inputs);
 
     std::thread::scope(|scope| {
         let press = Press::start(scope, ports, request.threads, roots.directory("layers"))?;
-        let mut workshop = Workshop::open(request, ports, roots, &bases, &plan, inputs, press)?;
+        let keeper = keeping.map(|keeping| keeping.start(scope, ports)).transpose()?;
+        let bases = Foundations { bases: &bases, reused: &layers };
+        let behind = Behind { press, keeper };
+        let mut workshop = Workshop::open(request, ports, roots, bases, &plan, inputs, behind)?;
         for stage in &plan.stages {
             workshop.build_stage(stage)?;
         }

@@ -36,6 +36,8 @@ pub(crate) struct Order {
     /// Whose layer it is, for a person.
     pub(crate) stage: Position,
     pub(crate) step: Position,
+    /// Whether the image will have it, so that it can be on its way.
+    pub(crate) is_in_image: bool,
 }
 
 struct Job {
@@ -181,7 +183,9 @@ fn work(orders: &Receiver<Job>, ports: &Ports<'_>, threads: usize, stop: &Atomic
                 let Order { stage, step, .. } = order;
                 let Descriptor { digest, size, .. } = descriptor;
                 ports.observer.event(Event::Compressed { stage, step, digest, size });
-                ports.ahead.offer(&descriptor, &pending.blob());
+                if order.is_in_image {
+                    ports.ahead.offer(&descriptor, &pending.blob());
+                }
                 pending.settle(State::Done(blob));
             }
             Err(error) => pending.settle(State::Failed(error)),
@@ -198,7 +202,9 @@ fn make(
 ) -> Result<CompressedBlob, CompressError> {
     let write = |source| CompressError::Write { source };
     let (mut file, growing) = growing_blob(&pending.path).map_err(write)?;
-    ahead.begin(growing);
+    if order.is_in_image {
+        ahead.begin(growing);
+    }
     let blob = compress(stream, &mut file, order.compression, threads, pending.path.parent())?;
     file.finish();
     Ok(blob)

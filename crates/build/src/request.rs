@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ebiko_exec::{Agent, Resources, Secret};
 use ebiko_layer::{Compression, Limits};
-use ebiko_oci::{BlobSink, ImageSource, Observer, Timestamp};
+use ebiko_oci::{BlobSink, ImageSource, LayerCache, Observer, Timestamp};
 use ebiko_plan::BuildOptions;
 use ebiko_rootfs::Time;
 use ebiko_rootless::{Interrupt, Place};
@@ -61,6 +62,25 @@ pub struct BuildRequest {
     pub base_layers: BaseLayers,
     /// Whether stages have the files of their bases where no step needs them.
     pub base_files: BaseFiles,
+    /// What is done with [`Ports::cache`]; nothing if `None`.
+    pub cache: Option<CachePolicy>,
+}
+
+/// Which layers are looked for in the cache and kept in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CachePolicy {
+    /// Those of `RUN` and `WORKDIR`.
+    pub runs: bool,
+    /// Those of `COPY` and `ADD`.
+    pub copies: bool,
+    /// Whether new ones are kept.
+    pub keeps: bool,
+    /// How old one may be.
+    pub ttl: Duration,
+    /// The time by which that is judged.
+    pub now: Timestamp,
+    /// What builds of this image have in common, so that one can tell what has changed since the one before.
+    pub name: String,
 }
 
 impl BuildRequest {
@@ -142,6 +162,8 @@ pub struct Ports<'p> {
     pub sources: &'p dyn Sources,
     /// Is offered the new layers of the image while the build goes on.
     pub ahead: &'p dyn BlobSink,
+    /// Has layers of earlier builds, and keeps those of this one.
+    pub cache: Option<&'p dyn LayerCache>,
     /// Is told what happens.
     pub observer: &'p dyn Observer,
     /// The file system clock: `CLOCK_REALTIME_COARSE`, by which the kernel stamps `ctime`.

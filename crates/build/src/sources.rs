@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ebiko_oci::{Platform, PortError, Reference, ResolvedImage};
+use ebiko_oci::{Digest, Platform, PortError, Reference, ResolvedImage};
 use ebiko_plan::{DownloadSource, GitSource};
 use ebiko_rootfs::Time;
 
@@ -14,6 +14,12 @@ pub trait Sources: Sync {
         source: &DownloadSource,
         directory: &Path,
     ) -> Result<DownloadedFile, PortError>;
+
+    /// Whether what is at `source` is still what the server called `etag`; nothing is fetched.
+    fn is_current(&self, source: &DownloadSource, etag: &str) -> Result<bool, PortError>;
+
+    /// The hash of the commit that `source` means now; nothing is fetched.
+    fn commit(&self, source: &GitSource) -> Result<String, PortError>;
 
     /// Fetches a git repository into `directory`, which exists and is empty.
     fn checkout(&self, source: &GitSource, directory: &Path) -> Result<CheckedOut, PortError>;
@@ -32,6 +38,10 @@ pub trait Sources: Sync {
 pub struct DownloadedFile {
     /// Its name in the directory.
     pub name: PathBuf,
+    /// Its content.
+    pub digest: Digest,
+    /// What the server calls this version of it (`ETag`).
+    pub etag: Option<String>,
     /// The server's `Last-Modified`.
     pub last_modified: Option<Time>,
 }

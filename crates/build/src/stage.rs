@@ -2,7 +2,7 @@
 
 mod accounts;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
@@ -10,13 +10,16 @@ use std::sync::Arc;
 use ebiko_context::Context;
 use ebiko_exec::{Archives, Site, Supplies, Touched};
 use ebiko_layer::{Files, Limits, PackError, Spooled, UnpackOptions, Unpacked};
-use ebiko_oci::{Event, Image, ImageFormat, PortError, Position, StepOutcome, Timestamp};
-use ebiko_plan::{Action, BuildPlan, CopyFrom, StageBase, StageId, StagePlan};
+use ebiko_oci::{
+    Digest, Event, Image, ImageFormat, Layer, PortError, Position, StepOutcome, Timestamp,
+};
+use ebiko_plan::{Action, BuildPlan, CopyFrom, Reuse, StageBase, StageId, StagePlan};
 use ebiko_rootfs::{Root, RootPath, Time};
 use ebiko_snapshot::{AdvanceOptions, Changeset, IgnoreSet, Snapshot};
 
 use crate::bases::ResolvedBases;
 use crate::blobs::interruptible;
+use crate::cache::Keeper;
 use crate::compression;
 use crate::draft::{Draft, DraftLayer};
 use crate::failure::{BuildError, StepFailure};
@@ -27,13 +30,33 @@ use crate::roots::Roots;
 use crate::streams::Streams;
 use crate::thin::{Need, continuation, later_reads, need};
 
+/// The layers that a build does not make itself.
+#[derive(Clone, Copy)]
+pub(crate) struct Foundations<'a> {
+    /// The images that stages start from or copy from.
+    pub(crate) bases: &'a ResolvedBases,
+    /// Layers of earlier builds that take the place of steps, by the digests of their blobs.
+    pub(crate) reused: &'a HashMap<Digest, Layer>,
+}
+
+/// What works behind the build.
+pub(crate) struct Behind<'a> {
+    /// Compresses layers.
+    pub(crate) press: Press,
+    /// Keeps layers for later builds.
+    pub(crate) keeper: Option<Keeper<'a>>,
+}
+
 /// What stages have in common: the context, the roots of earlier stages, their images.
 pub(crate) struct Workshop<'a> {
     request: &'a BuildRequest,
     ports: &'a Ports<'a>,
     roots: &'a Roots<'a>,
     bases: &'a ResolvedBases,
+    reused: &'a HashMap<Digest, Layer>,
     plan: &'a BuildPlan,
+    /// The stages whose layers the image will have.
+    in_image: BTreeSet<StageId>,
     context: Context,
     ignore: IgnoreSet,
     /// Files that steps read besides the context.
@@ -45,15 +68,36 @@ pub(crate) struct Workshop<'a> {
     /// Images of stages that others start from, and at last the target's.
     built: BTreeMap<StageId, Arc<Draft>>,
     /// The root of the stage before, where the next one goes on in it.
-    carried: Option<(StageId, Root, Snapshot)>,
+    carried: Option<Carried>,
     /// Unpacks layers.
     streams: Streams,
     /// Compresses layers.
     press: Press,
-    /// The image whose files are not all in the root that is worked on, and where they all are, if they had to be unpacked.
-    thin: Option<(Image, Option<Root>)>,
+    /// Keeps layers for later builds.
+    keeper: Option<Keeper<'a>>,
+    /// The layers whose files are not all in the root that is worked on, and where they all are, if they had to be unpacked.
+    thin: Option<(Vec<Layer>, Option<Root>)>,
     /// How many roots there are beside those of the stages; they are numbered.
     beside: usize,
+}
+
+/// A root in which the next stage goes on.
+struct Carried {
+    from: StageId,
+    root: Root,
+    seen: Snapshot,
+    /// How much of what is beneath is there.
+    need: Need,
+}
+
+/// A stage that is being built.
+struct Begun {
+    image: Draft,
+    root: Root,
+    seen: Snapshot,
+    need: Need,
+    /// The first step that is performed.
+    next: usize,
 }
 
 impl<'a> Workshop<'a> {
@@ -62,10 +106,10 @@ impl<'a> Workshop<'a> {
         request: &'a BuildRequest,
         ports: &'a Ports<'a>,
         roots: &'a Roots<'a>,
-        bases: &'a ResolvedBases,
+        Foundations { bases, reused }: Foundations<'a>,
         plan: &'a BuildPlan,
         inputs: InputStore<'a>,
-        press: Press,
+        Behind { press, keeper }: Behind<'a>,
     ) -> Result<Self, BuildError> {
         for warning in &plan.warnings {
             ports.observer.event(Event::RuleBroken {
@@ -82,7 +126,9 @@ impl<'a> Workshop<'a> {
             ports,
             roots,
             bases,
+            reused,
             plan,
+            in_image: plan.target_and_beneath().collect(),
             context: Context::open(&request.context, request.ignore_file.as_deref())?,
             ignore: IgnoreSet::new(request.ignore_paths.iter().map(String::as_str))?,
             inputs,
@@ -103,6 +149,7 @@ impl<'a> Workshop<'a> {
             carried: None,
             streams: Streams::new(bases.readers(plan, request), roots.directory("blobs")),
             press,
+            keeper,
             thin: None,
             beside: 0,
         })
@@ -116,20 +163,14 @@ impl<'a> Workshop<'a> {
             name: stage.name.as_deref(),
             base: &stage.base_text,
         });
-        let (mut image, root, mut seen) = self.begin(stage)?;
-        if stage.recorded {
+        let Begun { mut image, root, mut seen, need, next } = self.begin(stage)?;
+        if self.makes_layers(stage) {
             let stored = compression::stored(self.request.compression, image.format())?;
             if let Some(text) = stored.warning {
                 self.ports.observer.event(Event::Warning { text });
             }
         }
-        if self.request.platform == PlatformChoice::Explicit {
-            image.platform(self.request.options.platform.clone());
-        }
-        for edit in &stage.base_edits {
-            image.edit(edit);
-        }
-        for (index, step) in stage.steps.iter().enumerate() {
+        for (index, step) in stage.steps.iter().enumerate().skip(next) {
             self.check_interrupt()?;
             image.check()?;
             let number = Position { number: index + 1, total: stage.steps.len() };
@@ -158,6 +199,10 @@ impl<'a> Workshop<'a> {
                 failed(StepFailure::recording(error), request.location(*step.lines.start()))
             })?;
             self.ports.observer.event(Event::StepFinished { outcome });
+            if let Some(keeper) = &mut self.keeper {
+                let at = (stage, index);
+                keeper.step_done(at, &image, &self.context, &self.inputs, self.ports);
+            }
         }
         for edit in &stage.final_edits {
             image.edit(edit);
@@ -165,11 +210,19 @@ impl<'a> Workshop<'a> {
         if stage.recorded {
             self.built.insert(stage.id, Arc::new(image));
         }
-        self.leave(stage, root, seen)
+        self.leave(stage, Carried { from: stage.id, root, seen, need })
+    }
+
+    /// Whether the layers of a stage are made: somebody wants its image, or they are kept for later builds.
+    fn makes_layers(&self, stage: &StagePlan) -> bool {
+        stage.recorded || self.keeper.is_some()
     }
 
     /// The image of the target.
     pub(crate) fn close(mut self) -> Result<Image, BuildError> {
+        if let Some(keeper) = &mut self.keeper {
+            keeper.build_done();
+        }
         let target = self.plan.target;
         let draft = self.built.remove(&target).ok_or(BuildError::NotBuilt { stage: target })?;
         let image = draft.finish(self.created)?;
@@ -188,54 +241,121 @@ impl<'a> Workshop<'a> {
         }
     }
 
-    /// What a stage starts with: config, files, and the index of those files.
-    fn begin(&mut self, stage: &StagePlan) -> Result<(Draft, Root, Snapshot), BuildError> {
-        let built;
-        let (draft, base) = match &stage.base {
-            StageBase::Scratch => {
-                // BuildKit and every registry of today take OCI; Docker's format only comes from bases.
-                let image = Draft::from_scratch(stage.platform.clone(), ImageFormat::Oci);
-                return Ok((image, self.roots.begin(stage.id)?, Snapshot::empty()));
-            }
-            StageBase::Image(base) => {
-                let image = self.bases.image(base)?;
-                (Draft::from_image(image), image)
-            }
-            StageBase::Stage(earlier) => {
-                let draft =
-                    self.built.get(earlier).ok_or(BuildError::NotBuilt { stage: *earlier })?;
-                if let Some((_, root, seen)) = self.carried.take_if(|(from, ..)| from == earlier) {
-                    return Ok((Draft::from_draft(draft), root, seen));
-                }
-                built = draft.finish(self.created)?;
-                (Draft::from_draft(draft), &built)
-            }
+    /// What a stage starts with: config, files, and the index of those files. Steps whose layers were made before are done
+    /// then.
+    fn begin(&mut self, stage: &StagePlan) -> Result<Begun, BuildError> {
+        let mut image = match &stage.base {
+            // BuildKit and every registry of today take OCI; Docker's format only comes from bases.
+            StageBase::Scratch => Draft::from_scratch(stage.platform.clone(), ImageFormat::Oci),
+            StageBase::Image(base) => Draft::from_image(self.bases.image(base)?),
+            StageBase::Stage(earlier) => Draft::from_draft(
+                self.built.get(earlier).ok_or(BuildError::NotBuilt { stage: *earlier })?,
+            ),
         };
-        let base = base.clone();
+        if self.request.platform == PlatformChoice::Explicit {
+            image.platform(self.request.options.platform.clone());
+        }
+        for edit in &stage.base_edits {
+            image.edit(edit);
+        }
+        let (next, reused) = self.reuse(stage, &mut image)?;
+        let is_carried = |carried: &mut Carried| stage.base == StageBase::Stage(carried.from);
+        if let Some(Carried { root, mut seen, need, .. }) = self.carried.take_if(is_carried) {
+            if !reused.is_empty() {
+                if need == Need::Index {
+                    self.thin = Some((image.layers()?, None));
+                }
+                self.bring_layers(need, &reused, &root, &mut seen)?;
+            }
+            return Ok(Begun { image, root, seen, need, next });
+        }
         let root = self.roots.begin(stage.id)?;
         let mut seen = Snapshot::empty();
         self.thin = None;
-        match need(self.plan, stage, self.request.base_files, self.request.layering) {
-            Need::Nothing => self.ports.observer.event(Event::NotRead),
-            Need::Index => {
-                self.unpack(&base, &root, &mut seen, accounts::files())?;
-                self.thin = Some((base.clone(), None));
+        let is_empty = stage.base == StageBase::Scratch && reused.is_empty();
+        let need = need(self.plan, stage, self.request.base_files, self.request.layering);
+        if !is_empty {
+            let layers = if need == Need::Nothing { Vec::new() } else { image.layers()? };
+            if need == Need::Index {
+                self.thin = Some((layers.clone(), None));
             }
-            Need::Files => self.unpack(&base, &root, &mut seen, Files::All)?,
+            self.bring_layers(need, &layers, &root, &mut seen)?;
+        }
+        Ok(Begun { image, root, seen, need, next })
+    }
+
+    /// Puts the layers of the first steps into the image that are in the place of these steps. The answer is the first step
+    /// that has to be performed, and the layers.
+    fn reuse(
+        &self,
+        stage: &StagePlan,
+        image: &mut Draft,
+    ) -> Result<(usize, Vec<Layer>), BuildError> {
+        let Some(last) = stage.steps.iter().rposition(|step| step.reuse.is_some()) else {
+            return Ok((0, Vec::new()));
+        };
+        let mut layers = Vec::new();
+        for (index, step) in stage.steps.iter().enumerate().take(last + 1) {
+            let mut digest = None;
+            let created_by = step.created_by.as_deref();
+            match &step.reuse {
+                Some(Reuse::Layer(layer)) => {
+                    digest = Some(layer.descriptor.digest);
+                    let layer = self
+                        .reused
+                        .get(&layer.descriptor.digest)
+                        .ok_or(BuildError::NotBuilt { stage: stage.id })?;
+                    image.reused(layer.clone(), created_by.unwrap_or_default());
+                    layers.push(layer.clone());
+                }
+                Some(Reuse::Nothing) | None => {
+                    if let Some(created_by) = created_by {
+                        image.empty_layer(created_by);
+                    }
+                }
+            }
+            if let Some(edit) = &step.edit {
+                image.edit(edit);
+            }
+            if step.reuse.is_some() {
+                self.ports.observer.event(Event::StepReused {
+                    stage: self.position(stage),
+                    step: Position { number: index + 1, total: stage.steps.len() },
+                    line: *step.lines.start(),
+                    text: &step.text,
+                    layer: digest,
+                });
+            }
+        }
+        Ok((last + 1, layers))
+    }
+
+    /// Puts as much of `layers` into a root as is needed.
+    fn bring_layers(
+        &mut self,
+        need: Need,
+        layers: &[Layer],
+        root: &Root,
+        seen: &mut Snapshot,
+    ) -> Result<(), BuildError> {
+        match need {
+            Need::Nothing => self.ports.observer.event(Event::NotRead),
+            Need::Index => self.unpack(layers, root, seen, accounts::files())?,
+            Need::Files => self.unpack(layers, root, seen, Files::All)?,
         }
         seen.settle((self.ports.clock)());
-        Ok((draft, root, seen))
+        Ok(())
     }
 
     fn unpack(
         &mut self,
-        image: &Image,
+        layers: &[Layer],
         root: &Root,
         seen: &mut Snapshot,
         files: Files,
     ) -> Result<(), BuildError> {
         let options = UnpackOptions { files, limits: self.request.limits };
-        for layer in image.layers() {
+        for layer in layers {
             self.check_interrupt()?;
             let Unpacked { entries, bytes: size } =
                 self.streams.unpack(layer, root, seen, &options)?;
@@ -296,7 +416,7 @@ impl<'a> Workshop<'a> {
                 CopyFrom::Named(name) => self.inputs.context(name)?,
                 CopyFrom::Image(base) if !self.inputs.files().images.contains_key(base) => {
                     let image = self.bases.image(base).map_err(StepFailure::nested)?;
-                    let files = self.unpack_beside(image)?;
+                    let files = self.unpack_beside(image.layers())?;
                     self.inputs.files_mut().images.insert(base.clone(), files);
                 }
                 CopyFrom::Context | CopyFrom::Stage(_) | CopyFrom::Image(_) | CopyFrom::Scratch => {
@@ -307,10 +427,10 @@ impl<'a> Workshop<'a> {
     }
 
     /// All files of an image, in a root of its own.
-    fn unpack_beside(&mut self, image: &Image) -> Result<Root, StepFailure> {
+    fn unpack_beside(&mut self, layers: &[Layer]) -> Result<Root, StepFailure> {
         let files = self.roots.beside(self.beside)?;
         self.beside += 1;
-        self.unpack(image, &files, &mut Snapshot::empty(), Files::All)
+        self.unpack(layers, &files, &mut Snapshot::empty(), Files::All)
             .map_err(StepFailure::nested)?;
         Ok(files)
     }
@@ -341,7 +461,7 @@ impl<'a> Workshop<'a> {
             Layering::PerStep => true,
             Layering::PerStage => stage.steps[index + 1..].iter().all(|later| later.empty_layer),
         };
-        if !stage.recorded || !makes_layer {
+        if !self.makes_layers(stage) || !makes_layer {
             if let Some(created_by) = created_by {
                 image.empty_layer(created_by);
             }
@@ -353,6 +473,7 @@ impl<'a> Workshop<'a> {
             format: image.format(),
             stage: self.position(stage),
             step: Position { number: index + 1, total: stage.steps.len() },
+            is_in_image: self.in_image.contains(&stage.id),
         };
         let layer = self.pack(&changes, root, seen, order, created_by.unwrap_or_default())?;
         let Spooled { entries, size, .. } = layer.tar;
@@ -409,14 +530,14 @@ impl<'a> Workshop<'a> {
     }
 
     /// Leaves the stage: its root goes on, is kept, stays where it is, or is given up.
-    fn leave(&mut self, stage: &StagePlan, root: Root, seen: Snapshot) -> Result<(), BuildError> {
+    fn leave(&mut self, stage: &StagePlan, left: Carried) -> Result<(), BuildError> {
         let is_target = stage.id == self.plan.target;
         if continuation(self.plan, stage).is_some() {
-            self.carried = Some((stage.id, root, seen));
+            self.carried = Some(left);
         } else if stage.files_read_later {
-            self.inputs.files_mut().stages.insert(stage.id, self.roots.keep(stage.id, root)?);
+            self.inputs.files_mut().stages.insert(stage.id, self.roots.keep(stage.id, left.root)?);
         } else if !is_target {
-            Roots::discard(stage.id, &root)?;
+            Roots::discard(stage.id, &left.root)?;
         }
         Ok(())
     }

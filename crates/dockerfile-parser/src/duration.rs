@@ -17,6 +17,14 @@ const UNITS: [(&str, u64); 8] = [
 /// Go counts nanoseconds in 64 bits, one of which is the sign.
 const LONGEST: u64 = i64::MAX as u64;
 
+/// A duration as Go writes one, such as `336h` or `1m30s`; `None` where Go reads none, or one that is negative.
+pub fn duration(text: &str) -> Option<Duration> {
+    parse(text)
+        .ok()
+        .filter(|(duration, negative)| !negative || duration.is_zero())
+        .map(|(duration, _)| duration)
+}
+
 /// A duration and whether it is negative; where Go does not read one, what Go says about it.
 pub(crate) fn parse(text: &str) -> Result<(Duration, bool), String> {
     let refuse = |reason: &str| format!("time: {reason} duration {text:?}");

@@ -49,6 +49,7 @@ mod suggest;
 mod words;
 
 pub use csv::fields as comma_separated;
+pub use duration::duration;
 
 pub use ast::{
     Add, Arg, ArgItem, Cmd, Command, Copy, Device, Directive, Directives, Dockerfile, Entrypoint,

@@ -104,6 +104,7 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<Request, Box<dyn Err
     let action = RunAction {
         argv: Vec::new(),
         env: Vec::new(),
+        ambient: Vec::new(),
         user: String::new(),
         work_dir: "/".to_owned(),
         scripts: Vec::new(),

@@ -22,8 +22,8 @@ use ebiko_rootfs::{
 use crate::account::{self, Owner, OwnerError};
 use crate::directories::MakeDirError;
 use crate::{ExecError, Site, Touched};
-use filter::Filter;
-use source::{Item, Source};
+pub(crate) use filter::{Decision, Filter, Judged, exclusions};
+pub(crate) use source::{Item, Source};
 use taking::Taking;
 use target::{Sight, Target};
 
@@ -128,7 +128,7 @@ fn copy_all(action: &CopyAction, site: &Site<'_>) -> Result<BTreeSet<RootPath>, 
     let sight = if action.link { Sight::OwnWork } else { Sight::Everything };
     let names = (sight == Sight::Everything).then_some(site.root);
     let owner = action.chown.as_deref().map(|spec| account::owner(names, spec)).transpose()?;
-    let exclude = filter::exclusions(&action.exclude)?;
+    let exclude = exclusions(&action.exclude)?;
     let all = Filter::all_but(&exclude);
     let source = Source::of(&action.from, site)?;
     let mut copier = Copier {

@@ -25,6 +25,7 @@ mod account;
 mod passwd;
 
 mod copy;
+mod digest;
 mod directories;
 mod run;
 mod work_dir;
@@ -33,6 +34,7 @@ use ebiko_plan::Action;
 
 pub use account::{AccountError, OwnerError};
 pub use copy::CopyError;
+pub use digest::{SourceFiles, SourceState, read_sources, reads_sources, stamp_sources};
 pub use directories::MakeDirError;
 pub use ebiko_rootless::{Resource, ResourceLimit, Resources};
 pub use passwd::ACCOUNT_FILES;

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::path::PathBuf;
 
 use ebiko_context::Context;
-use ebiko_oci::{Observer, PortError};
+use ebiko_oci::{Digest, Observer, PortError};
 use ebiko_plan::{BaseReference, CopyAction, DownloadSource, GitSource, StageId};
 use ebiko_rootfs::{Root, RootPath, Time};
 use ebiko_rootless::{Interrupt, Place, Resources};
@@ -70,6 +70,10 @@ pub struct Download {
     pub root: Root,
     /// Where it is there.
     pub path: RootPath,
+    /// Its content.
+    pub digest: Digest,
+    /// What the server calls this version of it (`ETag`).
+    pub etag: Option<String>,
     /// The server's `Last-Modified`.
     pub last_modified: Option<Time>,
 }

@@ -38,30 +38,51 @@ pub fn write_layout(
 }
 
 fn write(directory: &Path, image: &Image, reference_names: &[&str]) -> Result<(), WriteFault> {
+    write_blobs(directory, image, is_stored)?;
+    write_index(directory, &index(image, reference_names))
+}
+
+/// Writes everything that an image consists of, but those blobs that `is_stored` says are there.
+pub(crate) fn write_blobs(
+    directory: &Path,
+    image: &Image,
+    is_stored: impl Fn(&Path, Digest, u64) -> bool,
+) -> Result<(), WriteFault> {
     let blobs = directory.join("blobs").join("sha256");
     fs::create_dir_all(&blobs)
         .map_err(|source| WriteFault::Create { path: blobs.clone(), source })?;
-
+    let write_blob = |digest: Digest, size: u64, blob: &dyn BlobSource| {
+        let path = blobs.join(digest.hex());
+        if is_stored(&path, digest, size) {
+            return Ok(());
+        }
+        let mut output = Output::create(&path)?;
+        copy_verified(digest, size, blob, &mut output)?;
+        output.finish()
+    };
+    let write_bytes =
+        |bytes: &[u8]| write_blob(Digest::of(bytes), bytes.len() as u64, &BytesBlob::new(bytes));
     let mut written = BTreeSet::new();
     for layer in image.layers() {
         let Descriptor { digest, size, .. } = layer.descriptor;
         if written.insert(digest) {
-            write_blob(&blobs, digest, size, &*layer.blob)?;
+            write_blob(digest, size, &*layer.blob)?;
         }
     }
-    write_bytes(&blobs, image.config_bytes())?;
-    let manifest = image.manifest();
-    write_bytes(&blobs, &manifest.bytes)?;
+    write_bytes(image.config_bytes())?;
+    write_bytes(&image.manifest().bytes)
+}
 
+/// Replaces the index of a layout, and says that it is one.
+pub(crate) fn write_index(directory: &Path, index: &ImageIndex) -> Result<(), WriteFault> {
     write_file(&directory.join("oci-layout"), LAYOUT_FILE)?;
-    let index = index(image, reference_names);
     let path = directory.join("index.json");
-    let bytes = serde_json::to_vec(&index)
+    let bytes = serde_json::to_vec(index)
         .map_err(|source| WriteFault::Write { path: path.clone(), source: source.into() })?;
     write_file(&path, &bytes)
 }
 
-fn index(image: &Image, reference_names: &[&str]) -> ImageIndex {
+pub(crate) fn index(image: &Image, reference_names: &[&str]) -> ImageIndex {
     let manifest = image.manifest();
     let size = manifest.bytes.len() as u64;
     let unnamed = Descriptor::new(manifest.media_type.clone(), manifest.digest, size);
@@ -86,25 +107,6 @@ fn index(image: &Image, reference_names: &[&str]) -> ImageIndex {
         manifests,
         annotations: None,
     }
-}
-
-fn write_bytes(blobs: &Path, bytes: &[u8]) -> Result<(), WriteFault> {
-    write_blob(blobs, Digest::of(bytes), bytes.len() as u64, &BytesBlob::new(bytes))
-}
-
-fn write_blob(
-    blobs: &Path,
-    digest: Digest,
-    size: u64,
-    blob: &dyn BlobSource,
-) -> Result<(), WriteFault> {
-    let path = blobs.join(digest.hex());
-    if is_stored(&path, digest, size) {
-        return Ok(());
-    }
-    let mut output = Output::create(&path)?;
-    copy_verified(digest, size, blob, &mut output)?;
-    output.finish()
 }
 
 /// Whether the blob is already there. Its name alone is no proof: somebody else may have written it.

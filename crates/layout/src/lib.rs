@@ -26,6 +26,7 @@ mod blob;
 mod output;
 
 mod archive;
+mod cache;
 mod layout;
 
 mod read_archive;
@@ -34,6 +35,7 @@ mod tar_index;
 
 pub use archive::write_archive;
 pub use blob::BlobFault;
+pub use cache::{CacheError, CacheLayout};
 pub use layout::write_layout;
 pub use output::{WriteError, WriteFault};
 pub use read_archive::{ReadArchiveError, ReadArchiveFault, read_archive};

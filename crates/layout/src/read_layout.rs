@@ -136,6 +136,19 @@ fn find(
     Err(ReadLayoutFault::TooDeep)
 }
 
+/// The image, and no index, of the name `name`; `None` if the layout has none.
+pub(crate) fn find_named(directory: &Path, name: &str) -> Result<Option<Image>, ReadLayoutFault> {
+    let index = read_index(directory)?;
+    let is_named = |entry: &&Descriptor| {
+        entry.annotations.iter().flatten().any(|(key, value)| key == REF_NAME && value == name)
+    };
+    let Some(entry) = index.manifests.iter().find(is_named) else { return Ok(None) };
+    let bytes = read_blob(directory, entry.digest)?;
+    let parsed = Manifest::parse(&bytes, Some(&entry.media_type))
+        .map_err(|source| ReadLayoutFault::Manifest { name: blob_name(entry.digest), source })?;
+    read_image(directory, entry.digest, parsed, bytes).map(Some)
+}
+
 /// Where a layout keeps the tags of its images.
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
@@ -154,7 +167,7 @@ fn read(directory: &Path) -> Result<Image, ReadLayoutFault> {
 }
 
 /// The list of images, after a look at the version of the layout.
-fn read_index(directory: &Path) -> Result<ImageIndex, ReadLayoutFault> {
+pub(crate) fn read_index(directory: &Path) -> Result<ImageIndex, ReadLayoutFault> {
     let marker: Marker = serde_json::from_slice(&read_file(directory, "oci-layout")?)
         .map_err(|source| ReadLayoutFault::Marker { source })?;
     if marker.image_layout_version != "1.0.0" {
@@ -190,7 +203,7 @@ fn read_image(
 }
 
 /// A digest is 64 hexadecimal digits, so this stays in the layout.
-fn blob_name(digest: Digest) -> String {
+pub(crate) fn blob_name(digest: Digest) -> String {
     format!("blobs/sha256/{}", digest.hex())
 }
 

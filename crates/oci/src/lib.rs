@@ -45,7 +45,8 @@ pub use media_type::{ImageFormat, LayerCompression, MediaType};
 pub use observer::{Event, Observer, Position, StepOutcome};
 pub use platform::{Platform, PlatformError};
 pub use ports::{
-    BlobOrigin, BlobSink, BlobSource, BytesBlob, GrowingBlob, ImageSource, PortError, ResolvedImage,
+    BlobOrigin, BlobSink, BlobSource, BytesBlob, GrowingBlob, ImageSource, LayerCache, PortError,
+    ResolvedImage,
 };
 pub use reference::{DOCKER_HUB, Reference, ReferenceError};
 pub use timestamp::{Timestamp, TimestampError};

@@ -92,6 +92,28 @@ pub enum Event<'a> {
         /// The instruction as it is written.
         text: &'a str,
     },
+    /// A step is not performed: a layer of an earlier build takes its place.
+    StepReused {
+        /// Which of the stages that are built.
+        stage: Position,
+        /// Which of the stage's steps.
+        step: Position,
+        /// Line in the Dockerfile, counted from 1.
+        line: u32,
+        /// The instruction as it is written.
+        text: &'a str,
+        /// The layer, if the step has one of its own.
+        layer: Option<Digest>,
+    },
+    /// A step has to be performed although layers like its are kept.
+    CacheMissed {
+        /// Line in the Dockerfile, counted from 1.
+        line: u32,
+        /// The instruction as it is written.
+        text: &'a str,
+        /// Why no kept layer can take its place.
+        reason: &'a str,
+    },
     /// The running step printed something, to either of its two streams.
     Output {
         /// The bytes as they came, not cut at line ends.

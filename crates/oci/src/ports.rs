@@ -99,3 +99,16 @@ pub trait ImageSource: Sync {
         platform: &Platform,
     ) -> Result<ResolvedImage, PortError>;
 }
+
+/// Keeps images under keys, for builds that come later, also such that run at the same time somewhere else.
+pub trait LayerCache: Sync {
+    /// The image under `key`, whose layers can be fetched; `None` if there is none. Layers are not fetched yet.
+    ///
+    /// Whoever can write to the cache can put anything there: what is found is a claim, of which only the digests of the
+    /// blobs are verified when they are read.
+    fn find(&self, key: &Digest) -> Result<Option<Image>, PortError>;
+
+    /// Puts `image` under `key`, in the place of what is there. Fails and leaves what was there if a blob cannot be
+    /// stored.
+    fn keep(&self, key: &Digest, image: &Image) -> Result<(), PortError>;
+}

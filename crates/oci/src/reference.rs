@@ -64,6 +64,12 @@ impl Reference {
         Self { tag: None, digest: Some(digest), ..self.clone() }
     }
 
+    /// The tag of the same repository that consists of the digits of `key`.
+    #[must_use]
+    pub fn keyed(&self, key: Digest) -> Self {
+        Self { tag: Some(key.hex()), digest: None, ..self.clone() }
+    }
+
     /// The same image in another place: a mirror, or a mapped registry with a path prefix.
     #[must_use]
     pub fn moved_to(&self, registry: &str, repository: String) -> Self {

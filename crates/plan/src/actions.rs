@@ -85,6 +85,8 @@ pub struct RunAction {
     /// The whole environment, each name once, except for `HOME`: where it is not among these it is
     /// the home directory of the user. Secrets and agents of [`mounts`](Self::mounts) add to it.
     pub env: Vec<(String, String)>,
+    /// Those names among them that say how the network is reached and not what is made: proxies that no `ARG` declares.
+    pub ambient: Vec<String>,
     /// Who runs it, as `USER` wrote it: `name`, `uid`, `name:group`, `uid:gid`; empty means 0:0.
     pub user: String,
     /// Where it starts: absolute, not cleaned. It is made where it does not exist.

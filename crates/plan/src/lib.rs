@@ -35,6 +35,9 @@ mod reach;
 
 mod lower;
 
+mod keys;
+mod prune;
+
 pub mod lint;
 mod outline;
 mod targets;
@@ -60,9 +63,13 @@ pub use dockerfile_parser::{Network, Security, Sharing};
 pub use epoch::EpochSource;
 pub use git::{GitSource, GitSourceError};
 pub use graph::StageGraph;
+pub use keys::{CacheKeys, KeyInputs, SourceDigests, StageKeys, StepKey};
 pub use options::{BuildOptions, Entitlement};
 pub use outline::{Outline, OutlineArg, OutlineMount};
-pub use plan::{BuildPlan, DropReason, DroppedStage, StageBase, StagePlan, Step};
+pub use plan::{
+    BuildPlan, DropReason, DroppedStage, Reuse, ReusedLayer, StageBase, StagePlan, Step,
+};
 pub use platform::parse as parse_platform;
+pub use prune::{CacheHits, StageHit};
 pub use reach::{BaseImage, Bases};
 pub use targets::{Target, TargetList};

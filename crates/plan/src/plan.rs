@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use dockerfile_parser::Span;
-use ebiko_oci::{ConfigEdit, Platform};
+use ebiko_oci::{ConfigEdit, Descriptor, DiffId, Platform};
 
 use crate::actions::{Action, BaseReference, StageId};
 use crate::lint::Warning;
@@ -96,8 +96,28 @@ pub struct Step {
     pub empty_layer: bool,
     /// What changes in the config.
     pub edit: Option<ConfigEdit>,
-    /// What changes in the root.
+    /// What changes in the root. None where a layer takes its place.
     pub action: Option<Action>,
+    /// What takes the place of performing the step.
+    pub reuse: Option<Reuse>,
+}
+
+/// What takes the place of performing a step.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Reuse {
+    /// The layer that the step left in an earlier build.
+    Layer(Box<ReusedLayer>),
+    /// Nothing: what it left is in the layer of a later step.
+    Nothing,
+}
+
+/// A layer that an earlier build made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReusedLayer {
+    /// The blob.
+    pub descriptor: Descriptor,
+    /// The tar stream inside it.
+    pub diff_id: DiffId,
 }
 
 /// A stage that is not built.
@@ -116,6 +136,8 @@ pub struct DroppedStage {
 pub enum DropReason {
     /// Nothing that the target needs starts from it or copies from it.
     NotReached,
+    /// Layers of earlier builds take the place of all steps that would need it.
+    Reused,
 }
 
 impl Step {
@@ -137,6 +159,19 @@ impl Step {
 impl BuildPlan {
     /// The stage that becomes the image.
     pub fn target_stage(&self) -> Option<&StagePlan> {
-        self.stages.iter().find(|stage| stage.id == self.target)
+        self.stage(self.target)
+    }
+
+    /// The stages whose layers the image has: the target, and what it starts from.
+    pub fn target_and_beneath(&self) -> impl Iterator<Item = StageId> {
+        let base = |stage: &StagePlan| match stage.base {
+            StageBase::Stage(base) => self.stage(base),
+            StageBase::Scratch | StageBase::Image(_) => None,
+        };
+        std::iter::successors(self.target_stage(), move |stage| base(stage)).map(|stage| stage.id)
+    }
+
+    fn stage(&self, id: StageId) -> Option<&StagePlan> {
+        self.stages.iter().find(|stage| stage.id == id)
     }
 }

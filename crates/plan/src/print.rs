@@ -13,7 +13,7 @@ use crate::actions::{
 };
 use crate::git::GitSource;
 use crate::go;
-use crate::plan::{BuildPlan, DropReason, StageBase, StagePlan, Step};
+use crate::plan::{BuildPlan, DropReason, Reuse, StageBase, StagePlan, Step};
 
 impl fmt::Display for BuildPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -33,6 +33,7 @@ impl fmt::Display for BuildPlan {
             }
             let reason = match stage.reason {
                 DropReason::NotReached => "not reached from the target",
+                DropReason::Reused => "what would need it is in the cache",
             };
             writeln!(f, ": {reason}")?;
         }
@@ -89,6 +90,11 @@ fn print_step(f: &mut fmt::Formatter<'_>, step: &Step, is_recorded: bool) -> fmt
     writeln!(f, "  line {:<4} {mark}{}", step.lines.start(), go::quote(&step.text))?;
     if let Some(action) = &step.action {
         print_action(f, action)?;
+    }
+    match &step.reuse {
+        Some(Reuse::Layer(layer)) => writeln!(f, "    reuse    {}", layer.descriptor.digest)?,
+        Some(Reuse::Nothing) => writeln!(f, "    reuse    a layer of a later step")?,
+        None => {}
     }
     if let Some(edit) = &step.edit {
         writeln!(f, "    config   {}", shown_edit(edit))?;

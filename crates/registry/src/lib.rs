@@ -27,6 +27,7 @@ mod secret;
 
 mod ahead;
 mod blob;
+mod cache;
 mod pull;
 mod push;
 
@@ -35,6 +36,7 @@ mod session;
 mod token;
 
 pub use ahead::Ahead;
+pub use cache::{CacheError, CacheRepository};
 pub use credentials::{Credentials, CredentialsError};
 pub use pull::{PullError, PullErrorKind};
 pub use push::{PushError, PushErrorKind};

@@ -124,16 +124,44 @@ fn resolve(
                 check_size(&image.endpoint, "a manifest", entry.size, actual)?;
             }
             Manifest::Image(manifest) => {
-                let config = fetch_config(client, &manifest.config, &endpoints)?;
-                let image = Image::received(image.manifest, config, |descriptor| {
-                    Arc::new(RemoteBlob::new(client, &endpoints, descriptor))
-                })
-                .map_err(|source| PullErrorKind::Image { source })?;
+                let image = image_of(client, image.manifest, &manifest.config, &endpoints)?;
                 return Ok(ResolvedImage { image, digest });
             }
         }
     }
     Err(PullErrorKind::TooDeep)
+}
+
+/// The image of a manifest, whose config is fetched.
+fn image_of(
+    client: &Arc<Client>,
+    manifest: ManifestBytes,
+    config: &Descriptor,
+    endpoints: &[Endpoint],
+) -> Result<Image, PullErrorKind> {
+    let config = fetch_config(client, config, endpoints)?;
+    Image::received(manifest, config, |descriptor| {
+        Arc::new(RemoteBlob::new(client, endpoints, descriptor))
+    })
+    .map_err(|source| PullErrorKind::Image { source })
+}
+
+/// Fetches the image, and no index, that `tag` stands for at one place now.
+pub(crate) fn fetch_tagged(
+    client: &Arc<Client>,
+    endpoint: &Endpoint,
+    tag: &str,
+) -> Result<Image, PullErrorKind> {
+    let endpoints = std::slice::from_ref(endpoint);
+    let fetched = fetch_anew(client, tag, None, endpoints)?;
+    let parsed = Manifest::parse(&fetched.manifest.bytes, Some(&fetched.manifest.media_type))
+        .map_err(|source| PullErrorKind::Manifest { source })?;
+    match parsed {
+        Manifest::Image(manifest) => {
+            image_of(client, fetched.manifest, &manifest.config, endpoints)
+        }
+        Manifest::Index(_) => Err(PullErrorKind::Image { source: ImageError::IsIndex }),
+    }
 }
 
 /// Fetches what is behind `reference`, once for each reference.
@@ -148,27 +176,35 @@ fn fetch_manifest(
     };
     // A tag beside a digest is a comment.
     let key = reference.digest().map_or_else(|| reference.clone(), |digest| reference.at(digest));
-    client.manifests().get_or_find(&key, || {
-        try_all(client, endpoints, |session| {
-            let path = format!("manifests/{name}");
-            let request = session
-                .request(Method::GET, &path)?
-                .with_header(ACCEPT, HeaderValue::from_static(ACCEPTED));
-            let response = get(session, &request, "the request for the manifest")?;
-            let media_type = response.header(CONTENT_TYPE).map(MediaType::parse);
-            let claimed =
-                response.header("docker-content-digest").and_then(|text| text.parse().ok());
-            let bytes = read_document(session, response)?;
-            let digest = Digest::of(&bytes);
-            // A tag has no digest of its own, but a registry that contradicts itself is not to be
-            // trusted either.
-            for expected in reference.digest().into_iter().chain(claimed) {
-                check_digest(session.endpoint, "a manifest", expected, digest)?;
-            }
-            let media_type = media_type.unwrap_or_else(|| MediaType::Other(String::new()));
-            let manifest = ManifestBytes { media_type, bytes, digest };
-            Ok(Fetched { manifest, endpoint: session.endpoint.clone() })
-        })
+    let find = || fetch_anew(client, &name, reference.digest(), endpoints);
+    client.manifests().get_or_find(&key, find)
+}
+
+/// Fetches a manifest by its name at one of `endpoints`. If its digest is known, it has to have that.
+fn fetch_anew(
+    client: &Client,
+    name: &str,
+    digest: Option<Digest>,
+    endpoints: &[Endpoint],
+) -> Result<Fetched, PullErrorKind> {
+    try_all(client, endpoints, |session| {
+        let path = format!("manifests/{name}");
+        let request = session
+            .request(Method::GET, &path)?
+            .with_header(ACCEPT, HeaderValue::from_static(ACCEPTED));
+        let response = get(session, &request, "the request for the manifest")?;
+        let media_type = response.header(CONTENT_TYPE).map(MediaType::parse);
+        let claimed = response.header("docker-content-digest").and_then(|text| text.parse().ok());
+        let bytes = read_document(session, response)?;
+        let actual = Digest::of(&bytes);
+        // A tag has no digest of its own, but a registry that contradicts itself is not to be
+        // trusted either.
+        for expected in digest.into_iter().chain(claimed) {
+            check_digest(session.endpoint, "a manifest", expected, actual)?;
+        }
+        let media_type = media_type.unwrap_or_else(|| MediaType::Other(String::new()));
+        let manifest = ManifestBytes { media_type, bytes, digest: actual };
+        Ok(Fetched { manifest, endpoint: session.endpoint.clone() })
     })
 }
 

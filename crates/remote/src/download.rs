@@ -6,7 +6,9 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use ebiko_transport::header::{ACCEPT_ENCODING, ETAG, HeaderValue, IF_RANGE, LAST_MODIFIED, RANGE};
+use ebiko_transport::header::{
+    ACCEPT_ENCODING, ETAG, HeaderValue, IF_NONE_MATCH, IF_RANGE, LAST_MODIFIED, RANGE,
+};
 use ebiko_transport::{Request, Response, ShownUrl, TransportError, Url};
 
 use crate::checksum::{Checksum, Hasher};
@@ -129,6 +131,27 @@ pub fn download(
         outcome
     };
     run().map_err(fail)
+}
+
+/// Whether what is at `url` is still what a server once gave this name (`ETag`) to. Nothing is downloaded.
+///
+/// `false` also where the server does not compare, and for a weak name, which two versions may have that are not equal.
+///
+/// # Errors
+///
+/// Fails where a download would fail before its first byte.
+pub fn is_current(network: &Network<'_>, url: &str, etag: &str) -> Result<bool, DownloadError> {
+    let parsed = Url::parse(url);
+    let shown = parsed.as_ref().map(|url| ShownUrl::of(url).to_string()).unwrap_or_default();
+    let ask = || {
+        let url = parsed.map_err(|error| DownloadErrorKind::Url { reason: error.to_string() })?;
+        let Some(name) = HeaderValue::from_str(etag).ok().filter(|_| etag.starts_with('"')) else {
+            return Ok(false);
+        };
+        let request = request(url)?.with_header(IF_NONE_MATCH, name);
+        Ok(network.transport.send(&request)?.status().as_u16() == 304)
+    };
+    ask().map_err(|source| DownloadError { url: shown, source })
 }
 
 /// A request for what the user's URL names. A login in it becomes a header.

@@ -28,9 +28,12 @@ mod network;
 mod percent;
 
 pub use context::{GitSettings, LocalContext, Material, RemoteError, Surroundings, fetch};
-pub use download::{DownloadError, DownloadErrorKind, DownloadOptions, Downloaded, download};
+pub use download::{
+    DownloadError, DownloadErrorKind, DownloadOptions, Downloaded, download, is_current,
+};
 pub use git::{
-    Authorization, Checkout, Damage, GitError, GitErrorKind, GitRequest, Limits, ObjectId, checkout,
+    Authorization, Checkout, Damage, GitError, GitErrorKind, GitRequest, Limits, ObjectId,
+    checkout, find_commit,
 };
 pub use network::Network;
 pub use spec::{ContextSpec, RepositorySpec, SpecError, WebUrl};

@@ -49,10 +49,10 @@ impl Workshop<'_> {
 
     /// Writes one file of the base. The directory that it is in does not become younger by that.
     fn bring(&mut self, root: &Root, path: &RootPath) -> Result<(), StepFailure> {
-        let Some((image, files)) = self.thin.take() else { return Ok(()) };
+        let Some((layers, files)) = self.thin.take() else { return Ok(()) };
         let files = match files {
             Some(files) => files,
-            None => self.unpack_beside(&image)?,
+            None => self.unpack_beside(&layers)?,
         };
         let directory = path.parent().unwrap_or_default();
         let mtime = Some(root.metadata(&directory)?.mtime);
@@ -63,7 +63,7 @@ impl Workshop<'_> {
         if !directory.is_root() {
             root.set_attributes(&directory, &Attributes { mtime, ..Attributes::default() })?;
         }
-        self.thin = Some((image, Some(files)));
+        self.thin = Some((layers, Some(files)));
         Ok(())
     }
 }

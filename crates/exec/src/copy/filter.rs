@@ -6,7 +6,7 @@ use ebiko_rootfs::RootPath;
 use crate::copy::CopyError;
 
 /// Which members of a directory are copied. Paths are seen from that directory.
-pub(super) struct Filter<'a> {
+pub(crate) struct Filter<'a> {
     /// What is wanted, if not everything.
     include: Option<PatternList>,
     exclude: &'a PatternList,
@@ -14,14 +14,14 @@ pub(super) struct Filter<'a> {
 
 /// What a [`Filter`] said about a directory, for judging what is in it.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Judged {
+pub(crate) struct Judged {
     include: Verdict,
     exclude: Verdict,
 }
 
 /// What is done with a member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Decision {
+pub(crate) enum Decision {
     Copy,
     /// It is not copied for itself; something in it may be, and then needs it.
     Search,
@@ -29,7 +29,7 @@ pub(super) enum Decision {
 }
 
 /// Compiles the values of `--exclude`.
-pub(super) fn exclusions(patterns: &[String]) -> Result<PatternList, CopyError> {
+pub(crate) fn exclusions(patterns: &[String]) -> Result<PatternList, CopyError> {
     let failed = |(_, source): (usize, PatternError)| CopyError::Exclude {
         patterns: patterns.join(" "),
         source,
@@ -41,12 +41,12 @@ pub(super) fn exclusions(patterns: &[String]) -> Result<PatternList, CopyError> 
 
 impl<'a> Filter<'a> {
     /// Everything that is not excluded.
-    pub(super) fn all_but(exclude: &'a PatternList) -> Self {
+    pub(crate) fn all_but(exclude: &'a PatternList) -> Self {
         Self { include: None, exclude }
     }
 
     /// What `pattern` matches and is not excluded. Its `**` spans directories.
-    pub(super) fn only(pattern: &RootPath, exclude: &'a PatternList) -> Result<Self, CopyError> {
+    pub(crate) fn only(pattern: &RootPath, exclude: &'a PatternList) -> Result<Self, CopyError> {
         let compiled = PatternList::compile([pattern.as_bytes()]);
         let checked = compiled.and_then(|list| list.check().map(|()| list));
         let include = checked.map_err(|(_, source)| CopyError::Include {
@@ -57,13 +57,13 @@ impl<'a> Filter<'a> {
     }
 
     /// Whether it could let something pass or not.
-    pub(super) fn is_selective(&self) -> bool {
+    pub(crate) fn is_selective(&self) -> bool {
         self.include.is_some() || !self.exclude.is_empty()
     }
 
     /// Decides about `path`, which is in a directory that was judged before; the top directory's
     /// judgement is the default.
-    pub(super) fn judge(&self, parent: &Judged, path: &RootPath) -> (Decision, Judged) {
+    pub(crate) fn judge(&self, parent: &Judged, path: &RootPath) -> (Decision, Judged) {
         let path = path.as_bytes();
         let include = self.include.as_ref();
         let judged = Judged {

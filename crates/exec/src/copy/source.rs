@@ -10,7 +10,7 @@ use crate::copy::CopyError;
 
 /// The files that a copy may take from.
 #[derive(Clone, Copy)]
-pub(super) struct Source<'a> {
+pub(crate) struct Source<'a> {
     /// Where the files are read; `None` is a root without files.
     root: Option<&'a Root>,
     /// What is not there.
@@ -22,17 +22,17 @@ pub(super) struct Source<'a> {
 
 /// One thing that a source's pattern names.
 #[derive(Clone)]
-pub(super) struct Item {
+pub(crate) struct Item {
     /// Where it is in the source, free of links.
-    pub(super) path: RootPath,
+    pub(crate) path: RootPath,
     /// What it is called where it goes into a directory.
-    pub(super) name: Box<[u8]>,
-    pub(super) metadata: Metadata,
+    pub(crate) name: Box<[u8]>,
+    pub(crate) metadata: Metadata,
 }
 
 impl<'a> Source<'a> {
     /// Where the paths of a copy `from` there are.
-    pub(super) fn of(from: &CopyFrom, site: &Site<'a>) -> Result<Self, CopyError> {
+    pub(crate) fn of(from: &CopyFrom, site: &Site<'a>) -> Result<Self, CopyError> {
         let missing = |from: String| CopyError::NoRoot { from };
         Ok(match from {
             CopyFrom::Context => Self::context(site.context),
@@ -50,7 +50,7 @@ impl<'a> Source<'a> {
     }
 
     /// What the ignore file leaves. It belongs to whoever checked it out, which means nothing in an image.
-    fn context(context: &'a Context) -> Self {
+    pub(crate) fn context(context: &'a Context) -> Self {
         Self {
             root: Some(context.root()),
             ignore: context.ignore(),
@@ -60,29 +60,29 @@ impl<'a> Source<'a> {
     }
 
     /// Files that were made by a build.
-    pub(super) fn root(root: &'a Root) -> Self {
+    pub(crate) fn root(root: &'a Root) -> Self {
         Self { root: Some(root), ignore: None, owner: None, is_context: false }
     }
 
     /// Files that were fetched.
-    pub(super) fn checkout(root: &'a Root) -> Self {
+    pub(crate) fn checkout(root: &'a Root) -> Self {
         Self { owner: Some(Owner::ROOT), ..Self::root(root) }
     }
 
-    pub(super) fn files(&self) -> Option<&'a Root> {
+    pub(crate) fn files(&self) -> Option<&'a Root> {
         self.root
     }
 
     /// Whether this is a context, of which BuildKit sends only what an instruction names.
-    pub(super) fn is_context(&self) -> bool {
+    pub(crate) fn is_context(&self) -> bool {
         self.is_context
     }
 
-    pub(super) fn owner(&self) -> Option<Owner> {
+    pub(crate) fn owner(&self) -> Option<Owner> {
         self.owner
     }
 
-    pub(super) fn select(&self, pattern: &str) -> Result<Vec<Item>, CopyError> {
+    pub(crate) fn select(&self, pattern: &str) -> Result<Vec<Item>, CopyError> {
         let Some(root) = self.root else { return select_from_nothing(pattern) };
         let selected = select(root, self.ignore, pattern)
             .map_err(|source| CopyError::Select { pattern: pattern.to_owned(), source })?;
@@ -93,7 +93,7 @@ impl<'a> Source<'a> {
     }
 
     /// Fails unless the link `path` leads to something that is there.
-    pub(super) fn check_link(&self, path: &RootPath) -> Result<(), CopyError> {
+    pub(crate) fn check_link(&self, path: &RootPath) -> Result<(), CopyError> {
         let Some(root) = self.root else { return Ok(()) };
         follow(root, self.ignore, path)
             .map_err(|source| CopyError::Select { pattern: format!("/{path}"), source })?;
@@ -101,7 +101,7 @@ impl<'a> Source<'a> {
     }
 
     /// All of it, as one directory.
-    pub(super) fn whole(&self) -> Result<Item, CopyError> {
+    pub(crate) fn whole(&self) -> Result<Item, CopyError> {
         let path = RootPath::root();
         let metadata = match self.root {
             Some(root) => root.metadata(&path)?,
@@ -111,7 +111,7 @@ impl<'a> Source<'a> {
     }
 
     /// Whether `path` is a link, after links on the way to it were followed.
-    pub(super) fn is_link(&self, path: &RootPath) -> Result<bool, CopyError> {
+    pub(crate) fn is_link(&self, path: &RootPath) -> Result<bool, CopyError> {
         let (Some(root), Some(parent), Some(name)) = (self.root, path.parent(), path.file_name())
         else {
             return Ok(false);
@@ -122,7 +122,7 @@ impl<'a> Source<'a> {
     }
 
     /// What is beneath a directory that was selected.
-    pub(super) fn walk(&self, directory: &RootPath) -> Option<Walk<'a>> {
+    pub(crate) fn walk(&self, directory: &RootPath) -> Option<Walk<'a>> {
         self.root.map(|root| Walk::new(root, self.ignore, directory))
     }
 }

@@ -9,7 +9,7 @@ use std::io::Read;
 
 use ebiko_context::Context;
 use ebiko_exec::{ACCOUNT_FILES, Archives, Download, Inputs, Site, Supplies, Touched, perform};
-use ebiko_oci::{Event, Observer, PortError};
+use ebiko_oci::{Digest, Event, Observer, PortError};
 use ebiko_plan::{
     Action, CopyAction, CopyFrom, CopySource, DownloadSource, GitSource, InlineFile, StageId,
     Unpack,
@@ -380,9 +380,16 @@ impl Bench {
         fs::create_dir_all(&at).unwrap();
         fs::write(at.join(name), content).unwrap();
         let root = Root::open_read_only(&at).unwrap();
-        self.inputs
-            .downloads
-            .insert(download(name), Download { root, path: path(name), last_modified });
+        self.inputs.downloads.insert(
+            download(name),
+            Download {
+                root,
+                path: path(name),
+                digest: Digest::of(content.as_bytes()),
+                etag: None,
+                last_modified,
+            },
+        );
     }
 
     /// Makes the root of the stage the checkout too.

@@ -72,6 +72,7 @@ impl StageContext<'_> {
             empty_layer: lowered.empty_layer,
             edit: lowered.edit,
             action: lowered.action,
+            reuse: None,
         })
     }
 

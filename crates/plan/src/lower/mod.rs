@@ -249,6 +249,7 @@ fn files_of_base(node: &Node) -> Option<Step> {
         empty_layer: false,
         edit: None,
         action: Some(Action::Copy(copy)),
+        reuse: None,
     })
 }
 

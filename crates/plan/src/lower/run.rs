@@ -7,6 +7,7 @@ use super::config::Lowered;
 use super::copy;
 use super::stage::StageState;
 use crate::actions::{Action, InlineFile, RunAction};
+use crate::expand::Variables as _;
 use crate::{Entitlement, go};
 
 /// Where here-documents that are programs are while they run.
@@ -41,13 +42,18 @@ impl StageContext<'_> {
         let created_by = format!("RUN {}{} # buildkit", state.args_in_history(), argv.join(" "));
         let config = &state.config.config;
         let mut scope = state.scope.clone();
+        let mut ambient = Vec::new();
         for (name, value) in self.graph.build_args.proxies() {
+            if state.scope.get(&name).is_none() {
+                ambient.push(name.clone());
+            }
             scope.set(&name, value);
         }
         let host_name = self.graph.build_args.get(HOST_NAME).filter(|name| !name.is_empty());
         let run = RunAction {
             argv,
             env: scope.to_env(),
+            ambient,
             user: config.user.clone(),
             work_dir: state.work_dir(),
             scripts,

@@ -33,6 +33,7 @@ mod smart;
 mod store;
 mod worktree;
 
+use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
@@ -261,6 +262,50 @@ pub fn checkout(
     run(network, request, &address, directory).map_err(fail)
 }
 
+/// Asks which commit `request` means now, and fetches nothing. What a tag points to counts, not the tag.
+///
+/// # Errors
+///
+/// As [`checkout`] where the server has no such name; whether it has a commit that is named by its hash is not asked.
+pub fn find_commit(network: &Network<'_>, request: &GitRequest) -> Result<ObjectId, GitError> {
+    let find = || {
+        check_request(request)?;
+        if let Some(hash) = hash_of(request) {
+            return ObjectId::parse(hash.as_bytes()).ok_or(GitErrorKind::Format);
+        }
+        let address = Address::parse(&request.remote)?;
+        let authorization = request.authorization.as_ref();
+        let mut server = Server::new(network, &request.limits, address, authorization, Trust::User);
+        let dialect = smart::greet(&mut server)?;
+        let refs = refs_of(&server, &dialect, request)?;
+        let wanted = refs::resolve(request, &refs)?;
+        let known = refs.refs.iter().find(|known| Some(&known.name) == wanted.name.as_ref());
+        Ok(known.and_then(|known| known.peeled).unwrap_or(wanted.id))
+    };
+    find().map_err(|source| GitError { repository: shown(&request.remote), source })
+}
+
+/// The hash by which `request` names its commit, if it does.
+fn hash_of(request: &GitRequest) -> Option<&String> {
+    match (&request.reference, &request.checksum) {
+        (Some(reference), _) if is_whole_hash(reference) => Some(reference),
+        (_, Some(checksum)) if request.fetch_by_commit => Some(checksum),
+        _ => None,
+    }
+}
+
+/// The names among which the one of `request` is.
+fn refs_of<'d>(
+    server: &Server<'_>,
+    dialect: &'d Dialect,
+    request: &GitRequest,
+) -> Result<Cow<'d, Refs>, GitErrorKind> {
+    match dialect {
+        Dialect::First { refs, .. } | Dialect::Files { refs } => Ok(Cow::Borrowed(refs)),
+        Dialect::Second { .. } => names(server, request).map(Cow::Owned),
+    }
+}
+
 /// A repository's address as it may be shown.
 fn shown(remote: &str) -> String {
     match Url::parse(remote) {
@@ -382,27 +427,15 @@ fn fetch(
     store: &mut Store,
 ) -> Result<Fetched, GitErrorKind> {
     let dialect = smart::greet(server)?;
-    let by_hash = match (&request.reference, &request.checksum) {
-        (Some(reference), _) if is_whole_hash(reference) => Some(reference),
-        (_, Some(checksum)) if request.fetch_by_commit => Some(checksum),
-        _ => None,
-    };
-    if let Some(hash) = by_hash {
+    if let Some(hash) = hash_of(request) {
         let id = ObjectId::parse(hash.as_bytes()).ok_or(GitErrorKind::Format)?;
         let shallow = fetch_commit(server, &dialect, id, store)?;
         let (commit_id, commit) = store.peel(&id)?;
         let wanted = Wanted { name: None, id };
         return Ok(Fetched { wanted, id: commit_id, commit, shallow });
     }
-    let asked;
-    let refs = match &dialect {
-        Dialect::First { refs, .. } | Dialect::Files { refs } => refs,
-        Dialect::Second { .. } => {
-            asked = names(server, request)?;
-            &asked
-        }
-    };
-    let wanted = refs::resolve(request, refs)?;
+    let refs = refs_of(server, &dialect, request)?;
+    let wanted = refs::resolve(request, &refs)?;
     // Before anything large is fetched: a tag's own name or that of its commit will have to fit.
     if let Some(known) = refs.refs.iter().find(|known| Some(&known.name) == wanted.name.as_ref()) {
         let commit = known.peeled.unwrap_or(known.id);

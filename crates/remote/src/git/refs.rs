@@ -13,7 +13,7 @@ pub(crate) struct Advertised {
 }
 
 /// What a server has.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct Refs {
     pub(crate) refs: Vec<Advertised>,
     /// The branch that `HEAD` stands for.

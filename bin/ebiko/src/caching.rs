@@ -1,0 +1,112 @@
+//! The layer cache: where it is, and what is looked for and kept there.
+
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+use ebiko_build::{CachePolicy, Timestamp, duration};
+use ebiko_layout::CacheLayout;
+use ebiko_oci::{LayerCache, Reference};
+use ebiko_registry::Registry;
+
+use crate::cli::Cli;
+use crate::environment::Environment;
+use crate::outputs::Outputs;
+
+/// The path of the cache in the registry of the image, beneath the image; kaniko's.
+const BENEATH: &str = "cache";
+
+/// Where layers are kept.
+#[derive(Debug)]
+enum Place {
+    Repository(Reference),
+    Layout(std::path::PathBuf),
+}
+
+/// What the flags say about the cache; `None` if there is none.
+#[derive(Debug)]
+pub(crate) struct Caching {
+    place: Place,
+    pub(crate) policy: CachePolicy,
+}
+
+impl Caching {
+    /// Reads the flags.
+    pub(crate) fn plan(
+        cli: &Cli,
+        environment: &Environment,
+        outputs: &Outputs,
+    ) -> anyhow::Result<Option<Self>> {
+        if !cli.cache {
+            return Ok(None);
+        }
+        let place = match (&cli.cache_repo, outputs.destinations()) {
+            (Some(text), _) => match text.strip_prefix("oci:") {
+                Some(path) if !path.is_empty() => {
+                    Place::Layout(environment.absolute(Path::new(path)))
+                }
+                Some(_) => bail!("`--cache-repo={text}` names no directory"),
+                None => Place::Repository(repository(text)?),
+            },
+            (None, [first, ..]) => {
+                let beneath = format!("{}/{BENEATH}", first.repository());
+                Place::Repository(first.moved_to(first.registry(), beneath))
+            }
+            (None, []) => bail!(
+                "`--cache` needs to know where layers are kept: give a `--destination`, beneath which they are kept, or \
+                 `--cache-repo`"
+            ),
+        };
+        if cli.cache_repo.is_none() && outputs.pushes().is_empty() && !cli.no_push_cache {
+            bail!(
+                "with `--no-push` and no `--cache-repo` it is not clear whether layers may be pushed: give \
+                 `--cache-repo=REPOSITORY` to keep them there, or `--no-push-cache` to keep none"
+            );
+        }
+        let ttl = duration(&cli.cache_ttl).with_context(|| {
+            format!("`--cache-ttl={}` is no duration such as `336h` or `90m`", cli.cache_ttl)
+        })?;
+        let (seconds, nanoseconds) = environment.now;
+        let image = outputs.destinations().first().map(Reference::name).unwrap_or_default();
+        let platform = cli.custom_platform.as_deref().unwrap_or_default();
+        let policy = CachePolicy {
+            runs: cli.cache_run_layers,
+            copies: cli.cache_copy_layers,
+            keeps: !cli.no_push_cache,
+            ttl,
+            now: Timestamp::new(seconds, nanoseconds)?,
+            name: format!(
+                "{image}\n{}\n{}\n{platform}",
+                cli.dockerfile.display(),
+                cli.targets.join(",")
+            ),
+        };
+        Ok(Some(Self { place, policy }))
+    }
+
+    /// The cache itself. Nothing is asked yet.
+    pub(crate) fn open(&self, registry: &Registry) -> Box<dyn LayerCache> {
+        match &self.place {
+            Place::Repository(repository) => Box::new(registry.cache(repository)),
+            Place::Layout(directory) => Box::new(CacheLayout::new(directory.clone())),
+        }
+    }
+
+    /// The directory, if it is one.
+    pub(crate) fn directory(&self) -> Option<&Path> {
+        match &self.place {
+            Place::Repository(_) => None,
+            Place::Layout(directory) => Some(directory),
+        }
+    }
+}
+
+/// A repository: tags in it are keys, so that it has none of its own.
+fn repository(text: &str) -> anyhow::Result<Reference> {
+    let reference: Reference =
+        text.parse().with_context(|| format!("`--cache-repo={text}` names no repository"))?;
+    let has_tag = text.rsplit('/').next().is_some_and(|last| last.contains([':', '@']));
+    if has_tag {
+        bail!("`--cache-repo={text}` has a tag or a digest, and must be a repository alone");
+    }
+    Ok(reference)
+}

@@ -1,0 +1,188 @@
+//! Layers of earlier builds in the place of steps.
+
+use testkit::{ImageFacts, PodOutput, Tree};
+
+use crate::bench::Bench;
+
+/// Has whatever can be cached: commands, directories, copies from the context, from a stage and from what a stage left.
+const EVERYTHING: &str = "FROM busybox AS tools\n\
+    ARG VERSION=1\n\
+    RUN echo tool-$VERSION > /tool\n\
+    FROM busybox AS base\n\
+    RUN echo base > /base && rm /bin/vi\n\
+    FROM base\n\
+    ENV MODE=quick\n\
+    WORKDIR /app\n\
+    COPY --chown=7:8 src/ ./\n\
+    RUN cat one > two && mkdir /made && chmod 700 /made && ln one three\n\
+    COPY --from=tools /tool /usr/bin/tool\n\
+    LABEL done=yes\n\
+    CMD [\"/usr/bin/tool\"]\n";
+
+const COPIES: &str = "--cache-copy-layers";
+
+/// A bench whose context has what [`EVERYTHING`] copies.
+fn bench() -> Bench {
+    let bench = Bench::new();
+    bench.tree(&Tree::new().file("src/one", "1\n").file("src/deep/er", "2\n"));
+    bench
+}
+
+/// Builds and pushes `dockerfile` under `name` with a cache.
+fn build(bench: &Bench, name: &str, dockerfile: &str, extra: &[&str]) -> PodOutput {
+    let destination = format!("--destination={}", bench.registry.reference(name));
+    let repository = format!("--cache-repo={}", bench.registry.reference("team/cache"));
+    let repository = repository.trim_end_matches(":latest");
+    let flags = ["--cache", repository, &*destination];
+    bench.build(dockerfile, &[&flags, extra].concat()).assert_success()
+}
+
+/// The lines of the steps that were performed.
+fn performed(output: &PodOutput) -> Vec<u32> {
+    let mut lines = Vec::new();
+    for line in output.stderr.lines() {
+        let Ok(message) = serde_json::from_str::<serde_json::Value>(line) else { continue };
+        let text = message["msg"].as_str().unwrap_or_default();
+        let is_start = message["step"].is_string() && !text.contains("Using caching version");
+        if is_start && let Some(line) = message["line"].as_u64() {
+            lines.push(u32::try_from(line).unwrap());
+        }
+    }
+    lines
+}
+
+/// Why steps were not in the cache, as `line: reason`.
+fn reasons(output: &PodOutput) -> Vec<String> {
+    let lines = output.stderr.lines();
+    let messages = lines.filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    messages
+        .filter_map(|message| Some(format!("{}: {}", message["line"], message["reason"].as_str()?)))
+        .collect()
+}
+
+fn image(bench: &Bench, name: &str) -> ImageFacts {
+    bench.registry.image(name).unwrap()
+}
+
+#[test]
+fn privileged_an_unchanged_image_is_made_of_manifests() {
+    let bench = bench();
+    let first = build(&bench, "team/app:1", EVERYTHING, &[COPIES, "--log-format=json"]);
+    assert_eq!(performed(&first), [2, 3, 5, 7, 8, 9, 10, 11, 12, 13], "{first}");
+    let before = bench.registry.requests().len();
+    let second = build(&bench, "team/app:2", EVERYTHING, &[COPIES, "--log-format=json"]);
+    assert_eq!(performed(&second), [12, 13], "only what changes no file\n{second}");
+    let (one, two) = (image(&bench, "team/app:1"), image(&bench, "team/app:2"));
+    assert_eq!(one.layers, two.layers);
+    let config = |image: &ImageFacts| {
+        let mut config = image.config_json();
+        config["created"].take();
+        config["history"].as_array_mut().unwrap().iter_mut().for_each(|line| {
+            line["created"].take();
+        });
+        config
+    };
+    assert_eq!(config(&one), config(&two));
+
+    let requests = bench.registry.requests().split_off(before);
+    let layers = image(&bench, "team/app:2").layers;
+    for request in &requests {
+        let is_layer = layers.iter().any(|layer| request.contains(layer));
+        assert!(!(is_layer && request.starts_with("GET")), "a layer was fetched: {requests:#?}");
+    }
+    let uploads = requests.iter().filter(|request| request.starts_with("POST")).count();
+    assert_eq!(uploads, 1, "only the config is new: {requests:#?}");
+}
+
+#[test]
+fn privileged_what_changes_is_done_again_and_the_reason_is_told() {
+    let bench = bench();
+    let json = "--log-format=json";
+    build(&bench, "team/app:1", EVERYTHING, &[COPIES, json]);
+
+    let argument =
+        build(&bench, "team/app:2", EVERYTHING, &[COPIES, json, "--build-arg=VERSION=2"]);
+    assert_eq!(performed(&argument), [2, 3, 11, 12, 13], "{argument}");
+    let expected = ["3: the variable VERSION changed", "11: what stage 0 makes changed"];
+    assert_eq!(reasons(&argument), expected);
+
+    bench.write("src/one", "changed\n");
+    let file = build(&bench, "team/app:3", EVERYTHING, &[COPIES, json]);
+    assert_eq!(performed(&file), [9, 10, 11, 12, 13], "{file}");
+    assert_eq!(reasons(&file), ["9: the files of `/src` changed"]);
+
+    let edited = EVERYTHING.replace("echo base", "echo  base");
+    let command = build(&bench, "team/app:4", &edited, &[COPIES, json]);
+    assert_eq!(performed(&command), [5, 7, 8, 9, 10, 11, 12, 13], "{command}");
+    let expected = ["5: the command changed", "8: the stage base that it starts from changed"];
+    assert_eq!(reasons(&command), expected);
+
+    // What only the config has is no reason to do anything again, and the config has it.
+    let edited = EVERYTHING
+        .replace("LABEL done=yes", "HEALTHCHECK CMD true\nLABEL done=no")
+        .replace("COPY --chown", "LABEL x=y\n# a comment\nCOPY   --chown");
+    bench.write("src/one", "1\n");
+    let config = build(&bench, "team/app:5", &edited, &[COPIES, json]);
+    assert_eq!(performed(&config), [14, 15, 16], "{config}");
+    let made = image(&bench, "team/app:5");
+    assert_eq!(made.layers, image(&bench, "team/app:1").layers);
+    assert_eq!(made.config_json()["config"]["Healthcheck"]["Test"][1], "true");
+}
+
+#[test]
+fn privileged_steps_after_the_cache_find_the_files_that_they_would_have_made() {
+    let bench = bench();
+    build(&bench, "team/app:1", EVERYTHING, &[]);
+    let more = format!(
+        "{EVERYTHING}RUN test \"$(stat -c %u:%g two)\" = 0:0 && test \"$(stat -c %u:%g one)\" = 7:8 && \
+         test \"$(stat -c %a /made)\" = 700 && test ! -e /bin/vi && test \"$(cat /base)\" = base && \
+         test \"$(stat -c %h one)\" = 2 && test \"$(/bin/cat /usr/bin/tool)\" = tool-1 && touch -d @0 /end\n"
+    );
+    let cached = build(&bench, "team/app:2", &more, &["--log-format=json"]);
+    assert_eq!(
+        performed(&cached),
+        [11, 12, 13, 14],
+        "without COPY layers, COPY is done again\n{cached}"
+    );
+
+    // The same without a cache: the same files, whatever their times are.
+    let plain = bench.archive(&more, &[]).layers();
+    bench.registry.pull("team/app:2", &bench.out("layout"), "image").unwrap();
+    let archive = bench.out("cached.tar");
+    testkit::command::capture(
+        std::process::Command::new("skopeo")
+            .arg("copy")
+            .arg(format!("oci:{}:image", bench.out("layout").display()))
+            .arg(format!("docker-archive:{}", archive.display())),
+    )
+    .unwrap();
+    assert_eq!(testkit::oracle::docker_archive_layers(&archive).unwrap(), plain);
+}
+
+#[test]
+fn privileged_a_cache_can_be_a_directory_and_be_read_only_or_forgotten() {
+    let bench = bench();
+    let cache = ["--cache", "--cache-repo=oci:/out/cache", "--no-push", COPIES];
+    let build = |extra: &[&str]| {
+        let json = "--log-format=json";
+        let output = bench.build(EVERYTHING, &[&cache, extra, &[json]].concat());
+        performed(&output.assert_success())
+    };
+    let all = [2, 3, 5, 7, 8, 9, 10, 11, 12, 13];
+    assert_eq!(build(&["--no-push-cache"]), all);
+    assert!(!bench.out("cache").exists(), "nothing is kept");
+    assert_eq!(build(&[]), all);
+    assert_eq!(build(&[]), [12, 13]);
+    assert_eq!(build(&["--cache-ttl=0s"]), all, "everything is too old");
+    assert_eq!(build(&["--cache-run-layers=false"]), [12, 13], "the last layer is a copy");
+    assert_eq!(build(&["--compression=zstd"]), all, "layers that are stored in another way");
+    assert_eq!(build(&["--single-snapshot"]), all, "one layer for each stage");
+    assert_eq!(build(&["--single-snapshot"]), [12, 13]);
+    // skopeo says whether it is a layout.
+    let index = std::fs::read(bench.out("cache/index.json")).unwrap();
+    let index: serde_json::Value = serde_json::from_slice(&index).unwrap();
+    let entries = index["manifests"].as_array().unwrap();
+    let name = &entries[0]["annotations"]["org.opencontainers.image.ref.name"];
+    let source = format!("oci:{}:{}", bench.out("cache").display(), name.as_str().unwrap());
+    testkit::oracle::skopeo_inspect(&source).unwrap();
+}
