@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use ebiko_transport::header::WWW_AUTHENTICATE;
+use ebiko_transport::header::{LOCATION, WWW_AUTHENTICATE};
 use ebiko_transport::{
     Method, Request, Response, StatusCode, TransportError, TransportErrorKind, Trust, Url,
 };
@@ -159,20 +159,35 @@ impl<'c> Session<'c> {
         Ok(Request::new(method, url))
     }
 
-    /// Makes a request go where a response says.
-    ///
-    /// The location is relative to the URL that responded, and is the server's choice.
-    pub(crate) fn request_at(
-        &self,
-        method: Method,
-        response: &Response,
-        location: &str,
-    ) -> Result<Request, ExchangeError> {
-        let url = response
-            .url()
-            .join(location)
-            .map_err(|_| self.protocol("its `Location` is not a URL"))?;
-        Ok(Request::new(method, url).with_trust(Trust::Server { chosen: self.base.clone() }))
+    /// Where a response says to go on: relative to the URL that responded. `None` if it does not say.
+    pub(crate) fn location(&self, response: &Response) -> Result<Option<Url>, ExchangeError> {
+        let Some(location) = response.header(LOCATION) else { return Ok(None) };
+        let url = response.url().join(location);
+        url.map(Some).map_err(|_| self.protocol("its `Location` is not a URL"))
+    }
+
+    /// A request to where the registry says, which is bound by the rules for what a server names.
+    pub(crate) fn request_to(&self, method: Method, url: Url) -> Request {
+        Request::new(method, url).with_trust(Trust::Server { chosen: self.base.clone() })
+    }
+
+    /// How often something is to be tried in all.
+    pub(crate) fn attempts(&self) -> u32 {
+        self.client.transport.attempts().saturating_add(self.extra_attempts())
+    }
+
+    /// How often more than usual.
+    fn extra_attempts(&self) -> u32 {
+        let settings = &self.client.settings;
+        match self.endpoint.access {
+            Access::Pull => settings.download_retries,
+            Access::Push => settings.push_retries,
+        }
+    }
+
+    /// Waits after failed attempt number `attempt` (from 1).
+    pub(crate) fn pause(&self, attempt: u32, error: &ExchangeError) {
+        self.client.transport.pause(&self.base, attempt, &one_line(error), error.wish());
     }
 
     /// Sends `request`, proving who we are where that is asked for.
@@ -209,6 +224,7 @@ impl<'c> Session<'c> {
         authorization: Option<&Secret>,
     ) -> Result<Response, ExchangeError> {
         let mut request = request.clone();
+        request.extra_attempts = request.extra_attempts.max(self.extra_attempts());
         if let Some(authorization) = authorization {
             request = request.with_authorization(authorization.reveal()).map_err(|_| {
                 self.protocol("the credentials hold a byte that no header may hold")

@@ -24,6 +24,8 @@ pub struct Request {
     pub trust: Trust,
     /// Whether sending this twice does no harm, so that it may be sent again after a failure.
     pub is_repeatable: bool,
+    /// How often more than usual it is tried, if it is repeatable.
+    pub extra_attempts: u32,
     /// How long one attempt may take until the response headers are there, besides the time-outs
     /// of [`Timeouts`](crate::Timeouts). For probes; uploads have none.
     pub deadline: Option<Duration>,
@@ -45,6 +47,7 @@ impl Request {
             body: Body::Empty,
             trust: Trust::User,
             is_repeatable,
+            extra_attempts: 0,
             deadline: None,
             follows_redirects: true,
         }
@@ -99,6 +102,7 @@ impl fmt::Debug for Request {
             .field("body", &self.body)
             .field("trust", &self.trust)
             .field("is_repeatable", &self.is_repeatable)
+            .field("extra_attempts", &self.extra_attempts)
             .field("deadline", &self.deadline)
             .field("follows_redirects", &self.follows_redirects)
             .finish()

@@ -151,9 +151,10 @@ impl Transport {
     ///
     /// Fails if there is no answer or a rule forbids the request. A status is never an error here.
     pub fn send(&self, request: &Request) -> Result<Response, TransportError> {
+        let attempts = self.attempts().saturating_add(request.extra_attempts);
         let mut attempt = 1;
         loop {
-            let is_last = !request.is_repeatable || attempt >= self.shared.retries.attempts;
+            let is_last = !request.is_repeatable || attempt >= attempts;
             let outcome = self.shared.runtime().block_on(self.attempt(request));
             let (reason, wish) = match outcome {
                 Ok(response) if is_last || !is_transient_status(response.status()) => {
