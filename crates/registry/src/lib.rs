@@ -46,5 +46,5 @@ pub use progress::{Direction, Progress};
 pub use pull::{PullError, PullErrorKind};
 pub use push::{PushError, PushErrorKind};
 pub use registry::{Registry, Settings};
-pub use routes::{RouteError, Routes};
-pub use session::ExchangeError;
+pub use routes::{RouteError, Routes, api_host};
+pub use session::{ExchangeError, advice_on};

@@ -14,6 +14,8 @@ use serde::Deserialize;
 
 use crate::challenge::{self, Challenge};
 use crate::credentials::{Credential, CredentialsError, Found};
+use crate::pull::PullError;
+use crate::push::PushError;
 use crate::registry::Client;
 use crate::routes::{Access, Endpoint};
 use crate::secret::Secret;
@@ -124,7 +126,9 @@ impl ExchangeError {
             Self::Transport { registry, source } if source.is_not_tls() => Some(format!(
                 "`{registry}` may speak plain http; allow it with --insecure-registry={registry}"
             )),
-            Self::Transport { source, .. } => source.hint().map(Into::into),
+            Self::Transport { source, .. } | Self::Token { source: Some(source), .. } => {
+                advice(source)
+            }
             Self::Credentials { source, .. } => source.hint(),
             Self::Denied { registry, who: Identity::Anonymous { .. }, .. } => Some(format!(
                 "put credentials for `{registry}` into the docker config, under `auths`"
@@ -132,6 +136,64 @@ impl ExchangeError {
             _ => None,
         }
     }
+}
+
+/// What the user can do where there is no connection. The host may be another than the registry.
+fn advice(error: &TransportError) -> Option<String> {
+    let host = error.url.host();
+    if error.is_bad_certificate() {
+        return Some(format!(
+            "give the certificate of its authority with --registry-certificate={host}=FILE; to go on without knowing who answers, \
+             there is --skip-tls-verify-registry={host}"
+        ));
+    }
+    if error.wants_certificate() {
+        return Some(format!(
+            "it may want to see a certificate of yours: --registry-client-cert={host}=CERTIFICATE,KEY"
+        ));
+    }
+    if let Some(private) = error.private_host() {
+        return Some(format!(
+            "if `{private}` is yours, such as the storage of the registry, allow it with --registry-redirect={private}"
+        ));
+    }
+    error.hint().map(Into::into)
+}
+
+/// The advice of the registry client for whatever failed because of it: looks through the causes of `error`.
+pub fn advice_on(error: &(dyn Error + 'static)) -> Option<String> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(hint) = own_advice(error) {
+            return Some(hint);
+        }
+        // An `io::Error` stands for the error it wraps and leaves it out of the chain.
+        next = match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+            Some(wrapped) => Some(wrapped),
+            None => error.source(),
+        };
+    }
+    None
+}
+
+/// The advice of this error, if it is one of ours. A box is an error of its own, and a transparent one hides what is in it.
+fn own_advice(error: &(dyn Error + 'static)) -> Option<String> {
+    if let Some(error) = error.downcast_ref::<PushError>() {
+        return error.hint();
+    }
+    if let Some(error) = error.downcast_ref::<PullError>() {
+        return error.hint();
+    }
+    let exchange = error
+        .downcast_ref::<ExchangeError>()
+        .or_else(|| error.downcast_ref::<Box<ExchangeError>>().map(|boxed| &**boxed));
+    if let Some(error) = exchange {
+        return error.hint();
+    }
+    let transport = error
+        .downcast_ref::<TransportError>()
+        .or_else(|| error.downcast_ref::<Box<TransportError>>().map(|boxed| &**boxed));
+    transport.and_then(advice)
 }
 
 /// A repository at one endpoint, ready for requests.
@@ -225,6 +287,7 @@ impl<'c> Session<'c> {
     ) -> Result<Response, ExchangeError> {
         let mut request = request.clone();
         request.extra_attempts = request.extra_attempts.max(self.extra_attempts());
+        request.verification = self.endpoint.verification;
         if let Some(authorization) = authorization {
             request = request.with_authorization(authorization.reveal()).map_err(|_| {
                 self.protocol("the credentials hold a byte that no header may hold")
@@ -366,6 +429,7 @@ fn probe(
     let ask = |base: &Url| {
         let mut request = Request::get(base.join("/v2/").unwrap_or_else(|_| base.clone()));
         request.deadline = Some(PROBE);
+        request.verification = endpoint.verification;
         request.is_repeatable = false;
         request.follows_redirects = false;
         client.transport.send(&request)
