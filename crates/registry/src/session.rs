@@ -257,15 +257,8 @@ impl<'c> Session<'c> {
     /// Credentials go to the registry's own origin only: an upload location or a redirect
     /// elsewhere carries its own proof in its URL. `what` is for the error.
     pub(crate) fn send(&self, request: &Request, what: &str) -> Result<Response, ExchangeError> {
-        let is_own = request.url.origin() == self.base.origin();
-        let known = match (&self.found, self.client.authorization(self.endpoint)) {
-            (_, Some(known)) => Some(known),
-            (Found::Entry { credential: Credential::Bearer { token }, .. }, None) => {
-                Some(Secret::new(format!("Bearer {}", token.reveal())))
-            }
-            _ => None,
-        };
-        let known = known.filter(|_| is_own);
+        let is_own = self.is_own(request);
+        let known = self.known(request);
         let first = self.send_as(request, known.as_ref())?;
         if first.status() != StatusCode::UNAUTHORIZED || !is_own {
             return self.allowed(first, what);
@@ -278,6 +271,28 @@ impl<'c> Session<'c> {
         }
         let second = self.send_as(request, next.as_ref())?;
         self.allowed(second, what)
+    }
+
+    /// Sends `request` once, with what proved who we are before, and does not mind what comes of it.
+    pub(crate) fn send_and_forget(&self, mut request: Request) {
+        request.is_repeatable = false;
+        drop(self.send_as(&request, self.known(&request).as_ref()));
+    }
+
+    fn is_own(&self, request: &Request) -> bool {
+        request.url.origin() == self.base.origin()
+    }
+
+    /// The `Authorization` to try first, for a request to the registry's own origin.
+    fn known(&self, request: &Request) -> Option<Secret> {
+        let known = match (&self.found, self.client.authorization(self.endpoint)) {
+            (_, Some(known)) => Some(known),
+            (Found::Entry { credential: Credential::Bearer { token }, .. }, None) => {
+                Some(Secret::new(format!("Bearer {}", token.reveal())))
+            }
+            _ => None,
+        };
+        known.filter(|_| self.is_own(request))
     }
 
     fn send_as(

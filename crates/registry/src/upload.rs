@@ -59,9 +59,7 @@ impl Upload {
 
     /// Ends it without a blob. The registry would forget it anyway.
     pub(crate) fn cancel(self, session: &Session<'_>) {
-        let mut request = session.request_to(Method::DELETE, self.location);
-        request.is_repeatable = false;
-        drop(session.send(&request, "the end of an upload without a blob"));
+        session.send_and_forget(session.request_to(Method::DELETE, self.location));
     }
 
     fn note_least_chunk(&mut self, response: &Response) {
