@@ -6,6 +6,8 @@ use clap::builder::BoolishValueParser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, ValueEnum};
 
+use crate::network_flags::NetworkFlags;
+
 /// Builds a container image from a Dockerfile, inside a container and without a daemon.
 ///
 /// Inside the executor's own container the build takes place on the container's root filesystem;
@@ -189,6 +191,9 @@ pub(crate) struct Cli {
     #[arg(long = "registry-mirror", value_name = "HOST[:PORT][/PREFIX]")]
     pub(crate) registry_mirrors: Vec<String>,
 
+    #[command(flatten)]
+    pub(crate) network: NetworkFlags,
+
     /// How a change of a file is found: by metadata and content, by metadata, or by time
     #[arg(long, alias = "snapshotMode", value_name = "MODE", default_value = "full")]
     pub(crate) snapshot_mode: SnapshotMode,
@@ -350,22 +355,11 @@ const NOT_YET: &[&str] = &[
     "--credential-helpers",
     "--force-build-metadata",
     "--git",
-    "--image-download-retry",
     "--image-format",
-    "--image-fs-extract-retry",
     "--kaniko-dir",
     "--log-timestamp",
     "--pre-cleanup",
     "--preserve-context",
-    "--push-ignore-immutable-tag-errors",
-    "--push-retry",
-    "--registry-certificate",
-    "--registry-client-cert",
-    "--skip-default-registry-fallback",
-    "--skip-push-permission-check",
-    "--skip-tls-verify",
-    "--skip-tls-verify-pull",
-    "--skip-tls-verify-registry",
     "--skip-unused-stages",
 ];
 

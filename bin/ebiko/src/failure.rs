@@ -47,11 +47,7 @@ impl From<BuildError> for Failure {
             BuildError::Dockerfile(diagnostics) => diagnostics.to_string().trim_end().to_owned(),
             other => {
                 let mut hints: Vec<String> = other.hint().into_iter().collect();
-                if let BuildError::Resolve { source, .. } = other
-                    && let Some(pull) = source.downcast_ref::<ebiko_registry::PullError>()
-                {
-                    hints.extend(pull.hint());
-                }
+                hints.extend(ebiko_registry::advice_on(other));
                 render(other, other.location(), &hints)
             }
         };

@@ -11,6 +11,7 @@ mod context;
 mod environment;
 
 mod network;
+mod network_flags;
 mod outputs;
 mod questions;
 mod request;
@@ -95,9 +96,10 @@ fn run(cli: &Cli, environment: &Environment, reporter: &Arc<Reporter>) -> Result
         },
     };
     let (interrupt, temporary) = signals::watch().context("cannot prepare for signals")?;
-    let transport = network::transport(environment, reporter)?;
+    let transport = network::transport(cli, environment, reporter)?;
     let registry = network::registry(cli, environment, transport.clone(), reporter)?;
     protect_self().context("cannot hide this process from the steps of the build")?;
+    outputs.try_out(cli, &registry)?;
 
     let workplace = Workplace::prepare(place, home, environment)?;
     temporary.set(workplace.temporary_dir());
@@ -148,7 +150,7 @@ fn ask(
     reporter: &Arc<Reporter>,
 ) -> Result<u8, Failure> {
     let (interrupt, temporary) = signals::watch().context("cannot prepare for signals")?;
-    let transport = network::transport(environment, reporter)?;
+    let transport = network::transport(cli, environment, reporter)?;
     let registry = network::registry(cli, environment, transport.clone(), reporter)?;
     let directory = request::temporary_dir(environment)?;
     temporary.set(Some(directory.path().to_owned()));

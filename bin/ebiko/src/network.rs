@@ -7,14 +7,16 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
-use ebiko_registry::{Credentials, Registry, Routes};
-use ebiko_transport::{Options, Proxies, Retrying, Transport};
+use ebiko_registry::{Credentials, Direction, Progress, Registry, Routes, Settings};
+use ebiko_transport::{ClientIdentity, HostTls, Options, Proxies, Retrying, Transport};
 
 use crate::cli::{Cli, Verbosity};
 use crate::environment::Environment;
-use crate::report::Reporter;
+use crate::network_flags::NetworkFlags;
+use crate::report::{Reporter, bytes, short};
 
 /// Where distributions keep their roots of trust in one file.
 const SYSTEM_BUNDLES: [&str; 4] = [
@@ -24,11 +26,18 @@ const SYSTEM_BUNDLES: [&str; 4] = [
     "/etc/ssl/cert.pem",
 ];
 
+/// Where an executor image has them, and where its users mount theirs.
+const IMAGE_CERTIFICATES: &str = "/kaniko/ssl/certs";
+
+/// A blob that takes longer is told of, again and again.
+const PROGRESS_EVERY: Duration = Duration::from_secs(10);
+
 /// A mistake in a mount must not make the program read a disk image into memory.
 const CERTIFICATE_LIMIT: u64 = 4 << 20;
 
 /// Sets up the network: reads roots of trust, `resolv.conf` and `hosts`; sends nothing.
 pub(crate) fn transport(
+    cli: &Cli,
     environment: &Environment,
     reporter: &Arc<Reporter>,
 ) -> anyhow::Result<Transport> {
@@ -36,6 +45,10 @@ pub(crate) fn transport(
     let options = Options {
         user_agent: user_agent(environment),
         roots: roots_of_trust(environment)?,
+        hosts_with_special_tls: hosts_with_special_tls(&cli.network, environment)?,
+        allowed_hosts: cli.network.registry_redirects.clone(),
+        // kaniko's name for it.
+        is_http1_only: environment.get_bool("FF_KANIKO_DISABLE_HTTP2")?.unwrap_or(false),
         proxies: proxies(environment),
         resolv_conf: std::fs::read("/etc/resolv.conf").unwrap_or_default(),
         hosts: std::fs::read("/etc/hosts").unwrap_or_default(),
@@ -54,9 +67,73 @@ pub(crate) fn registry(
     transport: Transport,
     reporter: &Arc<Reporter>,
 ) -> anyhow::Result<Registry> {
-    let reporter = Arc::clone(reporter);
+    for warning in unverified(&cli.network) {
+        reporter.say(Verbosity::Warn, warning);
+    }
+    let (warnings, progress) = (Arc::clone(reporter), Arc::clone(reporter));
     let registry = Registry::new(transport, credentials(environment)?, routes(cli, environment)?);
-    Ok(registry.with_warnings(move |text| reporter.say(Verbosity::Warn, text)))
+    Ok(registry
+        .with_settings(Settings {
+            push_retries: cli.network.push_retry,
+            download_retries: cli.network.image_download_retry,
+            layer_retries: cli.network.image_fs_extract_retry,
+            ignores_immutable_tags: cli.network.push_ignore_immutable_tag_errors,
+        })
+        .with_warnings(move |text| warnings.say(Verbosity::Warn, text))
+        .with_progress(PROGRESS_EVERY, move |at| progress.say(Verbosity::Info, on_its_way(at))))
+}
+
+/// What the user should see who has turned the verification of certificates off.
+fn unverified(flags: &NetworkFlags) -> Vec<String> {
+    let what = match (flags.skip_tls_verify, flags.skip_tls_verify_pull) {
+        (true, _) => Some("the certificates of registries are not verified (--skip-tls-verify)"),
+        (false, true) => Some(
+            "the certificates of registries are not verified for pulls (--skip-tls-verify-pull)",
+        ),
+        (false, false) => None,
+    };
+    let one = |host: &String| {
+        format!("the certificate of `{host}` is not verified (--skip-tls-verify-registry)")
+    };
+    what.map(str::to_owned)
+        .into_iter()
+        .chain(flags.skip_tls_verify_registries.iter().map(one))
+        .collect()
+}
+
+/// How far a blob is, for somebody who wonders whether anything happens.
+fn on_its_way(at: &Progress) -> String {
+    let verb = match at.direction {
+        Direction::ToRegistry => "sending",
+        Direction::FromRegistry => "fetching",
+    };
+    let what = at.digest.map_or_else(
+        || "a layer that is still being made".to_owned(),
+        |digest| short(&digest.to_string()),
+    );
+    match at.total {
+        Some(total) => format!("{verb} {what}: {} of {}", bytes(at.done), bytes(total)),
+        None => format!("{verb} {what}: {}", bytes(at.done)),
+    }
+}
+
+/// What the flags say of single hosts. The files are read now, because the first layer may replace them.
+fn hosts_with_special_tls(
+    flags: &NetworkFlags,
+    environment: &Environment,
+) -> anyhow::Result<Vec<HostTls>> {
+    let read = |file: &Path| read_certificates(&environment.absolute(file));
+    let mut hosts = Vec::new();
+    for (host, file) in &flags.registry_certificates {
+        let host = ebiko_registry::api_host(host);
+        hosts.push(HostTls { host, roots: vec![read(file)?], identity: None });
+    }
+    for (host, certificate, key) in &flags.registry_client_certs {
+        let identity = ClientIdentity { certificates: read(certificate)?, key: read(key)? };
+        let host = ebiko_registry::api_host(host);
+        hosts.push(HostTls { host, roots: Vec::new(), identity: Some(identity) });
+    }
+    Ok(hosts)
 }
 
 fn describe(retrying: &Retrying) -> String {
@@ -75,24 +152,24 @@ fn user_agent(environment: &Environment) -> String {
     }
 }
 
-/// `SSL_CERT_FILE` and every file in `SSL_CERT_DIR`, or the system's bundle. An executor image names its own
-/// directory in `SSL_CERT_DIR`, and users mount further authorities into it.
+/// `SSL_CERT_FILE`, or the system's bundle; and every file in `SSL_CERT_DIR`, or in the directory of an executor image, into
+/// which users mount further authorities. Go programs read them so.
 fn roots_of_trust(environment: &Environment) -> anyhow::Result<Vec<Vec<u8>>> {
     let mut files = Vec::new();
-    if let Some(file) = environment.get_filled("SSL_CERT_FILE") {
-        files.push(PathBuf::from(file));
+    match environment.get_filled("SSL_CERT_FILE") {
+        Some(file) => files.push(PathBuf::from(file)),
+        None => files.extend(SYSTEM_BUNDLES.iter().map(PathBuf::from).find(|path| path.is_file())),
     }
-    for directory in environment.get_filled("SSL_CERT_DIR").unwrap_or_default().split(':') {
+    for directory in environment.get_filled("SSL_CERT_DIR").unwrap_or(IMAGE_CERTIFICATES).split(':')
+    {
         if directory.is_empty() {
             continue;
         }
         let Ok(entries) = std::fs::read_dir(directory) else { continue };
         files.extend(entries.flatten().map(|entry| entry.path()).filter(|path| path.is_file()));
     }
-    if files.is_empty() {
-        files.extend(SYSTEM_BUNDLES.iter().map(PathBuf::from).find(|path| path.is_file()));
-    }
     files.sort();
+    files.dedup();
     files.iter().map(|file| read_certificates(file)).collect()
 }
 
@@ -148,6 +225,10 @@ fn routes(cli: &Cli, environment: &Environment) -> anyhow::Result<Routes> {
         insecure_push: cli.insecure,
         insecure_pull: cli.insecure_pull,
         insecure_registries: cli.insecure_registries.clone(),
+        unverified: cli.network.skip_tls_verify,
+        unverified_pull: cli.network.skip_tls_verify_pull,
+        unverified_registries: cli.network.skip_tls_verify_registries.clone(),
+        skips_fallback: cli.network.skip_default_registry_fallback,
         ..Routes::default()
     };
     let variable = |name| environment.get_filled(name).into_iter();
@@ -159,4 +240,46 @@ fn routes(cli: &Cli, environment: &Environment) -> anyhow::Result<Routes> {
         routes.add_mirror(mirror)?;
     }
     Ok(routes)
+}
+
+#[cfg(test)]
+mod tests {
+    use ebiko_oci::Digest;
+
+    use super::*;
+
+    #[test]
+    fn a_long_transfer_is_told_in_sizes() {
+        let digest = Digest::of(b"");
+        let mut at = Progress {
+            direction: Direction::ToRegistry,
+            digest: Some(digest),
+            done: 3 << 29,
+            total: Some(2 << 30),
+        };
+        assert_eq!(on_its_way(&at), "sending sha256:e3b0c44298fc: 1.5 GiB of 2.0 GiB");
+        at = Progress { direction: Direction::FromRegistry, total: None, ..at };
+        assert_eq!(on_its_way(&at), "fetching sha256:e3b0c44298fc: 1.5 GiB");
+        at = Progress { digest: None, direction: Direction::ToRegistry, ..at };
+        assert_eq!(on_its_way(&at), "sending a layer that is still being made: 1.5 GiB");
+    }
+
+    #[test]
+    fn who_verifies_nobody_is_told_so() {
+        let flags = NetworkFlags {
+            skip_tls_verify: true,
+            skip_tls_verify_registries: vec!["r.io".into()],
+            ..NetworkFlags::default()
+        };
+        assert_eq!(
+            unverified(&flags),
+            [
+                "the certificates of registries are not verified (--skip-tls-verify)",
+                "the certificate of `r.io` is not verified (--skip-tls-verify-registry)"
+            ]
+        );
+        let flags = NetworkFlags { skip_tls_verify_pull: true, ..NetworkFlags::default() };
+        assert_eq!(unverified(&flags).len(), 1);
+        assert!(unverified(&NetworkFlags::default()).is_empty());
+    }
 }

@@ -89,6 +89,19 @@ impl Outputs {
         if self.push { &self.destinations } else { &[] }
     }
 
+    /// Finds out before anything is built what would fail when everything is: whether files can be written where they shall
+    /// be, as far as that can be seen without writing, and whether the destinations may be pushed to.
+    pub(crate) fn try_out(&self, cli: &Cli, registry: &Registry) -> anyhow::Result<()> {
+        for place in self.places() {
+            let is_layout = self.layout.as_ref().is_some_and(|layout| std::ptr::eq(layout, place));
+            place.try_out(if is_layout { Kind::Directory } else { Kind::File })?;
+        }
+        if !cli.network.skip_push_permission_check {
+            registry.check_push(self.pushes())?;
+        }
+        Ok(())
+    }
+
     /// How often the blobs of the image will be read.
     pub(crate) fn reads(&self) -> usize {
         usize::from(self.archive.is_some())
@@ -164,7 +177,52 @@ struct Place {
     real: PathBuf,
 }
 
+/// What is written to a place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    File,
+    Directory,
+}
+
 impl Place {
+    /// Fails if nothing can be written there.
+    #[expect(clippy::disallowed_methods, reason = "the user names a path on the host")]
+    fn try_out(&self, kind: Kind) -> anyhow::Result<()> {
+        if self.is_special() {
+            return Ok(());
+        }
+        let shown = self.path.display();
+        let may_write = |path: &Path| rustix::fs::access(path, rustix::fs::Access::WRITE_OK);
+        for path in self.real.ancestors() {
+            match std::fs::metadata(path) {
+                Ok(found) => {
+                    let is_file_wanted = path == self.real && kind == Kind::File;
+                    if is_file_wanted && found.is_dir() {
+                        bail!("`{shown}` cannot be written: it is a directory");
+                    }
+                    if !is_file_wanted && !found.is_dir() {
+                        bail!("`{shown}` cannot be written: `{}` is no directory", path.display());
+                    }
+                    return may_write(path).map_err(std::io::Error::from).with_context(|| {
+                        format!("`{shown}` cannot be written: no access to `{}`", path.display())
+                    });
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                // A file among its parents; the next turn finds it.
+                Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => {}
+                Err(error) => {
+                    return Err(error).with_context(|| format!("`{shown}` cannot be written"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether it is one of the container's own, of which `/dev/stdout` leads to another path in every process.
+    fn is_special(&self) -> bool {
+        self.path.starts_with("/dev") || self.path.starts_with("/proc")
+    }
+
     fn find(path: PathBuf) -> Self {
         let real = follow(&path);
         Self { path, real }
@@ -172,8 +230,7 @@ impl Place {
 
     /// Fails if the path leads somewhere else than before the first step.
     fn check(&self) -> anyhow::Result<()> {
-        // These are the container's own, and `/dev/stdout` leads to another path in every process.
-        if self.path.starts_with("/dev") || self.path.starts_with("/proc") {
+        if self.is_special() {
             return Ok(());
         }
         let now = follow(&self.path);
@@ -259,5 +316,30 @@ mod tests {
             let error = place.check().unwrap_err().to_string();
             assert!(error.contains("since a step of the build put a link there"), "{error}");
         }
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "arranges files on the host")]
+    fn what_cannot_be_written_is_found_out_before_the_build() {
+        let directory = tempfile::tempdir().unwrap();
+        let top = std::fs::canonicalize(directory.path()).unwrap();
+        std::fs::write(top.join("file"), "").unwrap();
+        let check = |path: &str, kind: Kind| {
+            let tried = Place::find(top.join(path)).try_out(kind);
+            tried.map_err(|error| error.to_string().replace(&top.display().to_string(), "TOP"))
+        };
+        let wrong = |text: &str| Err(text.to_owned());
+        assert_eq!(check("new/directory/file", Kind::File), Ok(()));
+        assert_eq!(check("file", Kind::File), Ok(()));
+        assert_eq!(check("", Kind::Directory), Ok(()));
+        assert_eq!(check("layout", Kind::Directory), Ok(()));
+        assert_eq!(std::fs::read_dir(&top).unwrap().count(), 1, "nothing was made");
+
+        let reason = "`TOP/` cannot be written: it is a directory";
+        assert_eq!(check("", Kind::File), wrong(reason));
+        let reason = "`TOP/file` cannot be written: `TOP/file` is no directory";
+        assert_eq!(check("file", Kind::Directory), wrong(reason));
+        let reason = "`TOP/file/x` cannot be written: `TOP/file` is no directory";
+        assert_eq!(check("file/x", Kind::File), wrong(reason));
     }
 }

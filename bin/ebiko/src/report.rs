@@ -321,7 +321,7 @@ fn describe(outcome: StepOutcome) -> String {
 }
 
 /// The first twelve digits of a digest, as `docker images` shows them.
-fn short(digest: &str) -> String {
+pub(crate) fn short(digest: &str) -> String {
     digest.chars().take("sha256:".len() + 12).collect()
 }
 

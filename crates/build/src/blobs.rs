@@ -40,6 +40,11 @@ impl BlobSource for Stoppable<Arc<dyn BlobSource>> {
         Ok(Box::new(Stoppable { source, interrupt: Arc::clone(&self.interrupt) }))
     }
 
+    fn open_at(&self, offset: u64) -> Result<Box<dyn Read + Send>, PortError> {
+        let source = self.source.open_at(offset)?;
+        Ok(Box::new(Stoppable { source, interrupt: Arc::clone(&self.interrupt) }))
+    }
+
     fn origins(&self) -> Vec<BlobOrigin> {
         self.source.origins()
     }

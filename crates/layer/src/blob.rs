@@ -6,7 +6,7 @@
 )]
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use ebiko_oci::{BlobSource, PortError};
@@ -41,6 +41,13 @@ impl BlobSource for FileBlob {
     fn open(&self) -> Result<Box<dyn Read + Send>, PortError> {
         let file = File::open(&self.path)
             .map_err(|source| OpenBlobError { path: self.path.clone(), source })?;
+        Ok(Box::new(file))
+    }
+
+    fn open_at(&self, offset: u64) -> Result<Box<dyn Read + Send>, PortError> {
+        let error = |source| OpenBlobError { path: self.path.clone(), source };
+        let mut file = File::open(&self.path).map_err(error)?;
+        file.seek(SeekFrom::Start(offset)).map_err(error)?;
         Ok(Box::new(file))
     }
 }

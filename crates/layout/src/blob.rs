@@ -104,9 +104,14 @@ impl FileBlob {
     }
 
     pub(crate) fn read(&self) -> io::Result<impl Read + Send + use<>> {
+        self.read_at(0)
+    }
+
+    fn read_at(&self, offset: u64) -> io::Result<impl Read + Send + use<>> {
         let mut file = File::open(&self.path)?;
-        file.seek(SeekFrom::Start(self.start))?;
-        Ok(file.take(self.size))
+        let offset = offset.min(self.size);
+        file.seek(SeekFrom::Start(self.start + offset))?;
+        Ok(file.take(self.size - offset))
     }
 }
 
@@ -114,6 +119,12 @@ impl BlobSource for FileBlob {
     fn open(&self) -> Result<Box<dyn Read + Send>, PortError> {
         let reader =
             self.read().map_err(|source| OpenBlobError { path: self.path.clone(), source });
+        Ok(Box::new(reader?))
+    }
+
+    fn open_at(&self, offset: u64) -> Result<Box<dyn Read + Send>, PortError> {
+        let reader = self.read_at(offset);
+        let reader = reader.map_err(|source| OpenBlobError { path: self.path.clone(), source });
         Ok(Box::new(reader?))
     }
 }

@@ -18,6 +18,17 @@ pub trait BlobSource: Send + Sync {
     /// Starts reading from the first byte. Each call reads anew, over the network if need be.
     fn open(&self) -> Result<Box<dyn Read + Send>, PortError>;
 
+    /// Starts reading at `offset`, for who goes on where an earlier reading was of no use. Unless a source knows better,
+    /// what comes before is read and dropped.
+    fn open_at(&self, offset: u64) -> Result<Box<dyn Read + Send>, PortError> {
+        let mut reader = self.open()?;
+        let skipped = io::copy(&mut reader.by_ref().take(offset), &mut io::sink())?;
+        if skipped < offset {
+            return Err(format!("the blob ends after {skipped} bytes, before {offset}").into());
+        }
+        Ok(reader)
+    }
+
     /// The repositories that have the blob, so that a registry can take it from there without it being sent.
     fn origins(&self) -> Vec<BlobOrigin> {
         Vec::new()

@@ -7,12 +7,15 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 
 use ebiko_oci::{BlobSink, BlobSource, Descriptor, Digest, GrowingBlob, Reference};
-use ebiko_transport::{Body, Response};
+use ebiko_transport::Body;
 
+use crate::progress::{Direction, Metered};
 use crate::push::{self, Blob, deliver};
 use crate::registry::{Client, Delivery, Registry, lock};
 use crate::routes::Endpoint;
+use crate::sending::Sending;
 use crate::session::{ExchangeError, Session};
+use crate::upload::Upload;
 
 /// Blobs that are larger than this are sent while they are made. Smaller ones are made faster than an upload begins, and
 /// the registry can be asked first whether it has them.
@@ -42,12 +45,12 @@ enum News {
 /// A blob that is being made.
 struct Begun {
     growing: Arc<dyn GrowingBlob>,
-    state: Mutex<Sending>,
+    state: Mutex<Stage>,
 }
 
 /// How far a blob that is being made has got on its way.
 #[derive(Clone, Copy)]
-enum Sending {
+enum Stage {
     /// Nobody has begun to send it.
     Not,
     UnderWay,
@@ -93,7 +96,7 @@ impl Registry {
 
 impl BlobSink for Ahead {
     fn begin(&self, growing: Arc<dyn GrowingBlob>) {
-        let begun = Arc::new(Begun { growing, state: Mutex::new(Sending::Not) });
+        let begun = Arc::new(Begun { growing, state: Mutex::new(Stage::Not) });
         *lock(&self.current) = Some(Arc::clone(&begun));
         self.tell(News::Begun(begun));
     }
@@ -127,8 +130,8 @@ impl std::fmt::Debug for Ahead {
 impl Begun {
     /// Says that it is complete; whether somebody has begun to send it.
     fn complete(&self, digest: Digest) -> bool {
-        let before = std::mem::replace(&mut *lock(&self.state), Sending::Complete(digest));
-        matches!(before, Sending::UnderWay)
+        let before = std::mem::replace(&mut *lock(&self.state), Stage::Complete(digest));
+        matches!(before, Stage::UnderWay)
     }
 
     /// Whether this thread is to send it: it is large, and not complete yet.
@@ -137,25 +140,25 @@ impl Begun {
             return false;
         }
         let mut state = lock(&self.state);
-        let is_free = matches!(*state, Sending::Not);
+        let is_free = matches!(*state, Stage::Not);
         if is_free {
-            *state = Sending::UnderWay;
+            *state = Stage::UnderWay;
         }
         is_free
     }
 
     fn digest(&self) -> Option<Digest> {
         match *lock(&self.state) {
-            Sending::Complete(digest) => Some(digest),
-            Sending::Not | Sending::UnderWay => None,
+            Stage::Complete(digest) => Some(digest),
+            Stage::Not | Stage::UnderWay => None,
         }
     }
 }
 
 /// What came of sending a blob while it was made.
 enum Streamed {
-    /// All of it was sent; the registry waits for its name.
-    Sent(Response),
+    /// Some or all of it was sent; the registry waits for the rest and for its name.
+    Sent(Upload),
     /// As soon as it had a name, the registry knew it.
     Found,
 }
@@ -177,9 +180,9 @@ fn send(client: &Arc<Client>, endpoints: &BTreeSet<Endpoint>, news: &Receiver<Ne
                 {
                     promise.delivery = match streamed {
                         Streamed::Found => Some(Delivery::Found),
-                        Streamed::Sent(response) => {
-                            name(client, endpoint, &response, blob.digest).ok()
-                        }
+                        Streamed::Sent(upload) => Session::new(client, endpoint)
+                            .and_then(|session| Sending::new(&session, &blob).go_on(upload))
+                            .ok(),
                     };
                 }
                 for endpoint in endpoints {
@@ -200,34 +203,36 @@ fn stream(
 ) -> Result<Streamed, ExchangeError> {
     let session = Session::new(client, endpoint)?;
     let was_found = Arc::new(AtomicBool::new(false));
-    let body = {
+    let meter = Arc::new(client.meter(Direction::ToRegistry, None, None));
+    let body_at = |offset: u64| {
         let (client, endpoint) = (Arc::clone(client), endpoint.clone());
         let (begun, was_found) = (Arc::clone(begun), Arc::clone(&was_found));
+        let meter = Arc::clone(&meter);
         Body::stream_to_its_end(move || {
-            Ok(Box::new(Asking {
+            let mut bytes = Box::new(Asking {
                 bytes: begun.growing.follow(),
                 client: Arc::clone(&client),
                 endpoint: endpoint.clone(),
                 begun: Arc::clone(&begun),
                 was_asked: false,
                 was_found: Arc::clone(&was_found),
-            }))
+            });
+            // It is a file on this machine, and this far it has been written.
+            io::copy(&mut bytes.by_ref().take(offset), &mut io::sink())?;
+            Ok(Box::new(Metered::new(bytes, offset, &meter)))
         })
     };
-    let sent = push::send_unnamed(&session, body);
+    let mut upload = Upload::begin(&session)?;
+    let sent = upload.follow(&session, &meter, body_at);
     if was_found.load(Ordering::Relaxed) {
         return Ok(Streamed::Found);
     }
-    sent.map(Streamed::Sent)
-}
-
-fn name(
-    client: &Client,
-    endpoint: &Endpoint,
-    sent: &Response,
-    digest: Digest,
-) -> Result<Delivery, ExchangeError> {
-    push::name_upload(&Session::new(client, endpoint)?, sent, digest)
+    match sent {
+        Ok(()) => Ok(Streamed::Sent(upload)),
+        // Perhaps the registry has a part of it all the same.
+        Err(error) if error.is_transient() => Ok(Streamed::Sent(upload)),
+        Err(error) => Err(error),
+    }
 }
 
 /// Reads a blob that is being made. As soon as it is complete and so has a name, the registry is asked once whether it

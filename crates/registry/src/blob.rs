@@ -1,18 +1,21 @@
 //! The bytes of a layer that is in a registry.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use ebiko_oci::{BlobOrigin, BlobSource, Descriptor, Digest, MediaType, PortError, Sha256Hasher};
 use ebiko_transport::header::{CONTENT_RANGE, HeaderValue, RANGE};
 use ebiko_transport::{Method, Response, StatusCode};
 
-use crate::registry::Client;
+use crate::progress::{Direction, Meter};
+use crate::registry::{Client, lock};
 use crate::routes::Endpoint;
 use crate::session::{ExchangeError, Session, one_line};
+use crate::upload::PROGRESS;
 
 /// So much progress makes a broken connection a new failure and not one more of the same.
-const PROGRESS: u64 = 1024 * 1024;
+const FARTHER: u64 = 1024 * 1024;
 
 /// A layer of a pulled image.
 pub(crate) struct RemoteBlob {
@@ -39,19 +42,59 @@ pub(crate) enum BlobError {
     Digest { digest: Digest, actual: Digest },
 }
 
-/// A blob that is handed on as it comes: it ends with an error if it is not the one that was promised.
-pub(crate) struct Verified {
-    input: Box<dyn Read + Send>,
-    hasher: Sha256Hasher,
+/// A blob that is handed on as it comes, perhaps in several readings that each go on where the one before was of no use.
+///
+/// Its sum is taken over all of it without reading any part again that was read before, but for a stretch of less than
+/// one mark.
+pub(crate) struct Verification {
     digest: Digest,
-    /// How many bytes are missing.
-    left: u64,
+    size: u64,
+    /// The state of the sum at some places.
+    marks: Mutex<BTreeMap<u64, Sha256Hasher>>,
 }
 
-impl Verified {
-    pub(crate) fn new(input: Box<dyn Read + Send>, digest: Digest, size: u64) -> Self {
-        Self { input, hasher: Sha256Hasher::new(), digest, left: size }
+/// So many states of the sum are kept for one blob, whatever its size.
+const MARKS: u64 = 256;
+
+impl Verification {
+    pub(crate) fn new(digest: Digest, size: u64) -> Self {
+        Self { digest, size, marks: Mutex::default() }
     }
+
+    /// Reads the blob from `offset` on. The last bytes are an error if it is not the one that was promised.
+    pub(crate) fn open_at(
+        self: &Arc<Self>,
+        source: &dyn BlobSource,
+        offset: u64,
+    ) -> Result<Box<dyn Read + Send>, PortError> {
+        let (start, hasher) = {
+            let marks = lock(&self.marks);
+            let mark = marks.range(..=offset).next_back();
+            mark.map_or_else(
+                || (0, Sha256Hasher::new()),
+                |(position, hasher)| (*position, hasher.clone()),
+            )
+        };
+        let input = source.open_at(start)?;
+        let (all, position) = (Arc::clone(self), start);
+        let mut reader = Verified { input, hasher, position, marked: position, all };
+        let skip = offset - start;
+        let skipped = io::copy(&mut reader.by_ref().take(skip), &mut io::sink())?;
+        if skipped < skip {
+            return Err(format!("the blob ends before byte {offset}").into());
+        }
+        Ok(Box::new(reader))
+    }
+}
+
+/// One reading of a blob that is handed on.
+struct Verified {
+    input: Box<dyn Read + Send>,
+    hasher: Sha256Hasher,
+    position: u64,
+    /// Where the last mark is.
+    marked: u64,
+    all: Arc<Verification>,
 }
 
 impl Read for Verified {
@@ -59,9 +102,14 @@ impl Read for Verified {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.input.read(buffer)?;
         self.hasher.update(&buffer[..count]);
-        self.left = self.left.saturating_sub(count as u64);
-        if self.left == 0 {
-            let (digest, actual) = (self.digest, Digest::new(self.hasher.clone().finish()));
+        self.position += count as u64;
+        let Verification { digest, size, .. } = *self.all;
+        if self.position - self.marked >= (size / MARKS).max(PROGRESS) {
+            self.marked = self.position;
+            lock(&self.all.marks).insert(self.position, self.hasher.clone());
+        }
+        if self.position >= size {
+            let actual = Digest::new(self.hasher.clone().finish());
             if actual != digest {
                 let error = BlobError::Digest { digest, actual };
                 return Err(io::Error::new(io::ErrorKind::InvalidData, error));
@@ -87,23 +135,31 @@ impl RemoteBlob {
 
 impl BlobSource for RemoteBlob {
     fn open(&self) -> Result<Box<dyn Read + Send>, PortError> {
-        let digest = self.descriptor.digest;
+        self.open_at(0)
+    }
+
+    fn open_at(&self, offset: u64) -> Result<Box<dyn Read + Send>, PortError> {
+        let Descriptor { digest, size, .. } = self.descriptor;
         if matches!(self.descriptor.media_type, MediaType::ForeignLayer(_)) {
             return Err(BlobError::Foreign { digest }.into());
         }
         let mut failures = Vec::new();
         for endpoint in &self.endpoints {
-            match open_at(&self.client, endpoint, digest, 0) {
-                Ok(response) => {
+            match open_at(&self.client, endpoint, digest, offset) {
+                Ok((response, surplus)) => {
+                    let meter =
+                        self.client.meter(Direction::FromRegistry, Some(digest), Some(size));
                     return Ok(Box::new(BlobReader {
                         client: Arc::clone(&self.client),
                         endpoint: endpoint.clone(),
                         digest,
-                        size: self.descriptor.size,
+                        size,
                         response: Some(response),
-                        position: 0,
-                        failed_at: 0,
+                        surplus,
+                        position: offset,
+                        failed_at: offset,
                         failures: 0,
+                        meter,
                     }));
                 }
                 Err(source) if self.endpoints.len() == 1 => {
@@ -127,15 +183,16 @@ impl BlobSource for RemoteBlob {
     }
 }
 
-/// Starts to read a blob at `position`. The response may start earlier; see [`starts_at`].
+/// Starts to read a blob at `position`. The response may start so many bytes earlier.
 fn open_at(
     client: &Client,
     endpoint: &Endpoint,
     digest: Digest,
     position: u64,
-) -> Result<Response, ExchangeError> {
+) -> Result<(Response, u64), ExchangeError> {
     let session = Session::new(client, endpoint)?;
     let mut request = session.request(Method::GET, &format!("blobs/{digest}"))?;
+    request.extra_attempts = client.settings.layer_retries;
     if position > 0 {
         let range = HeaderValue::from_str(&format!("bytes={position}-"));
         request =
@@ -144,7 +201,7 @@ fn open_at(
     let what = "the request for a layer";
     let response = session.send(&request, what)?;
     match starts_at(&response) {
-        Some(start) if start == 0 || start == position => Ok(response),
+        Some(start) if start == 0 || start == position => Ok((response, position - start)),
         Some(_) => Err(session.protocol("it sent another part of the layer than was asked for")),
         None => Err(session.status(response, what)),
     }
@@ -171,10 +228,13 @@ struct BlobReader {
     size: u64,
     /// `None` after the end or a final error.
     response: Option<Response>,
+    /// So many bytes come before the position.
+    surplus: u64,
     position: u64,
     /// Where the connection broke last, and how often it did without much progress.
     failed_at: u64,
     failures: u32,
+    meter: Meter,
 }
 
 impl BlobReader {
@@ -185,9 +245,26 @@ impl BlobReader {
         io::Error::new(io::ErrorKind::InvalidData, error)
     }
 
+    fn attempts(&self) -> u32 {
+        let settings = &self.client.settings;
+        let extra = settings.layer_retries.max(settings.download_retries);
+        self.client.transport.attempts().saturating_add(extra)
+    }
+
+    /// The next bytes of the blob have come.
+    fn take(&mut self, count: usize) -> io::Result<usize> {
+        self.position += count as u64;
+        if self.position > self.size {
+            let size = self.size;
+            return Err(self.wrong(format!("is longer than its {size} bytes")));
+        }
+        self.meter.at(self.position);
+        Ok(count)
+    }
+
     /// Goes on where the connection broke, unless it breaks too often.
     fn resume(&mut self, reason: io::Error) -> io::Result<()> {
-        if self.position - self.failed_at >= PROGRESS {
+        if self.position - self.failed_at >= FARTHER {
             self.failures = 0;
         }
         self.failed_at = self.position;
@@ -195,27 +272,17 @@ impl BlobReader {
         loop {
             self.response = None;
             self.failures += 1;
-            if self.failures >= self.client.transport.attempts() {
+            if self.failures >= self.attempts() {
                 return Err(reason);
             }
             let session = Session::new(&self.client, &self.endpoint).map_err(io::Error::other)?;
             let url = session.base().clone();
             self.client.transport.pause(&url, self.failures, &reason.to_string(), None);
             match open_at(&self.client, &self.endpoint, self.digest, self.position) {
-                Ok(response) => {
-                    let skip = match starts_at(&response) {
-                        Some(0) => self.position,
-                        _ => 0,
-                    };
-                    let mut response = response;
-                    match io::copy(&mut response.by_ref().take(skip), &mut io::sink()) {
-                        Ok(skipped) if skipped == skip => {
-                            self.response = Some(response);
-                            return Ok(());
-                        }
-                        Ok(_) => reason = io::ErrorKind::UnexpectedEof.into(),
-                        Err(error) => reason = error,
-                    }
+                Ok((response, surplus)) => {
+                    self.response = Some(response);
+                    self.surplus = surplus;
+                    return Ok(());
                 }
                 Err(error) if error.is_transient() => reason = io::Error::other(error),
                 Err(error) => return Err(io::Error::other(error)),
@@ -246,14 +313,16 @@ impl Read for BlobReader {
                     let (position, size) = (self.position, self.size);
                     return Err(self.wrong(format!("ends after {position} of its {size} bytes")));
                 }
-                Ok(count) => {
-                    self.position += count as u64;
-                    if self.position > self.size {
-                        let size = self.size;
-                        return Err(self.wrong(format!("is longer than its {size} bytes")));
+                Ok(count) if self.surplus > 0 => {
+                    let surplus = usize::try_from(self.surplus).unwrap_or(count).min(count);
+                    self.surplus -= surplus as u64;
+                    if surplus == count {
+                        continue;
                     }
-                    return Ok(count);
+                    buffer.copy_within(surplus..count, 0);
+                    return self.take(count - surplus);
                 }
+                Ok(count) => return self.take(count),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => self.resume(error)?,
             }

@@ -12,12 +12,14 @@
 //!   registry names, over `https` unless the user allowed otherwise. It is in no error and no
 //!   debug print; errors name the entry instead.
 //! - A manifest is asked for once for each reference, however often it is resolved.
+//! - A blob that breaks off on its way goes on where it was, in both directions, as long as it gets
+//!   any farther.
 //! - Nothing is buffered but manifests and configs, which are limited to 4 MiB.
 //!
 //! # Reading order
 //!
-//! [`Registry`], [`Routes`] and [`Credentials`]; then the modules `pull` and `push`; `session` is
-//! how one authorized request is made.
+//! [`Registry`], [`Routes`] and [`Credentials`]; then the modules `pull` and `push`; `sending`
+//! is how a blob survives a broken connection, and `session` how one authorized request is made.
 
 mod registry;
 mod routes;
@@ -28,8 +30,12 @@ mod secret;
 mod ahead;
 mod blob;
 mod cache;
+mod check;
+mod progress;
 mod pull;
 mod push;
+mod sending;
+mod upload;
 
 mod challenge;
 mod session;
@@ -38,8 +44,9 @@ mod token;
 pub use ahead::Ahead;
 pub use cache::{CacheError, CacheRepository};
 pub use credentials::{Credentials, CredentialsError};
+pub use progress::{Direction, Progress};
 pub use pull::{PullError, PullErrorKind};
 pub use push::{PushError, PushErrorKind};
-pub use registry::Registry;
-pub use routes::{RouteError, Routes};
-pub use session::ExchangeError;
+pub use registry::{Registry, Settings};
+pub use routes::{RouteError, Routes, api_host};
+pub use session::{ExchangeError, advice_on};

@@ -1,30 +1,41 @@
 //! From an image to the registries.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use ebiko_oci::{
     BlobSource, BytesBlob, Descriptor, Digest, Event, Image, MediaType, Observer, Reference,
 };
-use ebiko_transport::header::{CONTENT_TYPE, HeaderValue, LOCATION};
-use ebiko_transport::{Body, Method, Request, Response, StatusCode};
+use ebiko_transport::header::{CONTENT_TYPE, HeaderValue};
+use ebiko_transport::{Body, Method, StatusCode};
 
-use crate::blob::Verified;
-use crate::registry::{Client, Delivery, Registry};
+use crate::registry::{Client, Delivery, Registry, lock};
 use crate::routes::Endpoint;
-use crate::session::{ExchangeError, Session};
+use crate::sending::Sending;
+use crate::session::{ExchangeError, Session, one_line};
 
 /// So many blobs of one image are sent at the same time.
 const PARALLEL: usize = 4;
 
-/// Blobs up to this size are sent in one request; larger ones in the form that can grow into
-/// pieces, which all registries prefer for large blobs.
-const SMALL: u64 = 1024 * 1024;
+/// So many repositories are pushed to at the same time, each with so many connections as it has blobs on the way.
+const PARALLEL_REPOSITORIES: usize = 4;
 
-const UPLOAD: &str = "the upload of a blob";
-const UPLOAD_END: &str = "the end of an upload";
+const DENIED: &str = "these credentials may not write there; where a registry lets nobody begin an upload and cancel it, leave \
+                      the check out with --skip-push-permission-check";
+
+const UNFIT: &str = "some registries want a repository to be created before it is pushed to; where a registry lets nobody begin \
+                     an upload and cancel it, leave the check out with --skip-push-permission-check";
+
+/// What registries say of a tag that must stay as it is: Google Artifact Registry, Amazon ECR (two wordings), Harbor, Alibaba
+/// Cloud. The texts are all that tells such an answer from other refusals.
+const IMMUTABLE: [&str; 5] = [
+    "The repository has enabled tag immutability",
+    "cannot be overwritten because the tag is immutable",
+    "cannot be overwritten because the repository is immutable",
+    "configured as immutable",
+    "The requested tag already exists and cannot be overwritten",
+];
 
 /// An image cannot be pushed to one of its destinations.
 ///
@@ -43,6 +54,8 @@ pub struct PushError {
 pub enum PushErrorKind {
     #[error(transparent)]
     Exchange(Box<ExchangeError>),
+    #[error("the repository would not take it, so nothing is built")]
+    Check(#[source] Box<ExchangeError>),
     #[error("cannot send blob {digest}")]
     Blob { digest: Digest, source: Box<ExchangeError> },
     #[error("a destination needs a tag and cannot have a digest")]
@@ -64,6 +77,11 @@ impl PushError {
             PushErrorKind::Exchange(error) | PushErrorKind::Blob { source: error, .. } => {
                 error.hint()
             }
+            PushErrorKind::Check(error) => error.hint().or_else(|| match **error {
+                ExchangeError::Denied { .. } => Some(DENIED.into()),
+                ExchangeError::Status { .. } => Some(UNFIT.into()),
+                _ => None,
+            }),
             PushErrorKind::NoTag | PushErrorKind::Digest { .. } => None,
         }
     }
@@ -78,46 +96,113 @@ pub(crate) struct Blob {
 }
 
 impl Registry {
-    /// Makes `image` available under every one of `destinations`.
+    /// Makes `image` available under every one of `destinations`, in several repositories at the same time.
     ///
     /// Blobs that a registry has are not sent again; layers of a base image are read from where
     /// the base came from if the destination lacks them. The manifest is the same everywhere and
-    /// is sent after all blobs, so that no tag ever names an incomplete image.
+    /// is sent after all blobs of its repository, so that no tag ever names an incomplete image.
     ///
     /// # Errors
     ///
-    /// Stops at the first destination that fails. The ones before it have the image.
+    /// Returns the error of the first destination, in their order, that failed; the others are told as warnings. Where one
+    /// fails, no other repository is begun, and those that are under way are gone on with.
     pub fn push(
         &self,
         image: &Image,
         destinations: &[Reference],
         observer: &dyn Observer,
     ) -> Result<(), PushError> {
-        let fail = |destination: &Reference, source| PushError {
-            destination: destination.to_string(),
-            source,
-        };
-        for destination in destinations {
-            if destination.tag().is_none() || destination.digest().is_some() {
-                return Err(fail(destination, PushErrorKind::NoTag));
-            }
+        if let Some(destination) =
+            destinations.iter().find(|to| to.tag().is_none() || to.digest().is_some())
+        {
+            let destination = destination.to_string();
+            return Err(PushError { destination, source: PushErrorKind::NoTag });
         }
         let blobs = blobs(image);
         // Tags of one repository share its blobs.
-        let mut complete = BTreeSet::new();
-        for destination in destinations {
-            observer.event(Event::PushStarted { reference: destination });
+        let mut repositories: Vec<(Endpoint, Vec<usize>)> = Vec::new();
+        for (index, destination) in destinations.iter().enumerate() {
             let endpoint = self.client.routes.for_push(destination);
-            if complete.insert(endpoint.clone()) {
-                push_blobs(&self.client, &endpoint, &blobs, observer)
-                    .map_err(|source| fail(destination, source))?;
+            match repositories.iter_mut().find(|(known, _)| *known == endpoint) {
+                Some((_, tags)) => tags.push(index),
+                None => repositories.push((endpoint, vec![index])),
             }
-            push_manifest(&self.client, &endpoint, destination, image)
-                .map_err(|source| fail(destination, source))?;
-            observer.event(Event::Pushed { reference: destination, digest: image.digest() });
         }
-        Ok(())
+        let failures: Mutex<Vec<(usize, PushErrorKind)>> = Mutex::default();
+        at_once(PARALLEL_REPOSITORIES, &repositories, |(endpoint, tags)| {
+            let failed =
+                push_to(&self.client, endpoint, tags, destinations, image, &blobs, observer);
+            let goes_on = failed.is_empty();
+            lock(&failures).extend(failed);
+            goes_on
+        });
+        let mut failures = failures.into_inner().unwrap_or_else(PoisonError::into_inner);
+        failures.sort_by_key(|(index, _)| *index);
+        let mut errors = failures.into_iter().map(|(index, source)| PushError {
+            destination: destinations[index].to_string(),
+            source,
+        });
+        let Some(first) = errors.next() else { return Ok(()) };
+        for other in errors {
+            observer.event(Event::Warning { text: &one_line(&other) });
+        }
+        Err(first)
     }
+}
+
+/// Sends everything to one repository, the manifest under all of its tags at the same time. What failed, by the number of
+/// the destination.
+fn push_to(
+    client: &Client,
+    endpoint: &Endpoint,
+    tags: &[usize],
+    destinations: &[Reference],
+    image: &Image,
+    blobs: &[Blob],
+    observer: &dyn Observer,
+) -> Vec<(usize, PushErrorKind)> {
+    for index in tags {
+        observer.event(Event::PushStarted { reference: &destinations[*index] });
+    }
+    if let Err(error) = push_blobs(client, endpoint, blobs, observer) {
+        return vec![(tags[0], error)];
+    }
+    let failures: Mutex<Vec<(usize, PushErrorKind)>> = Mutex::default();
+    at_once(PARALLEL, tags, |index| {
+        let destination = &destinations[*index];
+        match push_manifest(client, endpoint, destination, image) {
+            Ok(Stored::AsSent) => {
+                observer.event(Event::Pushed { reference: destination, digest: image.digest() });
+            }
+            Ok(Stored::NotAtAll { answer }) => {
+                let text = format!("`{destination}` is left as it is: {answer}");
+                observer.event(Event::Warning { text: &text });
+            }
+            Err(error) => lock(&failures).push((*index, error)),
+        }
+        true
+    });
+    failures.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Does `work` for every item, `most` of them at the same time, until one says that it is enough.
+fn at_once<T: Sync>(most: usize, items: &[T], work: impl Fn(&T) -> bool + Sync) {
+    let queue: Mutex<VecDeque<&T>> = Mutex::new(items.iter().collect());
+    let work = || {
+        loop {
+            let next = lock(&queue).pop_front();
+            let Some(item) = next else { return };
+            if !work(item) {
+                lock(&queue).clear();
+            }
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 1..most.min(items.len()) {
+            scope.spawn(work);
+        }
+        work();
+    });
 }
 
 /// Every blob of the image once, in the order of the layers, the config last.
@@ -148,34 +233,22 @@ fn push_blobs(
     observer: &dyn Observer,
 ) -> Result<(), PushErrorKind> {
     let session = Session::new(client, endpoint)?;
-    let queue: Mutex<VecDeque<&Blob>> = Mutex::new(blobs.iter().collect());
     let failure: Mutex<Option<PushErrorKind>> = Mutex::new(None);
-    let work = || {
-        loop {
-            let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-            let Some(blob) = next else { return };
-            match deliver(&session, blob) {
-                Ok(Delivery::Sent) => {
-                    observer.event(Event::BlobSent { digest: blob.digest, size: blob.size });
-                }
-                Ok(Delivery::Found | Delivery::Mounted) => {
-                    observer.event(Event::BlobExists { digest: blob.digest });
-                }
-                Err(source) => {
-                    // The others need not start what will not be used.
-                    queue.lock().unwrap_or_else(PoisonError::into_inner).clear();
-                    let source = Box::new(source);
-                    let kind = PushErrorKind::Blob { digest: blob.digest, source };
-                    failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(kind);
-                }
-            }
+    at_once(PARALLEL, blobs, |blob| match deliver(&session, blob) {
+        Ok(Delivery::Sent) => {
+            observer.event(Event::BlobSent { digest: blob.digest, size: blob.size });
+            true
         }
-    };
-    thread::scope(|scope| {
-        for _ in 1..PARALLEL.min(blobs.len()) {
-            scope.spawn(work);
+        Ok(Delivery::Found | Delivery::Mounted) => {
+            observer.event(Event::BlobExists { digest: blob.digest });
+            true
         }
-        work();
+        // The others need not start what will not be used.
+        Err(source) => {
+            let kind = PushErrorKind::Blob { digest: blob.digest, source: Box::new(source) };
+            lock(&failure).get_or_insert(kind);
+            false
+        }
     });
     failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
 }
@@ -183,65 +256,7 @@ fn push_blobs(
 /// Sees to it that the blob is in the repository. Who comes second for the same blob waits for the first.
 pub(crate) fn deliver(session: &Session<'_>, blob: &Blob) -> Result<Delivery, ExchangeError> {
     let key = (session.endpoint.clone(), blob.digest);
-    session.client.delivered().get_or_find(&key, || push_blob(session, blob))
-}
-
-/// Sends one blob unless it is there.
-///
-/// An upload cannot be repeated piece by piece, so after a failure that may pass it starts anew,
-/// with the question whether it is not there after all.
-fn push_blob(session: &Session<'_>, blob: &Blob) -> Result<Delivery, ExchangeError> {
-    let transport = &session.client.transport;
-    let mut attempt = 1;
-    loop {
-        let error = match try_push_blob(session, blob) {
-            Err(error)
-                if (error.is_transient() || is_lost_upload(&error))
-                    && attempt < transport.attempts() =>
-            {
-                error
-            }
-            outcome => return outcome,
-        };
-        transport.pause(session.base(), attempt, &error.to_string(), error.wish());
-        attempt += 1;
-    }
-}
-
-/// Whether the registry has forgotten an upload that it started.
-fn is_lost_upload(error: &ExchangeError) -> bool {
-    match error {
-        ExchangeError::Status { what, status, .. } => {
-            [UPLOAD, UPLOAD_END].contains(what)
-                && matches!(*status, StatusCode::NOT_FOUND | StatusCode::RANGE_NOT_SATISFIABLE)
-        }
-        _ => false,
-    }
-}
-
-fn try_push_blob(session: &Session<'_>, blob: &Blob) -> Result<Delivery, ExchangeError> {
-    if is_there(session, blob.digest)? {
-        return Ok(Delivery::Found);
-    }
-    let started = match mount(session, blob) {
-        Some(mounted) if mounted.status() == StatusCode::CREATED => return Ok(Delivery::Mounted),
-        Some(started) => started,
-        None => start_upload(session)?,
-    };
-    let response = if blob.size <= SMALL {
-        send_at_once(session, blob, &started)?
-    } else {
-        let response = patch(session, &started, body(blob))?;
-        match response.status() {
-            status if is_taken(status) => return name_upload(session, &response, blob.digest),
-            // A few servers only know the upload in one request.
-            StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => {
-                send_at_once(session, blob, &start_upload(session)?)?
-            }
-            _ => return Err(session.status(response, UPLOAD)),
-        }
-    };
-    arrived(session, response)
+    session.client.delivered().get_or_find(&key, || Sending::new(session, blob).run())
 }
 
 /// Whether the repository has the blob.
@@ -256,119 +271,13 @@ pub(crate) fn is_there(session: &Session<'_>, digest: Digest) -> Result<bool, Ex
     }
 }
 
-/// Sends a blob whose digest is not known yet; [`name_upload`] ends it.
-pub(crate) fn send_unnamed(session: &Session<'_>, body: Body) -> Result<Response, ExchangeError> {
-    let response = patch(session, &start_upload(session)?, body)?;
-    if is_taken(response.status()) {
-        return Ok(response);
-    }
-    Err(session.status(response, UPLOAD))
-}
-
-/// Ends an upload, to which `sent` was the last answer.
-pub(crate) fn name_upload(
-    session: &Session<'_>,
-    sent: &Response,
-    digest: Digest,
-) -> Result<Delivery, ExchangeError> {
-    let mut request = with_digest(at_location(session, Method::PUT, sent)?, digest);
-    // If it arrived and its answer did not, the upload is gone and the blob is there.
-    request.is_repeatable = false;
-    arrived(session, session.send(&request, UPLOAD_END)?)
-}
-
-fn patch(session: &Session<'_>, started: &Response, body: Body) -> Result<Response, ExchangeError> {
-    let request = at_location(session, Method::PATCH, started)?;
-    session.send(&as_bytes(request).with_body(body), UPLOAD)
-}
-
-fn is_taken(status: StatusCode) -> bool {
-    matches!(status, StatusCode::ACCEPTED | StatusCode::NO_CONTENT | StatusCode::CREATED)
-}
-
-fn arrived(session: &Session<'_>, response: Response) -> Result<Delivery, ExchangeError> {
-    match response.status() {
-        StatusCode::CREATED | StatusCode::NO_CONTENT | StatusCode::OK => Ok(Delivery::Sent),
-        _ => Err(session.status(response, UPLOAD_END)),
-    }
-}
-
-/// Asks the registry to take the blob from another of its repositories: `201` if it did, `202` if it began an upload
-/// instead (OCI distribution specification, "Mounting a blob from another repository").
-///
-/// A registry that does not want to says so in many ways, none of which is a reason not to send the blob.
-fn mount(session: &Session<'_>, blob: &Blob) -> Option<Response> {
-    let Endpoint { registry, repository, .. } = session.endpoint;
-    let origins = blob.source.origins();
-    let origin = origins.iter().find(|origin| origin.registry == *registry)?;
-    if origin.repository == *repository {
-        return None;
-    }
-    let mut request = session.request(Method::POST, "blobs/uploads/").ok()?;
-    request
-        .url
-        .query_pairs_mut()
-        .append_pair("mount", &blob.digest.to_string())
-        .append_pair("from", &origin.repository);
-    request.is_repeatable = true;
-    let response = session.send(&request, "the question for a blob of another repository").ok()?;
-    matches!(response.status(), StatusCode::CREATED | StatusCode::ACCEPTED).then_some(response)
-}
-
-fn start_upload(session: &Session<'_>) -> Result<Response, ExchangeError> {
-    let what = "the start of an upload";
-    let mut request = session.request(Method::POST, "blobs/uploads/")?;
-    // An upload that was started and never used is cleaned up by the registry.
-    request.is_repeatable = true;
-    let response = session.send(&request, what)?;
-    match response.status() {
-        StatusCode::ACCEPTED => Ok(response),
-        _ => Err(session.status(response, what)),
-    }
-}
-
-fn send_at_once(
-    session: &Session<'_>,
-    blob: &Blob,
-    started: &Response,
-) -> Result<Response, ExchangeError> {
-    let request = with_digest(at_location(session, Method::PUT, started)?, blob.digest);
-    let mut request = as_bytes(request).with_body(body(blob));
-    // The location is good for one try; the whole upload is repeated instead.
-    request.is_repeatable = false;
-    session.send(&request, UPLOAD)
-}
-
-fn at_location(
-    session: &Session<'_>,
-    method: Method,
-    response: &Response,
-) -> Result<Request, ExchangeError> {
-    let location = response
-        .header(LOCATION)
-        .ok_or_else(|| session.protocol("it does not say where to upload"))?;
-    session.request_at(method, response, location)
-}
-
-fn as_bytes(request: Request) -> Request {
-    request.with_header(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"))
-}
-
-/// Adds the digest to whatever state the registry keeps in the query.
-fn with_digest(mut request: Request, digest: Digest) -> Request {
-    request.url.query_pairs_mut().append_pair("digest", &digest.to_string());
-    request
-}
-
-fn body(blob: &Blob) -> Body {
-    let Blob { digest, size, ref source } = *blob;
-    let source = Arc::clone(source);
-    Body::stream(size, move || {
-        let bytes = source.open().map_err(io::Error::other)?;
-        // What another registry gives is not ours; what is ours was summed when it was made.
-        let is_ours = source.origins().is_empty();
-        Ok(if is_ours { bytes } else { Box::new(Verified::new(bytes, digest, size)) })
-    })
+/// What became of a manifest.
+enum Stored {
+    AsSent,
+    /// The tag is there, the registry keeps it, and the user does not mind.
+    NotAtAll {
+        answer: String,
+    },
 }
 
 fn push_manifest(
@@ -376,7 +285,7 @@ fn push_manifest(
     endpoint: &Endpoint,
     destination: &Reference,
     image: &Image,
-) -> Result<(), PushErrorKind> {
+) -> Result<Stored, PushErrorKind> {
     let session = Session::new(client, endpoint)?;
     let what = "the manifest";
     let manifest = image.manifest();
@@ -387,14 +296,34 @@ fn push_manifest(
         .request(Method::PUT, &path)?
         .with_header(CONTENT_TYPE, media_type)
         .with_body(Body::Bytes(manifest.bytes.clone()));
-    let response = session.send(&request, what)?;
-    if !response.status().is_success() {
-        return Err(session.status(response, what).into());
-    }
+    let sent = session.send(&request, what).and_then(|response| match response.status() {
+        status if status.is_success() => Ok(response),
+        _ => Err(session.status(response, what)),
+    });
+    let response = match sent {
+        Ok(response) => response,
+        Err(error) => {
+            return match immutable(&error) {
+                Some(answer) if client.settings.ignores_immutable_tags => {
+                    Ok(Stored::NotAtAll { answer: answer.to_owned() })
+                }
+                _ => Err(error.into()),
+            };
+        }
+    };
     match response.header("docker-content-digest") {
         Some(actual) if actual != manifest.digest.to_string() => {
             Err(PushErrorKind::Digest { expected: manifest.digest, actual: actual.to_owned() })
         }
-        _ => Ok(()),
+        _ => Ok(Stored::AsSent),
     }
+}
+
+/// The answer of a registry that keeps a tag as it is.
+fn immutable(error: &ExchangeError) -> Option<&str> {
+    let (ExchangeError::Status { answer, .. } | ExchangeError::Denied { answer, .. }) = error
+    else {
+        return None;
+    };
+    IMMUTABLE.iter().any(|text| answer.contains(text)).then_some(answer)
 }

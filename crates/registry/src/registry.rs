@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use ebiko_oci::{Digest, Platform, Reference, ResolvedImage};
 use ebiko_transport::{Transport, Url};
 
 use crate::credentials::Credentials;
+use crate::progress::{Direction, Meter, Progress, ProgressTeller};
 use crate::pull::Fetched;
 use crate::routes::{Endpoint, Routes};
 use crate::secret::Secret;
@@ -18,6 +20,20 @@ pub struct Registry {
     pub(crate) client: Arc<Client>,
 }
 
+/// How the client behaves where users want it in different ways.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// How often more than usual a request of a push is tried (`--push-retry`).
+    pub push_retries: u32,
+    /// How often more than usual a request for a manifest or a config is tried (`--image-download-retry`).
+    pub download_retries: u32,
+    /// How often more than usual a layer is asked for (`--image-fs-extract-retry`), if that is more than the number above.
+    pub layer_retries: u32,
+    /// A tag that is there and that the registry keeps as it is counts as pushed
+    /// (`--push-ignore-immutable-tag-errors`).
+    pub ignores_immutable_tags: bool,
+}
+
 type OnWarning = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// What clones, and the layers of pulled images, share.
@@ -25,7 +41,9 @@ pub(crate) struct Client {
     pub(crate) transport: Transport,
     pub(crate) credentials: Credentials,
     pub(crate) routes: Routes,
+    pub(crate) settings: Settings,
     on_warning: Option<OnWarning>,
+    progress: ProgressTeller,
     /// The `https` or `http` URL of hosts for which that had to be tried out.
     bases: Slots<String, Url>,
     /// The `Authorization` that was made last.
@@ -53,7 +71,9 @@ impl Registry {
             transport,
             credentials,
             routes,
+            settings: Settings::default(),
             on_warning: None,
+            progress: ProgressTeller::default(),
             bases: Slots::default(),
             authorizations: Mutex::default(),
             manifests: Slots::default(),
@@ -63,12 +83,30 @@ impl Registry {
         Self { client: Arc::new(client) }
     }
 
+    /// Behaves as `settings` say. To be called before the client is used or cloned; it forgets.
+    #[must_use]
+    pub fn with_settings(self, settings: Settings) -> Self {
+        Self { client: Arc::new(Client { settings, ..self.client.without_memory() }) }
+    }
+
     /// Calls `tell` with one line when something goes wrong that does not end the operation, such
     /// as a mirror that fails. To be called before the client is used or cloned; it forgets.
     #[must_use]
     pub fn with_warnings(self, tell: impl Fn(&str) + Send + Sync + 'static) -> Self {
         let client = Client { on_warning: Some(Arc::new(tell)), ..self.client.without_memory() };
         Self { client: Arc::new(client) }
+    }
+
+    /// Calls `tell` about every blob that is on its way for longer than `every`, each time that so much more time has passed.
+    /// To be called before the client is used or cloned; it forgets.
+    #[must_use]
+    pub fn with_progress(
+        self,
+        every: Duration,
+        tell: impl Fn(&Progress) + Send + Sync + 'static,
+    ) -> Self {
+        let progress = ProgressTeller { tell: Some(Arc::new(tell)), every };
+        Self { client: Arc::new(Client { progress, ..self.client.without_memory() }) }
     }
 }
 
@@ -87,7 +125,9 @@ impl Client {
             transport: self.transport.clone(),
             credentials: self.credentials.clone(),
             routes: self.routes.clone(),
+            settings: self.settings,
             on_warning: self.on_warning.clone(),
+            progress: self.progress.clone(),
             bases: Slots::default(),
             authorizations: Mutex::default(),
             manifests: Slots::default(),
@@ -100,6 +140,16 @@ impl Client {
         if let Some(tell) = &self.on_warning {
             tell(text);
         }
+    }
+
+    /// What watches a blob on its way.
+    pub(crate) fn meter(
+        &self,
+        direction: Direction,
+        digest: Option<Digest>,
+        total: Option<u64>,
+    ) -> Meter {
+        Meter::new(&self.progress, direction, digest, total)
     }
 
     pub(crate) fn bases(&self) -> &Slots<String, Url> {

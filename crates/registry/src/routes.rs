@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 
 use ebiko_oci::{DOCKER_HUB, Reference};
+use ebiko_transport::Verification;
 
 use crate::credentials::canonical_registry;
 
 /// Where to go instead of, or before, the registry that a reference names, and where plain `http`
 /// is allowed. Every host in here is the user's choice.
 #[derive(Clone, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag that kaniko has")]
 pub struct Routes {
     /// Plain `http` is allowed for every registry that is pushed to (`--insecure`).
     pub insecure_push: bool,
@@ -16,6 +18,15 @@ pub struct Routes {
     pub insecure_pull: bool,
     /// Plain `http` is allowed for these hosts, written `host[:port]` (`--insecure-registry`).
     pub insecure_registries: Vec<String>,
+    /// The certificates of no host are verified when something is pushed or pulled (`--skip-tls-verify`).
+    pub unverified: bool,
+    /// The certificates of no host are verified when something is pulled (`--skip-tls-verify-pull`).
+    pub unverified_pull: bool,
+    /// The certificates of these hosts, written `host[:port]`, are not verified; those of hosts that they send us to are
+    /// (`--skip-tls-verify-registry`).
+    pub unverified_registries: Vec<String>,
+    /// A registry that has maps or mirrors is never asked itself (`--skip-default-registry-fallback`).
+    pub skips_fallback: bool,
     /// For a registry, the places to try before it, in this order (`--registry-map`). See
     /// [`add_map`](Self::add_map).
     pub maps: BTreeMap<String, Vec<String>>,
@@ -58,14 +69,24 @@ pub(crate) struct Endpoint {
     pub(crate) repository: String,
     /// Whether the user allowed plain `http`.
     pub(crate) is_insecure: bool,
+    pub(crate) verification: Verification,
     pub(crate) access: Access,
 }
 
 impl Endpoint {
     /// `host[:port]` that speaks the protocol.
     pub(crate) fn api_host(&self) -> &str {
-        if self.registry == DOCKER_HUB { "registry-1.docker.io" } else { &self.registry }
+        speaking(&self.registry)
     }
+}
+
+fn speaking(registry: &str) -> &str {
+    if registry == DOCKER_HUB { "registry-1.docker.io" } else { registry }
+}
+
+/// The `host[:port]` that is connected to for what the user calls `registry`: Docker Hub has several names.
+pub fn api_host(registry: &str) -> String {
+    speaking(&canonical_registry(registry)).to_owned()
 }
 
 impl std::fmt::Display for Endpoint {
@@ -76,14 +97,14 @@ impl std::fmt::Display for Endpoint {
 
 impl Routes {
     /// Adds a value of `--registry-map`: `registry=place;registry=place…`, where a place is
-    /// `host[:port][/prefix]`, perhaps with `https://` or `http://` in front. An empty value adds
-    /// nothing.
+    /// `host[:port][/prefix]`, perhaps with `https://` or `http://` in front. Commas separate, too.
+    /// An empty value adds nothing.
     ///
     /// # Errors
     ///
     /// Fails if a part is not of this form. The parts before it have been added.
     pub fn add_map(&mut self, value: &str) -> Result<(), RouteError> {
-        for part in value.split(';').map(str::trim).filter(|part| !part.is_empty()) {
+        for part in value.split([';', ',']).map(str::trim).filter(|part| !part.is_empty()) {
             let error = || RouteError {
                 text: part.to_owned(),
                 expected: "a registry map of the form `registry=host[:port][/prefix]`",
@@ -98,18 +119,21 @@ impl Routes {
         Ok(())
     }
 
-    /// Adds a value of `--registry-mirror`: a place, as in [`add_map`](Self::add_map).
+    /// Adds a value of `--registry-mirror`: places, as in [`add_map`](Self::add_map), with semicolons or commas between
+    /// them.
     ///
     /// # Errors
     ///
-    /// Fails if it is not of this form.
+    /// Fails if one is not of this form.
     pub fn add_mirror(&mut self, value: &str) -> Result<(), RouteError> {
-        let error = || RouteError {
-            text: value.to_owned(),
-            expected: "a registry mirror of the form `host[:port][/prefix]`",
-        };
-        Place::parse(value.trim()).ok_or_else(error)?;
-        self.mirrors.push(value.trim().to_owned());
+        for part in value.split([';', ',']).map(str::trim).filter(|part| !part.is_empty()) {
+            let error = || RouteError {
+                text: part.to_owned(),
+                expected: "a registry mirror of the form `host[:port][/prefix]`",
+            };
+            Place::parse(part).ok_or_else(error)?;
+            self.mirrors.push(part.to_owned());
+        }
         Ok(())
     }
 
@@ -123,11 +147,17 @@ impl Routes {
             .flat_map(|(_, places)| places);
         let mirrors = self.mirrors.iter().filter(|_| registry == DOCKER_HUB);
         let origin = Place { host: registry.clone(), prefix: String::new(), is_plain: false };
+        let mut places: Vec<Place> =
+            mapped.chain(mirrors).filter_map(|text| Place::parse(text)).collect();
+        if places.is_empty() || !self.skips_fallback {
+            places.push(origin);
+        }
         let mut endpoints: Vec<Endpoint> = Vec::new();
-        for place in mapped.chain(mirrors).filter_map(|text| Place::parse(text)).chain([origin]) {
+        for place in places {
             let endpoint = Endpoint {
                 repository: format!("{}{}", place.prefix, reference.repository()),
                 is_insecure: place.is_plain || self.is_insecure(&place.host, self.insecure_pull),
+                verification: self.verification(&place.host, Access::Pull),
                 registry: place.host,
                 access: Access::Pull,
             };
@@ -144,20 +174,33 @@ impl Routes {
         Endpoint {
             repository: reference.repository().to_owned(),
             is_insecure: self.is_insecure(&registry, self.insecure_push),
+            verification: self.verification(&registry, Access::Push),
             registry,
             access: Access::Push,
         }
     }
 
     fn is_insecure(&self, host: &str, is_insecure_for_all: bool) -> bool {
-        let named = || {
-            self.insecure_registries.iter().any(|name| {
-                let name = name.trim_start_matches("https://").trim_start_matches("http://");
-                name.trim_end_matches('/').eq_ignore_ascii_case(host)
-            })
-        };
-        is_insecure_for_all || named()
+        is_insecure_for_all || names(&self.insecure_registries, host)
     }
+
+    fn verification(&self, host: &str, access: Access) -> Verification {
+        if self.unverified || (self.unverified_pull && access == Access::Pull) {
+            Verification::Never
+        } else if names(&self.unverified_registries, host) {
+            Verification::NotOfTheChosen
+        } else {
+            Verification::Always
+        }
+    }
+}
+
+/// Whether one of `list` is `host`, however it is written there.
+fn names(list: &[String], host: &str) -> bool {
+    list.iter().any(|name| {
+        let name = name.trim_start_matches("https://").trim_start_matches("http://");
+        canonical_registry(name.trim_end_matches('/')).eq_ignore_ascii_case(host)
+    })
 }
 
 /// `host[:port][/prefix]`; the prefix ends in a slash where there is one.
@@ -255,6 +298,51 @@ mod tests {
         let routes = Routes { insecure_push: true, ..Routes::default() };
         assert!(routes.for_push(&reference).is_insecure);
         check(&routes, "r.io/x", &["r.io/x"]);
+    }
+
+    #[test]
+    fn several_places_may_be_in_one_value() {
+        let mut routes = Routes::default();
+        routes.add_mirror(" a.io, b.io:5000/p ;;c.io").expect("it is right");
+        routes.add_map("r.io=m.io,r.io=n.io;").expect("it is right");
+        let hub = |place: &str| format!("{place}/library/debian");
+        let expected = ["a.io", "b.io:5000/p", "c.io", "index.docker.io"].map(hub);
+        check(&routes, "debian", &expected.each_ref().map(String::as_str));
+        check(&routes, "r.io/x", &["m.io/x", "n.io/x", "r.io/x"]);
+    }
+
+    #[test]
+    fn a_registry_that_has_other_places_may_be_left_out() {
+        let mut routes = Routes { skips_fallback: true, ..Routes::default() };
+        routes.add_map("r.io=m.io").expect("it is right");
+        check(&routes, "r.io/x", &["m.io/x"]);
+        check(&routes, "s.io/x", &["s.io/x"]);
+        check(&routes, "debian", &["index.docker.io/library/debian"]);
+        routes.add_mirror("hub.io").expect("it is right");
+        check(&routes, "debian", &["hub.io/library/debian"]);
+        let reference = "r.io/x:1".parse().expect("a reference");
+        assert_eq!(routes.for_push(&reference).registry, "r.io");
+    }
+
+    #[test]
+    fn certificates_are_not_verified_only_where_that_was_asked_for() {
+        use Verification::{Always, Never, NotOfTheChosen};
+        let of = |routes: &Routes, reference: &str| {
+            let reference = reference.parse().expect("a reference");
+            (routes.for_push(&reference).verification, routes.for_pull(&reference)[0].verification)
+        };
+        assert_eq!(of(&Routes::default(), "r.io/x"), (Always, Always));
+        let all = Routes { unverified: true, ..Routes::default() };
+        assert_eq!(of(&all, "r.io/x"), (Never, Never));
+        let pull = Routes { unverified_pull: true, ..Routes::default() };
+        assert_eq!(of(&pull, "r.io/x"), (Always, Never));
+        let unverified_registries = vec!["R.io:443".into(), "docker.io".into()];
+        let one = Routes { unverified_registries, ..Routes::default() };
+        assert_eq!(of(&one, "r.io:443/x"), (NotOfTheChosen, NotOfTheChosen));
+        assert_eq!(of(&one, "debian"), (NotOfTheChosen, NotOfTheChosen));
+        assert_eq!(of(&one, "r.io/x"), (Always, Always));
+        assert_eq!(api_host("docker.io"), "registry-1.docker.io");
+        assert_eq!(api_host("R.io:443"), "r.io:443");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use ebiko_transport::header::WWW_AUTHENTICATE;
+use ebiko_transport::header::{LOCATION, WWW_AUTHENTICATE};
 use ebiko_transport::{
     Method, Request, Response, StatusCode, TransportError, TransportErrorKind, Trust, Url,
 };
@@ -14,6 +14,8 @@ use serde::Deserialize;
 
 use crate::challenge::{self, Challenge};
 use crate::credentials::{Credential, CredentialsError, Found};
+use crate::pull::PullError;
+use crate::push::PushError;
 use crate::registry::Client;
 use crate::routes::{Access, Endpoint};
 use crate::secret::Secret;
@@ -124,7 +126,9 @@ impl ExchangeError {
             Self::Transport { registry, source } if source.is_not_tls() => Some(format!(
                 "`{registry}` may speak plain http; allow it with --insecure-registry={registry}"
             )),
-            Self::Transport { source, .. } => source.hint().map(Into::into),
+            Self::Transport { source, .. } | Self::Token { source: Some(source), .. } => {
+                advice(source)
+            }
             Self::Credentials { source, .. } => source.hint(),
             Self::Denied { registry, who: Identity::Anonymous { .. }, .. } => Some(format!(
                 "put credentials for `{registry}` into the docker config, under `auths`"
@@ -132,6 +136,64 @@ impl ExchangeError {
             _ => None,
         }
     }
+}
+
+/// What the user can do where there is no connection. The host may be another than the registry.
+fn advice(error: &TransportError) -> Option<String> {
+    let host = error.url.host();
+    if error.is_bad_certificate() {
+        return Some(format!(
+            "give the certificate of its authority with --registry-certificate={host}=FILE; to go on without knowing who answers, \
+             there is --skip-tls-verify-registry={host}"
+        ));
+    }
+    if error.wants_certificate() {
+        return Some(format!(
+            "it may want to see a certificate of yours: --registry-client-cert={host}=CERTIFICATE,KEY"
+        ));
+    }
+    if let Some(private) = error.private_host() {
+        return Some(format!(
+            "if `{private}` is yours, such as the storage of the registry, allow it with --registry-redirect={private}"
+        ));
+    }
+    error.hint().map(Into::into)
+}
+
+/// The advice of the registry client for whatever failed because of it: looks through the causes of `error`.
+pub fn advice_on(error: &(dyn Error + 'static)) -> Option<String> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(hint) = own_advice(error) {
+            return Some(hint);
+        }
+        // An `io::Error` stands for the error it wraps and leaves it out of the chain.
+        next = match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+            Some(wrapped) => Some(wrapped),
+            None => error.source(),
+        };
+    }
+    None
+}
+
+/// The advice of this error, if it is one of ours. A box is an error of its own, and a transparent one hides what is in it.
+fn own_advice(error: &(dyn Error + 'static)) -> Option<String> {
+    if let Some(error) = error.downcast_ref::<PushError>() {
+        return error.hint();
+    }
+    if let Some(error) = error.downcast_ref::<PullError>() {
+        return error.hint();
+    }
+    let exchange = error
+        .downcast_ref::<ExchangeError>()
+        .or_else(|| error.downcast_ref::<Box<ExchangeError>>().map(|boxed| &**boxed));
+    if let Some(error) = exchange {
+        return error.hint();
+    }
+    let transport = error
+        .downcast_ref::<TransportError>()
+        .or_else(|| error.downcast_ref::<Box<TransportError>>().map(|boxed| &**boxed));
+    transport.and_then(advice)
 }
 
 /// A repository at one endpoint, ready for requests.
@@ -159,20 +221,35 @@ impl<'c> Session<'c> {
         Ok(Request::new(method, url))
     }
 
-    /// Makes a request go where a response says.
-    ///
-    /// The location is relative to the URL that responded, and is the server's choice.
-    pub(crate) fn request_at(
-        &self,
-        method: Method,
-        response: &Response,
-        location: &str,
-    ) -> Result<Request, ExchangeError> {
-        let url = response
-            .url()
-            .join(location)
-            .map_err(|_| self.protocol("its `Location` is not a URL"))?;
-        Ok(Request::new(method, url).with_trust(Trust::Server { chosen: self.base.clone() }))
+    /// Where a response says to go on: relative to the URL that responded. `None` if it does not say.
+    pub(crate) fn location(&self, response: &Response) -> Result<Option<Url>, ExchangeError> {
+        let Some(location) = response.header(LOCATION) else { return Ok(None) };
+        let url = response.url().join(location);
+        url.map(Some).map_err(|_| self.protocol("its `Location` is not a URL"))
+    }
+
+    /// A request to where the registry says, which is bound by the rules for what a server names.
+    pub(crate) fn request_to(&self, method: Method, url: Url) -> Request {
+        Request::new(method, url).with_trust(Trust::Server { chosen: self.base.clone() })
+    }
+
+    /// How often something is to be tried in all.
+    pub(crate) fn attempts(&self) -> u32 {
+        self.client.transport.attempts().saturating_add(self.extra_attempts())
+    }
+
+    /// How often more than usual.
+    fn extra_attempts(&self) -> u32 {
+        let settings = &self.client.settings;
+        match self.endpoint.access {
+            Access::Pull => settings.download_retries,
+            Access::Push => settings.push_retries,
+        }
+    }
+
+    /// Waits after failed attempt number `attempt` (from 1).
+    pub(crate) fn pause(&self, attempt: u32, error: &ExchangeError) {
+        self.client.transport.pause(&self.base, attempt, &one_line(error), error.wish());
     }
 
     /// Sends `request`, proving who we are where that is asked for.
@@ -180,15 +257,8 @@ impl<'c> Session<'c> {
     /// Credentials go to the registry's own origin only: an upload location or a redirect
     /// elsewhere carries its own proof in its URL. `what` is for the error.
     pub(crate) fn send(&self, request: &Request, what: &str) -> Result<Response, ExchangeError> {
-        let is_own = request.url.origin() == self.base.origin();
-        let known = match (&self.found, self.client.authorization(self.endpoint)) {
-            (_, Some(known)) => Some(known),
-            (Found::Entry { credential: Credential::Bearer { token }, .. }, None) => {
-                Some(Secret::new(format!("Bearer {}", token.reveal())))
-            }
-            _ => None,
-        };
-        let known = known.filter(|_| is_own);
+        let is_own = self.is_own(request);
+        let known = self.known(request);
         let first = self.send_as(request, known.as_ref())?;
         if first.status() != StatusCode::UNAUTHORIZED || !is_own {
             return self.allowed(first, what);
@@ -203,12 +273,36 @@ impl<'c> Session<'c> {
         self.allowed(second, what)
     }
 
+    /// Sends `request` once, with what proved who we are before, and does not mind what comes of it.
+    pub(crate) fn send_and_forget(&self, mut request: Request) {
+        request.is_repeatable = false;
+        drop(self.send_as(&request, self.known(&request).as_ref()));
+    }
+
+    fn is_own(&self, request: &Request) -> bool {
+        request.url.origin() == self.base.origin()
+    }
+
+    /// The `Authorization` to try first, for a request to the registry's own origin.
+    fn known(&self, request: &Request) -> Option<Secret> {
+        let known = match (&self.found, self.client.authorization(self.endpoint)) {
+            (_, Some(known)) => Some(known),
+            (Found::Entry { credential: Credential::Bearer { token }, .. }, None) => {
+                Some(Secret::new(format!("Bearer {}", token.reveal())))
+            }
+            _ => None,
+        };
+        known.filter(|_| self.is_own(request))
+    }
+
     fn send_as(
         &self,
         request: &Request,
         authorization: Option<&Secret>,
     ) -> Result<Response, ExchangeError> {
         let mut request = request.clone();
+        request.extra_attempts = request.extra_attempts.max(self.extra_attempts());
+        request.verification = self.endpoint.verification;
         if let Some(authorization) = authorization {
             request = request.with_authorization(authorization.reveal()).map_err(|_| {
                 self.protocol("the credentials hold a byte that no header may hold")
@@ -350,6 +444,7 @@ fn probe(
     let ask = |base: &Url| {
         let mut request = Request::get(base.join("/v2/").unwrap_or_else(|_| base.clone()));
         request.deadline = Some(PROBE);
+        request.verification = endpoint.verification;
         request.is_repeatable = false;
         request.follows_redirects = false;
         client.transport.send(&request)

@@ -49,7 +49,8 @@ impl Session<'_> {
             credential => ask(url, service, &scopes, credential)
                 .map_err(|()| problem("cannot be shown credentials that fit no header".into()))?,
         };
-        let request = request.with_trust(Trust::Server { chosen: self.base().clone() });
+        let mut request = request.with_trust(Trust::Server { chosen: self.base().clone() });
+        request.verification = self.endpoint.verification;
         let failed = |source| ExchangeError::Token {
             registry: registry.clone(),
             problem: "cannot be asked".into(),

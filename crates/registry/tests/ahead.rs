@@ -19,7 +19,7 @@ use ebiko_oci::{
 use ebiko_registry::{Ahead, Routes};
 use server::{Answer, Received, Server as Scripted, answer};
 use support::{Events, client, image, layer, noise, platform, reference, timestamp};
-use testkit::{Auth, Registry as Server};
+use testkit::{Auth, CutProxy, Registry as Server};
 
 /// More than what is sent only when it is complete.
 const HUGE: usize = (16 << 20) + 12_345;
@@ -278,4 +278,58 @@ fn a_blob_that_is_given_up_leaves_nothing_and_nobody_waiting() {
     let events = Events::default();
     registry.push(&image, &destinations, &events).unwrap();
     assert_eq!(events.count("sent"), 3);
+}
+
+/// Makes and pushes the image through a proxy that cuts its connections.
+fn push_through(proxy: &CutProxy) -> Image {
+    let (image, bytes) = huge(&Arc::default());
+    let destinations = [reference(&format!("{}/app:1", proxy.host()))];
+    let registry = client("{}", Routes::default());
+    let ahead = registry.ahead(&destinations);
+    make(&ahead, &image.layers()[0], &bytes, || {
+        wait_for("a connection that breaks", || proxy.cuts() > 0);
+    });
+    registry.push(&image, &destinations, &Events::default()).unwrap();
+    image
+}
+
+#[test]
+fn a_blob_that_breaks_off_while_it_is_made_goes_on_where_the_registry_is() {
+    let part: Arc<Mutex<Vec<u8>>> = Arc::default();
+    let kept = Arc::clone(&part);
+    let server = Scripted::start_taking_parts(move |request| {
+        let here = |status: u16, size: usize| {
+            answer(status)
+                .header("Location", "/v2/app/blobs/uploads/u")
+                .header("Range", format!("0-{}", size.saturating_sub(1)))
+        };
+        match request.method.as_str() {
+            "HEAD" => answer(404),
+            "POST" => here(202, 0),
+            "PATCH" => {
+                let mut part = part.lock().unwrap();
+                part.extend_from_slice(&request.body);
+                here(202, part.len())
+            }
+            "GET" if request.target != "/v2/" => {
+                // What broke off a moment ago is still being read, on another thread.
+                std::thread::sleep(Duration::from_millis(200));
+                here(204, part.lock().unwrap().len())
+            }
+            "GET" => answer(200),
+            _ => answer(201),
+        }
+    });
+    let proxy = CutProxy::start(server.port(), 8 << 20, u64::MAX).unwrap();
+    let image = push_through(&proxy);
+    assert_eq!(Digest::of(&kept.lock().unwrap()), image.layers()[0].descriptor.digest);
+}
+
+#[test]
+fn a_blob_that_breaks_off_while_it_is_made_arrives_where_its_upload_is_lost() {
+    let server = start(Auth::Anonymous);
+    let proxy = CutProxy::start(server.port(), 8 << 20, u64::MAX).unwrap();
+    push_through(&proxy);
+    let dir = testkit::scratch_dir("pulled-").unwrap();
+    server.pull("app:1", dir.path(), "x").expect("skopeo finds all blobs, and verifies them");
 }

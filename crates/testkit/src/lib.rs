@@ -26,6 +26,7 @@ pub mod oracle;
 pub mod record;
 
 mod archive;
+mod cut_proxy;
 mod executor;
 mod git_server;
 mod golden;
@@ -39,6 +40,7 @@ mod sandbox;
 mod tree;
 
 pub use archive::{ArchiveEntry, ArchiveKind, Packing, archive, packed};
+pub use cut_proxy::CutProxy;
 pub use executor::{Executor, executor_binary};
 pub use git_server::{GitRepository, GitServer, GitService, git};
 pub use golden::{Case, cases};

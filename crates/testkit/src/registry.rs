@@ -137,6 +137,11 @@ impl Registry {
         format!("localhost:{}", self.port)
     }
 
+    /// The port on loopback.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// A reference into this registry: `app:1` becomes `localhost:PORT/app:1`.
     pub fn reference(&self, name: &str) -> String {
         format!("{}/{name}", self.host())

@@ -14,6 +14,7 @@ use hickory_resolver::{TokioResolver, system_conf};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
 use crate::address::is_public;
+use crate::allowed::Addresses;
 use crate::hop::Dial;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -104,6 +105,8 @@ pub(crate) struct Dialer {
     pub(crate) dial: Dial,
     /// Proxies are the user's choice whoever chose the URL behind them.
     pub(crate) proxy_hosts: Vec<String>,
+    /// Private addresses that may be behind any name.
+    pub(crate) allowed: Vec<Addresses>,
 }
 
 impl Resolve for Dialer {
@@ -111,10 +114,11 @@ impl Resolve for Dialer {
         let names = Arc::clone(&self.names);
         let is_free =
             self.dial == Dial::Any || self.proxy_hosts.iter().any(|host| host == name.as_str());
+        let allowed = self.allowed.clone();
         Box::pin(async move {
             let addresses = names.look_up(name.as_str()).await?;
             let addresses =
-                if is_free { addresses } else { only_public(name.as_str(), addresses)? };
+                if is_free { addresses } else { only_public(name.as_str(), addresses, &allowed)? };
             // The port is the caller's; reqwest fills it in.
             let addresses = addresses.into_iter().map(|address| SocketAddr::new(address, 0));
             Ok(Box::new(addresses) as Addrs)
@@ -123,9 +127,14 @@ impl Resolve for Dialer {
 }
 
 /// One private address among public ones is left out, not believed.
-fn only_public(host: &str, addresses: Vec<IpAddr>) -> Result<Vec<IpAddr>, ResolveError> {
+fn only_public(
+    host: &str,
+    addresses: Vec<IpAddr>,
+    allowed: &[Addresses],
+) -> Result<Vec<IpAddr>, ResolveError> {
+    let may_be = |address: IpAddr| is_public(address) || allowed.iter().any(|a| a.has(address));
     let (public, other): (Vec<_>, Vec<_>) =
-        addresses.into_iter().partition(|address| is_public(*address));
+        addresses.into_iter().partition(|address| may_be(*address));
     match (public.is_empty(), other.first()) {
         (true, Some(address)) => {
             Err(ResolveError::NotPublic { host: host.to_owned(), address: *address })
@@ -137,6 +146,7 @@ fn only_public(host: &str, addresses: Vec<IpAddr>) -> Result<Vec<IpAddr>, Resolv
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::allowed::AllowedHost;
 
     /// Resolves `host` with these `hosts` and no name server, for a URL the server named.
     #[track_caller]
@@ -149,7 +159,9 @@ mod tests {
             let _guard = runtime.enter();
             Arc::new(Names::new(b"search cluster.local\noptions ndots:5\n", hosts.as_bytes()))
         };
-        let dialer = Dialer { names, dial, proxy_hosts: vec!["proxy.corp".into()] };
+        let proxy_hosts = vec!["proxy.corp".into()];
+        let allowed = "10.77.0.0/16".parse::<AllowedHost>().ok().and_then(|host| host.addresses());
+        let dialer = Dialer { names, dial, proxy_hosts, allowed: allowed.into_iter().collect() };
         let name = host.parse().expect("the table holds names");
         let actual = match runtime.block_on(dialer.resolve(name)) {
             Ok(addresses) => {
@@ -204,5 +216,6 @@ mod tests {
         check(hosts, "mixed.example", Dial::PublicOnly, "1.1.1.1");
         check(hosts, "meta.example", Dial::Any, "169.254.169.254");
         check(hosts, "proxy.corp", Dial::PublicOnly, "10.0.0.2");
+        check("10.77.1.2 store.corp", "store.corp", Dial::PublicOnly, "10.77.1.2");
     }
 }

@@ -4,13 +4,14 @@ use reqwest::header::{AUTHORIZATION, COOKIE, HeaderMap, LOCATION, PROXY_AUTHORIZ
 use reqwest::{Method, StatusCode, Url};
 
 use crate::address::is_public;
+use crate::allowed::AllowedHost;
 use crate::request::ShownUrl;
 
 /// How often a server may send us on.
 pub(crate) const MAX_REDIRECTS: usize = 10;
 
 /// Which addresses may be dialled for a hop.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Dial {
     /// The user named the host.
     Any,
@@ -43,7 +44,12 @@ pub(crate) enum HopError {
 ///
 /// Names are judged later, when they are resolved: see [`Dial::PublicOnly`]. Literal addresses
 /// never reach the resolver and are judged here.
-pub(crate) fn vet(url: &Url, chosen: &Url, is_proxy: bool) -> Result<Dial, HopError> {
+pub(crate) fn vet(
+    url: &Url,
+    chosen: &Url,
+    is_proxy: bool,
+    allowed: &[AllowedHost],
+) -> Result<Dial, HopError> {
     let host = url.host_str().unwrap_or_default();
     if !matches!(url.scheme(), "http" | "https") || host.is_empty() {
         return Err(HopError::Scheme { scheme: url.scheme().to_owned() });
@@ -63,6 +69,9 @@ pub(crate) fn vet(url: &Url, chosen: &Url, is_proxy: bool) -> Result<Dial, HopEr
     if is_proxy {
         return Err(HopError::IsProxy { host: host.to_owned() });
     }
+    if allowed.iter().any(|allowed| allowed.covers(url)) {
+        return Ok(Dial::Any);
+    }
     match literal_address(host) {
         Some(address) if !is_public(address) => Err(HopError::NotPublic { host: host.to_owned() }),
         _ => Ok(Dial::PublicOnly),
@@ -73,6 +82,11 @@ pub(crate) fn vet(url: &Url, chosen: &Url, is_proxy: bool) -> Result<Dial, HopEr
 /// octal spellings into dotted ones.
 pub(crate) fn literal_address(host: &str) -> Option<std::net::IpAddr> {
     host.trim_start_matches('[').trim_end_matches(']').parse().ok()
+}
+
+/// Whether the two are on the same port of the same host.
+pub(crate) fn same_server(a: &Url, b: &Url) -> bool {
+    same_host(a, b) && a.port_or_known_default() == b.port_or_known_default()
 }
 
 /// `Url` has lower-cased both hosts; a final dot only says that a name is complete.
@@ -123,7 +137,7 @@ mod tests {
 
     #[track_caller]
     fn check(chosen: &str, target: &str, expected: &str) {
-        let actual = match vet(&url(target), &url(chosen), false) {
+        let actual = match vet(&url(target), &url(chosen), false, &[]) {
             Ok(dial) => format!("{dial:?}"),
             Err(error) => error.to_string(),
         };
@@ -157,6 +171,21 @@ mod tests {
             let expected = format!("the server names `{host}`, which is not a public address");
             check("https://r.example/v2/", &target, &expected);
         }
+    }
+
+    #[test]
+    fn a_private_host_may_be_named_where_the_user_allows_it_but_not_in_the_clear() {
+        let allowed = ["minio.corp:9000", "10.1.0.0/16"].map(|text| text.parse().expect("a host"));
+        let vet = |target: &str, is_proxy| {
+            vet(&url(target), &url("https://r.example/v2/"), is_proxy, &allowed)
+                .map_err(|error| error.to_string())
+        };
+        assert_eq!(vet("https://minio.corp:9000/x", false), Ok(Dial::Any));
+        assert_eq!(vet("https://10.1.2.3/x", false), Ok(Dial::Any));
+        assert_eq!(vet("https://minio.corp/x", false), Ok(Dial::PublicOnly));
+        assert!(vet("https://169.254.169.254/", false).is_err());
+        assert!(vet("http://minio.corp:9000/x", false).is_err());
+        assert!(vet("https://minio.corp:9000/x", true).is_err(), "not our proxy");
     }
 
     #[test]
@@ -194,7 +223,7 @@ mod tests {
 
     #[test]
     fn a_server_may_not_name_our_proxy() {
-        let error = vet(&url("http://proxy.corp/"), &url("http://r.example/"), true);
+        let error = vet(&url("http://proxy.corp/"), &url("http://r.example/"), true, &[]);
         assert_eq!(error, Err(HopError::IsProxy { host: "proxy.corp".into() }));
     }
 

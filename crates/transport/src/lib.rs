@@ -9,7 +9,10 @@
 //!
 //! - A host that the *user* named may have any address. A host that a *server* named (a redirect,
 //!   a token realm, an upload location; see [`Trust`]) must have a public address, checked on the
-//!   address that is dialled, so that DNS cannot change its mind between check and use.
+//!   address that is dialled, so that DNS cannot change its mind between check and use. The
+//!   exceptions are those that the user names ([`AllowedHost`]).
+//! - Certificates are verified, unless a request says otherwise ([`Verification`]). A certificate
+//!   of ours is shown to the one host it is for ([`HostTls`]).
 //! - `Authorization` and cookies reach the origin of the request they were set on and no other.
 //! - A redirect or a server's choice never leads from `https` to `http`.
 //! - Nothing waits for ever: connecting, response headers, every piece of a body and every retry
@@ -31,13 +34,16 @@ mod retry;
 mod upload;
 
 mod address;
+mod allowed;
+mod clients;
 mod dns;
 mod hop;
 mod proxy;
 mod tls;
 
 pub use address::is_public;
-pub use request::{Body, OpenBody, Request, ShownUrl, Trust};
+pub use allowed::{AllowedHost, AllowedHostError};
+pub use request::{Body, OpenBody, Request, ShownUrl, Trust, Verification};
 pub use response::Response;
 pub use retry::{OnRetry, Retries, Retrying, is_transient_status, retry_after};
 pub use send::{TransportError, TransportErrorKind};
@@ -45,3 +51,4 @@ pub use transport::{Options, OptionsError, Timeouts, Transport};
 
 pub use proxy::Proxies;
 pub use reqwest::{Method, StatusCode, Url, header};
+pub use tls::{ClientIdentity, HostTls};

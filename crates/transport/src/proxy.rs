@@ -141,11 +141,11 @@ impl Direct {
     }
 }
 
-fn width(address: IpAddr) -> u32 {
+pub(crate) fn width(address: IpAddr) -> u32 {
     if address.is_ipv4() { 32 } else { 128 }
 }
 
-fn in_range(address: IpAddr, network: IpAddr, bits: u32) -> bool {
+pub(crate) fn in_range(address: IpAddr, network: IpAddr, bits: u32) -> bool {
     let (a, b) = match (address, network) {
         (IpAddr::V4(a), IpAddr::V4(b)) => (u128::from(a.to_bits()), u128::from(b.to_bits())),
         (IpAddr::V6(a), IpAddr::V6(b)) => (a.to_bits(), b.to_bits()),

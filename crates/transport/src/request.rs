@@ -22,8 +22,12 @@ pub struct Request {
     pub body: Body,
     /// Who chose the host of `url`.
     pub trust: Trust,
+    /// Whose certificates are verified.
+    pub verification: Verification,
     /// Whether sending this twice does no harm, so that it may be sent again after a failure.
     pub is_repeatable: bool,
+    /// How often more than usual it is tried, if it is repeatable.
+    pub extra_attempts: u32,
     /// How long one attempt may take until the response headers are there, besides the time-outs
     /// of [`Timeouts`](crate::Timeouts). For probes; uploads have none.
     pub deadline: Option<Duration>,
@@ -44,7 +48,9 @@ impl Request {
             headers: HeaderMap::new(),
             body: Body::Empty,
             trust: Trust::User,
+            verification: Verification::Always,
             is_repeatable,
+            extra_attempts: 0,
             deadline: None,
             follows_redirects: true,
         }
@@ -98,7 +104,9 @@ impl fmt::Debug for Request {
             .field("headers", &headers)
             .field("body", &self.body)
             .field("trust", &self.trust)
+            .field("verification", &self.verification)
             .field("is_repeatable", &self.is_repeatable)
+            .field("extra_attempts", &self.extra_attempts)
             .field("deadline", &self.deadline)
             .field("follows_redirects", &self.follows_redirects)
             .finish()
@@ -140,6 +148,18 @@ impl fmt::Debug for Trust {
             Self::Server { chosen } => write!(f, "Server {{ chosen: {} }}", ShownUrl::of(chosen)),
         }
     }
+}
+
+/// Whose certificates are verified.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verification {
+    /// Everybody's.
+    #[default]
+    Always,
+    /// Everybody's but that of the host and port that the user named.
+    NotOfTheChosen,
+    /// Nobody's: whoever is on the way can read and change everything.
+    Never,
 }
 
 /// Opens the bytes of a body from their start.
@@ -210,6 +230,12 @@ impl ShownUrl {
             shown.push_str("?…");
         }
         Self(shown)
+    }
+
+    /// `host[:port]`.
+    pub fn host(&self) -> &str {
+        let rest = self.0.split_once("://").map_or("", |(_, rest)| rest);
+        rest.split('/').next().unwrap_or_default()
     }
 }
 

@@ -23,7 +23,7 @@ impl Default for Retries {
     fn default() -> Self {
         Self {
             attempts: 5,
-            first_wait: Duration::from_millis(500),
+            first_wait: Duration::from_secs(1),
             longest_wait: Duration::from_mins(1),
         }
     }
@@ -67,8 +67,8 @@ pub type OnRetry = Arc<dyn Fn(&Retrying) + Send + Sync>;
 
 /// Whether a response with `status` says "not now" rather than "no".
 pub fn is_transient_status(status: StatusCode) -> bool {
-    // 499 and 522 come from proxies in front of registries.
-    matches!(status.as_u16(), 408 | 429 | 499 | 500 | 502 | 503 | 504 | 522)
+    // 499 and those from 520 on come from proxies in front of registries.
+    matches!(status.as_u16(), 408 | 429 | 499 | 500 | 502 | 503 | 504 | 520..=524)
 }
 
 /// What a response's `Retry-After` asks for: seconds, or a date, which is compared with the

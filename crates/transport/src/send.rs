@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::dns::ResolveError;
 use crate::hop::{self, Dial, MAX_REDIRECTS};
-use crate::request::{Body, Request, ShownUrl};
+use crate::request::{Body, Request, ShownUrl, Verification};
 use crate::response::Response;
 use crate::retry::{Retrying, is_transient_status, retry_after};
 use crate::transport::{Shared, Transport};
@@ -35,6 +35,9 @@ pub enum TransportErrorKind {
     /// A rule of this crate forbids the request; repeating it is useless.
     #[error("{reason}")]
     Refused { reason: String },
+    /// A server names a host whose address is private.
+    #[error("{reason}")]
+    NotPublic { host: Box<str>, reason: Box<str> },
     #[error("{reason}")]
     NoName { reason: String, is_transient: bool },
     #[error("cannot connect: {reason}")]
@@ -70,6 +73,34 @@ impl TransportError {
         }
     }
 
+    /// Whether the other side has shown a certificate that is not trusted, or not for it, or not now.
+    pub fn is_bad_certificate(&self) -> bool {
+        match &self.source {
+            TransportErrorKind::Tls { reason } => reason.contains("invalid peer certificate"),
+            _ => false,
+        }
+    }
+
+    /// Whether the other side has ended the handshake, as far as can be seen because it wants to see a certificate of ours.
+    pub fn wants_certificate(&self) -> bool {
+        match &self.source {
+            TransportErrorKind::Tls { reason } | TransportErrorKind::Broken { reason } => {
+                ["CertificateRequired", "HandshakeFailure", "BadCertificate"]
+                    .iter()
+                    .any(|alert| reason.contains("alert") && reason.contains(alert))
+            }
+            _ => false,
+        }
+    }
+
+    /// The host that a server named and whose address is private, if that is what is wrong.
+    pub fn private_host(&self) -> Option<&str> {
+        match &self.source {
+            TransportErrorKind::NotPublic { host, .. } => Some(host),
+            _ => None,
+        }
+    }
+
     /// What the user can do about it, if there is something they can do.
     pub fn hint(&self) -> Option<&'static str> {
         match &self.source {
@@ -90,6 +121,7 @@ impl TransportErrorKind {
             Self::CannotConnect { .. } | Self::TimedOut { .. } | Self::Broken { .. } => true,
             Self::NoName { is_transient, .. } => *is_transient,
             Self::Refused { .. }
+            | Self::NotPublic { .. }
             | Self::Tls { .. }
             | Self::TooLong { .. }
             | Self::Source { .. } => false,
@@ -122,7 +154,9 @@ impl TransportErrorKind {
     fn from_resolve(error: &ResolveError) -> Self {
         let reason = error.to_string();
         match error {
-            ResolveError::NotPublic { .. } => Self::Refused { reason },
+            ResolveError::NotPublic { host, .. } => {
+                Self::NotPublic { host: host.as_str().into(), reason: reason.into() }
+            }
             ResolveError::NoNameServer { .. } | ResolveError::NoSuchHost { .. } => {
                 Self::NoName { reason, is_transient: false }
             }
@@ -151,9 +185,10 @@ impl Transport {
     ///
     /// Fails if there is no answer or a rule forbids the request. A status is never an error here.
     pub fn send(&self, request: &Request) -> Result<Response, TransportError> {
+        let attempts = self.attempts().saturating_add(request.extra_attempts);
         let mut attempt = 1;
         loop {
-            let is_last = !request.is_repeatable || attempt >= self.shared.retries.attempts;
+            let is_last = !request.is_repeatable || attempt >= attempts;
             let outcome = self.shared.runtime().block_on(self.attempt(request));
             let (reason, wish) = match outcome {
                 Ok(response) if is_last || !is_transient_status(response.status()) => {
@@ -194,8 +229,21 @@ impl Transport {
                 fail(TransportErrorKind::Refused { reason: error.to_string() })
             };
             let is_proxy = self.shared.is_unproxied_proxy(&url);
-            let dial = hop::vet(&url, chosen, is_proxy).map_err(refuse)?;
-            let exchange = Exchange { request, url: &url, headers: &headers, dial, deadline };
+            let dial = hop::vet(&url, chosen, is_proxy, &self.shared.allowed_hosts);
+            let dial = dial.map_err(|error| match error {
+                hop::HopError::NotPublic { ref host } => {
+                    let (host, reason) = (host.as_str().into(), error.to_string().into());
+                    fail(TransportErrorKind::NotPublic { host, reason })
+                }
+                other => refuse(other),
+            })?;
+            let is_verified = match request.verification {
+                Verification::Always => true,
+                Verification::NotOfTheChosen => !hop::same_server(&url, chosen),
+                Verification::Never => false,
+            };
+            let exchange =
+                Exchange { request, url: &url, headers: &headers, dial, is_verified, deadline };
             let response = exchange.run(&self.shared).await.map_err(fail)?;
 
             let has_body = !matches!(request.body, Body::Empty);
@@ -225,15 +273,13 @@ struct Exchange<'r> {
     url: &'r Url,
     headers: &'r HeaderMap,
     dial: Dial,
+    is_verified: bool,
     deadline: Option<(Duration, Instant)>,
 }
 
 impl Exchange<'_> {
     async fn run(&self, shared: &Shared) -> Result<reqwest::Response, TransportErrorKind> {
-        let client = match self.dial {
-            Dial::Any => &shared.any,
-            Dial::PublicOnly => &shared.public_only,
-        };
+        let client = shared.clients.get(self.url, self.dial, self.is_verified)?;
         let mut builder = client
             .request(self.request.method.clone(), self.url.clone())
             .headers(self.headers.clone());

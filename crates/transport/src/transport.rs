@@ -1,17 +1,18 @@
 //! The transport and its settings.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use reqwest::{Client, Proxy, Url, redirect};
+use reqwest::Url;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::dns::{Dialer, Names};
-use crate::hop::Dial;
+use crate::allowed::AllowedHost;
+use crate::clients::Clients;
+use crate::dns::Names;
 use crate::proxy::{Proxies, ProxyRules};
 use crate::retry::{OnRetry, Retries};
-use crate::tls;
+use crate::tls::{HostTls, Tls};
 
 /// Everything a [`Transport`] needs to know about its surroundings, read by somebody else.
 #[derive(Clone, Default)]
@@ -20,6 +21,12 @@ pub struct Options {
     pub user_agent: String,
     /// Trusted certificates, as texts in PEM format. Mozilla's list is used where they hold none.
     pub roots: Vec<Vec<u8>>,
+    /// What is special about TLS with single hosts.
+    pub hosts_with_special_tls: Vec<HostTls>,
+    /// Hosts that a server may name although their addresses are private.
+    pub allowed_hosts: Vec<AllowedHost>,
+    /// Whether HTTP/2 is never spoken. Some registries are much slower with it.
+    pub is_http1_only: bool,
     /// The proxies.
     pub proxies: Proxies,
     /// The text of `/etc/resolv.conf`; empty where there is none.
@@ -39,6 +46,9 @@ impl fmt::Debug for Options {
         f.debug_struct("Options")
             .field("user_agent", &self.user_agent)
             .field("roots", &self.roots.len())
+            .field("hosts_with_special_tls", &self.hosts_with_special_tls)
+            .field("allowed_hosts", &self.allowed_hosts)
+            .field("is_http1_only", &self.is_http1_only)
             .field("proxies", &self.proxies)
             .field("timeouts", &self.timeouts)
             .field("retries", &self.retries)
@@ -96,7 +106,8 @@ impl Transport {
     ///
     /// # Errors
     ///
-    /// Fails if a proxy or the user agent is malformed, or if no thread can be started.
+    /// Fails if a proxy, the user agent, or a certificate or key of a single host is malformed, or if no thread can be
+    /// started.
     pub fn new(options: &Options) -> Result<Self, OptionsError> {
         let fail = |reason: &dyn fmt::Display| OptionsError { reason: reason.to_string() };
         let rules = ProxyRules::parse(&options.proxies).map_err(|error| fail(&error))?;
@@ -110,17 +121,24 @@ impl Transport {
             let _inside = runtime.enter();
             Arc::new(Names::new(&options.resolv_conf, &options.hosts))
         };
-        let tls = tls::client_config(&options.roots).map_err(|error| fail(&error))?;
-        let client = |dial| {
-            let dialer = Dialer { names: Arc::clone(&names), dial, proxy_hosts: rules.hosts() };
-            client(options, tls.clone(), rules.clone(), dialer).map_err(|error| fail(&error))
+        let special = &options.hosts_with_special_tls;
+        let tls = Tls::new(&options.roots, special, options.is_http1_only, rules.hosts())
+            .map_err(|error| fail(&error))?;
+        let clients = Clients {
+            user_agent: options.user_agent.clone(),
+            connect_timeout: options.timeouts.connect,
+            is_http1_only: options.is_http1_only,
+            tls,
+            rules: rules.clone(),
+            names,
+            allowed: options.allowed_hosts.iter().filter_map(AllowedHost::addresses).collect(),
+            made: Mutex::default(),
         };
+        clients.make(&Clients::usual()).map_err(|reason| fail(&reason))?;
         let shared = Shared {
-            // Two clients, so that a connection to a private address which the user asked for is
-            // never in the pool from which a server-chosen request takes its connection.
-            any: client(Dial::Any)?,
-            public_only: client(Dial::PublicOnly)?,
+            clients,
             rules,
+            allowed_hosts: options.allowed_hosts.clone(),
             timeouts: options.timeouts,
             retries: options.retries,
             on_retry: options.on_retry.clone(),
@@ -130,38 +148,11 @@ impl Transport {
     }
 }
 
-fn client(
-    options: &Options,
-    tls: rustls::ClientConfig,
-    rules: ProxyRules,
-    dialer: Dialer,
-) -> reqwest::Result<Client> {
-    Client::builder()
-        .user_agent(&options.user_agent)
-        .tls_backend_preconfigured(tls)
-        .dns_resolver(dialer)
-        // Redirects, retries and time-outs are ours: reqwest's do not check addresses, cannot
-        // repeat streamed bodies and count an upload as silence.
-        .redirect(redirect::Policy::none())
-        .retry(reqwest::retry::never())
-        .referer(false)
-        // Without this, the proxies of the environment would be read.
-        .no_proxy()
-        .proxy(Proxy::custom(move |url| rules.proxy_for(url).cloned()))
-        .connect_timeout(options.timeouts.connect)
-        .tcp_keepalive(Duration::from_secs(30))
-        // Windows for a fast link; they also bound what a connection may hold in memory.
-        .http2_initial_stream_window_size(1024 * 1024)
-        .http2_initial_connection_window_size(4 * 1024 * 1024)
-        .http2_max_header_list_size(64 * 1024)
-        .build()
-}
-
 /// What clones of a [`Transport`] and its responses share.
 pub(crate) struct Shared {
-    pub(crate) any: Client,
-    pub(crate) public_only: Client,
+    pub(crate) clients: Clients,
     rules: ProxyRules,
+    pub(crate) allowed_hosts: Vec<AllowedHost>,
     pub(crate) timeouts: Timeouts,
     pub(crate) retries: Retries,
     pub(crate) on_retry: Option<OnRetry>,

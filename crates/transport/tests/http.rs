@@ -359,45 +359,6 @@ fn a_refused_connection_and_an_unknown_name_say_so() {
     );
 }
 
-fn tls_server() -> Server {
-    use rustls::pki_types::pem::PemObject;
-    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-    let certificate = CertificateDer::from_pem_slice(include_bytes!("data/server.pem"));
-    let key = PrivateKeyDer::from_pem_slice(include_bytes!("data/server.key"));
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("ring speaks TLS")
-        .with_no_client_auth()
-        .with_single_cert(
-            vec![certificate.expect("the test data holds a certificate")],
-            key.expect("the test data holds a key"),
-        )
-        .expect("certificate and key match");
-    Server::start_with(Some(Arc::new(config)), |_| answer(200).body("secret"))
-}
-
-#[test]
-fn tls_trusts_the_given_roots_and_only_them() {
-    let server = tls_server();
-    let address = format!("https://registry.example:{}/", server.port());
-    let trusting = Options { roots: vec![include_bytes!("data/ca.pem").to_vec()], ..options() };
-    let transport = Transport::new(&trusting).expect("the options are right");
-    let response = transport.send(&Request::get(url(&address))).expect("the issuer is trusted");
-    assert_eq!(response.into_bytes(10).expect("the body is there"), b"secret");
-
-    let error = Transport::new(&options())
-        .expect("the options are right")
-        .send(&Request::get(url(&address)))
-        .expect_err("the issuer is not among the public ones");
-    assert!(error.hint().is_some(), "{}", chain(&error));
-    assert!(chain(&error).contains("cannot agree on a TLS connection"), "{}", chain(&error));
-
-    let other_name = format!("https://evil.example:{}/", server.port());
-    let error = error_of(transport.send(&Request::get(url(&other_name))));
-    assert!(error.contains("certificate not valid for name"), "{error}");
-}
-
 #[test]
 fn https_to_a_plain_server_is_explained() {
     let server = Server::start(|_| answer(200));

@@ -15,6 +15,8 @@ pub struct Received {
     pub target: String,
     pub headers: BTreeMap<String, String>,
     pub body: Vec<u8>,
+    /// Whether the body came to its end. Only [`Server::start_taking_parts`] tells of others.
+    pub is_whole: bool,
 }
 
 impl Received {
@@ -84,6 +86,7 @@ struct State {
     is_over: Mutex<bool>,
     over: Condvar,
     tls: Option<Arc<rustls::ServerConfig>>,
+    takes_parts: bool,
 }
 
 /// Answers until it is dropped.
@@ -98,8 +101,23 @@ impl Server {
         Self::start_with(None, handler)
     }
 
+    /// Also hands what came of a body that broke off to `handler`, whose answer nobody gets then.
+    pub fn start_taking_parts(
+        handler: impl Fn(&Received) -> Answer + Send + Sync + 'static,
+    ) -> Self {
+        Self::start_as(None, true, handler)
+    }
+
     pub fn start_with(
         tls: Option<Arc<rustls::ServerConfig>>,
+        handler: impl Fn(&Received) -> Answer + Send + Sync + 'static,
+    ) -> Self {
+        Self::start_as(tls, false, handler)
+    }
+
+    fn start_as(
+        tls: Option<Arc<rustls::ServerConfig>>,
+        takes_parts: bool,
         handler: impl Fn(&Received) -> Answer + Send + Sync + 'static,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
@@ -111,6 +129,7 @@ impl Server {
             is_over: Mutex::default(),
             over: Condvar::new(),
             tls,
+            takes_parts,
         });
         let shared = Arc::clone(&state);
         let thread = thread::spawn(move || {
@@ -210,6 +229,9 @@ fn exchange(state: &State, mut reader: impl BufRead, mut writer: impl Write) {
         return;
     }
     while let Some(request) = read_request(&mut reader) {
+        if !request.is_whole && !state.takes_parts {
+            return;
+        }
         lock(&state.received).push(request.clone());
         let answer = (state.handler)(&request);
         if answer.is_hang_up || !write_answer(state, &mut writer, &request, &answer) {
@@ -264,21 +286,28 @@ fn read_request(reader: &mut impl BufRead) -> Option<Received> {
     let mut body = Vec::new();
     if let Some(length) = headers.get("content-length") {
         let length = length.parse().ok()?;
-        reader.take(length).read_to_end(&mut body).ok()?;
-        if body.len() as u64 != length {
-            return None;
-        }
+        // What came before an error is a part, too.
+        drop(reader.take(length).read_to_end(&mut body));
+        let is_whole = body.len() as u64 == length;
+        return Some(Received { method, target, headers, body, is_whole });
     } else if headers.get("transfer-encoding").is_some_and(|value| value == "chunked") {
-        loop {
-            let size = u64::from_str_radix(&read_line(reader)?, 16).ok()?;
-            reader.take(size).read_to_end(&mut body).ok()?;
-            read_line(reader)?;
-            if size == 0 {
-                break;
-            }
+        let is_whole = read_chunks(reader, &mut body).is_some();
+        return Some(Received { method, target, headers, body, is_whole });
+    }
+    Some(Received { method, target, headers, body, is_whole: true })
+}
+
+fn read_chunks(reader: &mut impl BufRead, body: &mut Vec<u8>) -> Option<()> {
+    loop {
+        let size = u64::from_str_radix(&read_line(reader)?, 16).ok()?;
+        let count = reader.take(size).read_to_end(body).ok()?;
+        read_line(reader)?;
+        match (size, count as u64 == size) {
+            (0, _) => return Some(()),
+            (_, true) => {}
+            (_, false) => return None,
         }
     }
-    Some(Received { method, target, headers, body })
 }
 
 fn read_line(reader: &mut impl BufRead) -> Option<String> {
