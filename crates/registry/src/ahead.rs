@@ -103,8 +103,11 @@ impl BlobSink for Ahead {
 
     fn offer(&self, descriptor: &Descriptor, blob: &Arc<dyn BlobSource>) {
         let Descriptor { digest, size, .. } = *descriptor;
-        let was_sent = lock(&self.current).take().is_some_and(|begun| begun.complete(digest));
-        let promise = self.first.as_ref().filter(|_| was_sent).and_then(|first| {
+        if let Some(begun) = lock(&self.current).take() {
+            begun.complete(digest);
+        }
+        // From now on, whoever could take the blob from there knows that it will be there.
+        let promise = self.first.as_ref().filter(|_| self.news.is_some()).and_then(|first| {
             let key = (first.clone(), digest);
             let is_ours = self.client.delivered().claim(&key);
             is_ours.then(|| Promise { client: Arc::clone(&self.client), key, delivery: None })
@@ -128,10 +131,9 @@ impl std::fmt::Debug for Ahead {
 }
 
 impl Begun {
-    /// Says that it is complete; whether somebody has begun to send it.
-    fn complete(&self, digest: Digest) -> bool {
-        let before = std::mem::replace(&mut *lock(&self.state), Stage::Complete(digest));
-        matches!(before, Stage::UnderWay)
+    /// Says that it is complete.
+    fn complete(&self, digest: Digest) {
+        *lock(&self.state) = Stage::Complete(digest);
     }
 
     /// Whether this thread is to send it: it is large, and not complete yet.
@@ -175,15 +177,9 @@ fn send(client: &Arc<Client>, endpoints: &BTreeSet<Endpoint>, news: &Receiver<Ne
                     .and_then(|endpoint| stream(client, endpoint, &begun).ok());
             }
             News::Made(blob, promise) => {
-                if let (Some(mut promise), Some(streamed), Some(endpoint)) =
-                    (promise, streamed.take(), endpoints.first())
-                {
-                    promise.delivery = match streamed {
-                        Streamed::Found => Some(Delivery::Found),
-                        Streamed::Sent(upload) => Session::new(client, endpoint)
-                            .and_then(|session| Sending::new(&session, &blob).go_on(upload))
-                            .ok(),
-                    };
+                let streamed = streamed.take();
+                if let (Some(mut promise), Some(endpoint)) = (promise, endpoints.first()) {
+                    promise.delivery = deliver_first(client, endpoint, &blob, streamed).ok();
                 }
                 for endpoint in endpoints {
                     // Whoever pushes the image tries again, and tells why it fails.
@@ -192,6 +188,21 @@ fn send(client: &Arc<Client>, endpoints: &BTreeSet<Endpoint>, news: &Receiver<Ne
                 }
             }
         }
+    }
+}
+
+/// Sees to it that a blob arrives of which a part may have been sent while it was made.
+fn deliver_first(
+    client: &Client,
+    endpoint: &Endpoint,
+    blob: &Blob,
+    streamed: Option<Streamed>,
+) -> Result<Delivery, ExchangeError> {
+    let session = Session::new(client, endpoint)?;
+    match streamed {
+        Some(Streamed::Found) => Ok(Delivery::Found),
+        Some(Streamed::Sent(upload)) => Sending::new(&session, blob).go_on(upload),
+        None => Sending::new(&session, blob).run(),
     }
 }
 

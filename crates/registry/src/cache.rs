@@ -1,5 +1,6 @@
 //! Layers of builds that are kept in a repository, one tag for each key.
 
+use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
 use ebiko_oci::{Digest, Event, Image, LayerCache, Observer, PortError, Reference};
@@ -97,9 +98,16 @@ impl LayerCache for CacheRepository {
         Ok(Some(image))
     }
 
-    /// Layers that are in another repository of the same registry are taken from there.
+    /// Layers that are in another repository of the same registry, or on their way there, are taken from there.
     fn keep(&self, key: &Digest, image: &Image) -> Result<(), PortError> {
         let tagged = self.repository.keyed(*key);
+        let client = &self.registry.client;
+        let here = client.routes.for_push(&tagged);
+        let layers = image.layers().iter().map(|layer| layer.descriptor.digest);
+        let layers: BTreeSet<Digest> = layers.collect();
+        client.delivered().wait_for(|(endpoint, digest)| {
+            endpoint.registry == here.registry && *endpoint != here && layers.contains(digest)
+        });
         Ok(self.registry.push(image, &[tagged], &Silent)?)
     }
 }

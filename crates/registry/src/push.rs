@@ -1,6 +1,6 @@
 //! From an image to the registries.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
@@ -18,8 +18,8 @@ use crate::session::{ExchangeError, Session, one_line};
 /// So many blobs of one image are sent at the same time.
 const PARALLEL: usize = 4;
 
-/// So many repositories are pushed to at the same time, each with so many connections as it has blobs on the way.
-const PARALLEL_REPOSITORIES: usize = 4;
+/// So many registries are pushed to at the same time, each with so many connections as it has blobs on the way.
+const PARALLEL_REGISTRIES: usize = 4;
 
 const DENIED: &str = "these credentials may not write there; where a registry lets nobody begin an upload and cancel it, leave \
                       the check out with --skip-push-permission-check";
@@ -96,7 +96,7 @@ pub(crate) struct Blob {
 }
 
 impl Registry {
-    /// Makes `image` available under every one of `destinations`, in several repositories at the same time.
+    /// Makes `image` available under every one of `destinations`, in several registries at the same time.
     ///
     /// Blobs that a registry has are not sent again; layers of a base image are read from where
     /// the base came from if the destination lacks them. The manifest is the same everywhere and
@@ -128,13 +128,21 @@ impl Registry {
                 None => repositories.push((endpoint, vec![index])),
             }
         }
+        // What one repository of a registry has, the next one takes from there.
+        let mut registries: BTreeMap<String, Vec<(Endpoint, Vec<usize>)>> = BTreeMap::new();
+        for (endpoint, tags) in repositories {
+            registries.entry(endpoint.registry.clone()).or_default().push((endpoint, tags));
+        }
+        let registries: Vec<_> = registries.into_values().collect();
         let failures: Mutex<Vec<(usize, PushErrorKind)>> = Mutex::default();
-        at_once(PARALLEL_REPOSITORIES, &repositories, |(endpoint, tags)| {
-            let failed =
-                push_to(&self.client, endpoint, tags, destinations, image, &blobs, observer);
-            let goes_on = failed.is_empty();
-            lock(&failures).extend(failed);
-            goes_on
+        at_once(PARALLEL_REGISTRIES, &registries, |repositories| {
+            repositories.iter().all(|(endpoint, tags)| {
+                let failed =
+                    push_to(&self.client, endpoint, tags, destinations, image, &blobs, observer);
+                let goes_on = failed.is_empty();
+                lock(&failures).extend(failed);
+                goes_on
+            })
         });
         let mut failures = failures.into_inner().unwrap_or_else(PoisonError::into_inner);
         failures.sort_by_key(|(index, _)| *index);

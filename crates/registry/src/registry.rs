@@ -264,6 +264,26 @@ impl<K: Ord + Clone, V: Clone> Slots<K, V> {
     }
 }
 
+impl<K: Ord + Clone, V> Slots<K, V> {
+    /// The keys among those that `is_meant` whose values are known.
+    pub(crate) fn known(&self, is_meant: impl Fn(&K) -> bool) -> Vec<K> {
+        let slots = lock(&self.slots);
+        let known = slots.iter().filter(|(_, finding)| matches!(finding, Finding::Found(_)));
+        known.map(|(key, _)| key).filter(|key| is_meant(key)).cloned().collect()
+    }
+
+    /// Waits until nobody is looking for the value of a key that `is_meant`. Not for who has claimed one of them.
+    pub(crate) fn wait_for(&self, is_meant: impl Fn(&K) -> bool) {
+        let mut slots = lock(&self.slots);
+        let is_under_way = |slots: &BTreeMap<K, Finding<V>>| {
+            slots.iter().any(|(key, finding)| matches!(finding, Finding::UnderWay) && is_meant(key))
+        };
+        while is_under_way(&slots) {
+            slots = self.changed.wait(slots).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
 impl<K: Ord, V> Slots<K, V> {
     /// Ends what a claim began. Without a value the next one who wants it looks again.
     pub(crate) fn settle(&self, key: &K, value: Option<V>) {
@@ -302,6 +322,25 @@ mod tests {
         assert_eq!(got, Ok(7));
         slots.settle(&1, None);
         assert_eq!(slots.get_or_find(&1, || Err(())), Ok(7), "what is known stays known");
+    }
+
+    #[test]
+    fn what_is_under_way_can_be_waited_for_by_who_does_not_need_it() {
+        let slots: Slots<u8, u8> = Slots::default();
+        slots.wait_for(|_| true);
+        assert!(slots.claim(&1) && slots.claim(&2));
+        slots.wait_for(|key| *key == 3);
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| {
+                slots.wait_for(|key| *key == 1);
+                slots.known(|key| *key < 3)
+            });
+            std::thread::sleep(Duration::from_millis(20));
+            assert!(!waiting.is_finished());
+            slots.settle(&1, Some(7));
+            assert_eq!(waiting.join().unwrap(), [1], "and for nothing else");
+        });
+        slots.settle(&2, None);
     }
 
     #[test]

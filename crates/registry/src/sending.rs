@@ -9,6 +9,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
+use ebiko_oci::Digest;
 use ebiko_transport::header::RANGE;
 use ebiko_transport::{Body, Method, Response, StatusCode};
 
@@ -355,19 +356,35 @@ fn body(
 fn mount(session: &Session<'_>, blob: &Blob) -> Option<Response> {
     let Endpoint { registry, repository, .. } = session.endpoint;
     let origins = blob.source.origins();
-    let origin = origins.iter().find(|origin| origin.registry == *registry)?;
-    if origin.repository == *repository {
+    let came_from = origins.iter().find(|origin| origin.registry == *registry);
+    if came_from.is_some_and(|origin| origin.repository == *repository) {
         return None;
     }
+    let from = match came_from {
+        Some(origin) => origin.repository.clone(),
+        None => sent_to_another(session, blob)?,
+    };
     let mut request = session.request(Method::POST, "blobs/uploads/").ok()?;
     request
         .url
         .query_pairs_mut()
         .append_pair("mount", &blob.digest.to_string())
-        .append_pair("from", &origin.repository);
+        .append_pair("from", &from);
     request.is_repeatable = true;
     let response = session.send(&request, "the question for a blob of another repository").ok()?;
     matches!(response.status(), StatusCode::CREATED | StatusCode::ACCEPTED).then_some(response)
+}
+
+/// Another repository of the same registry to which the blob was sent a moment ago, or is on its way.
+fn sent_to_another(session: &Session<'_>, blob: &Blob) -> Option<String> {
+    let here = session.endpoint;
+    let is_sibling = |(endpoint, digest): &(Endpoint, Digest)| {
+        *digest == blob.digest && endpoint.registry == here.registry && endpoint != here
+    };
+    let delivered = session.client.delivered();
+    // Of two that are on their way, the one that comes later in the alphabet waits, so that none waits for itself.
+    delivered.wait_for(|key| is_sibling(key) && key.0 < *here);
+    delivered.known(is_sibling).into_iter().next().map(|(endpoint, _)| endpoint.repository)
 }
 
 #[cfg(test)]

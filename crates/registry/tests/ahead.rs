@@ -140,7 +140,8 @@ fn what_was_sent_ahead_is_not_sent_again() {
         ahead.offer(&layer.descriptor, &layer.blob);
     }
     registry.push(&counted, &destinations, &Events::default()).unwrap();
-    assert_eq!(reads.load(Ordering::Relaxed), 4, "two layers to two repositories");
+    let reads = reads.load(Ordering::Relaxed);
+    assert_eq!(reads, 2, "two layers to one repository, from which the other takes them");
     let dir = testkit::scratch_dir("pulled-").unwrap();
     server.pull("other/app:1", dir.path(), "x").expect("skopeo finds all blobs");
 }

@@ -69,7 +69,14 @@ fn privileged_an_unchanged_image_is_made_of_manifests() {
     let bench = bench();
     let first = build(&bench, "team/app:1", EVERYTHING, &[COPIES, "--log-format=json"]);
     assert_eq!(performed(&first), [2, 3, 5, 7, 8, 9, 10, 11, 12, 13], "{first}");
-    let before = bench.registry.requests().len();
+    let first_requests = bench.registry.requests();
+    let mounted = |request: &&String| {
+        request.starts_with("POST /v2/team/cache/blobs/uploads/") && request.ends_with(" 201")
+    };
+    let layers = image(&bench, "team/app:1").layers.len() - 1;
+    let count = first_requests.iter().filter(mounted).count();
+    assert_eq!(count, layers, "the image's layers are sent once: {first_requests:#?}");
+    let before = first_requests.len();
     let second = build(&bench, "team/app:2", EVERYTHING, &[COPIES, "--log-format=json"]);
     assert_eq!(performed(&second), [12, 13], "only what changes no file\n{second}");
     let (one, two) = (image(&bench, "team/app:1"), image(&bench, "team/app:2"));
