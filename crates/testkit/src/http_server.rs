@@ -88,7 +88,7 @@ impl HttpServer {
         format!("http://{}", self.address)
     }
 
-    /// The requests so far, as `METHOD PATH`.
+    /// The requests so far, as `METHOD PATH`; one more line, `304 PATH`, where the client turned out to have the page.
     pub fn requests(&self) -> Vec<String> {
         self.requests.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -117,9 +117,15 @@ fn answer(
     stream.set_write_timeout(Some(Duration::from_secs(10)))?;
     let mut lines = BufReader::new(stream.take(REQUEST_LIMIT)).lines();
     let request = lines.next().transpose()?.unwrap_or_default();
+    let mut known = None;
     for line in lines {
-        if line?.is_empty() {
+        let line = line?;
+        if line.is_empty() {
             break;
+        }
+        let (name, value) = line.split_once(':').unwrap_or((&line, ""));
+        if name.eq_ignore_ascii_case("if-none-match") {
+            known = Some(value.trim().to_owned());
         }
     }
     let mut words = request.split(' ');
@@ -131,6 +137,12 @@ fn answer(
         Content::Directory(dir) => file(dir, path),
     };
     let mut stream = stream;
+    let is_known = page.as_ref().is_some_and(|page| known.as_deref() == Some(&*etag(page)));
+    if is_known {
+        // What is not asked for with a name that it has been given is never answered like this.
+        requests.lock().unwrap_or_else(PoisonError::into_inner).push(format!("304 {target}"));
+        return stream.write_all(b"HTTP/1.1 304 Not Modified\r\nConnection: close\r\n\r\n");
+    }
     match page {
         Some(page) if matches!(method, "GET" | "HEAD") => {
             stream.write_all(head(&page).as_bytes())?;
@@ -144,12 +156,18 @@ fn answer(
     }
 }
 
-fn head(page: &Page) -> String {
+/// The name of this version of a page, in quotes.
+fn etag(page: &Page) -> String {
     let digest = crate::image::digest(&page.body);
     let tag: String = digest.chars().skip("sha256:".len()).take(16).collect();
+    format!("\"{tag}\"")
+}
+
+fn head(page: &Page) -> String {
     let mut head = format!(
-        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\nETag: \"{tag}\"\r\n",
-        page.body.len()
+        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\nETag: {}\r\n",
+        page.body.len(),
+        etag(page)
     );
     if let Some(seconds) = page.last_modified {
         let _infallible = write!(head, "Last-Modified: {}\r\n", http_date(seconds));

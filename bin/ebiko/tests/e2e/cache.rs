@@ -1,6 +1,6 @@
 //! Layers of earlier builds in the place of steps.
 
-use testkit::{ImageFacts, PodOutput, Tree};
+use testkit::{GitRepository, GitServer, HttpServer, ImageFacts, PodOutput, Tree};
 
 use crate::bench::Bench;
 
@@ -97,7 +97,8 @@ fn privileged_an_unchanged_image_is_made_of_manifests() {
         let is_layer = layers.iter().any(|layer| request.contains(layer));
         assert!(!(is_layer && request.starts_with("GET")), "a layer was fetched: {requests:#?}");
     }
-    let uploads = requests.iter().filter(|request| request.starts_with("POST")).count();
+    let is_upload = |request: &&String| request.starts_with("PUT") && request.contains("/uploads/");
+    let uploads = requests.iter().filter(is_upload).count();
     assert_eq!(uploads, 1, "only the config is new: {requests:#?}");
 }
 
@@ -192,4 +193,160 @@ fn privileged_a_cache_can_be_a_directory_and_be_read_only_or_forgotten() {
     let name = &entries[0]["annotations"]["org.opencontainers.image.ref.name"];
     let source = format!("oci:{}:{}", bench.out("cache").display(), name.as_str().unwrap());
     testkit::oracle::skopeo_inspect(&source).unwrap();
+}
+
+#[test]
+fn privileged_what_is_fetched_is_asked_about_and_not_fetched_again() {
+    let bench = Bench::new();
+    let files = testkit::scratch_dir("files-").unwrap();
+    std::fs::write(files.path().join("page"), "first\n").unwrap();
+    let server = HttpServer::directory(files.path()).unwrap();
+    let repositories = testkit::scratch_dir("repositories-").unwrap();
+    let repository = GitRepository::init(&repositories.path().join("app")).unwrap();
+    repository.write("note", "first\n").unwrap();
+    repository.commit("first").unwrap();
+    repository.git(&["tag", "-a", "-m", "annotated", "v1"]).unwrap();
+    let git = GitServer::smart(repositories.path()).unwrap();
+    let dockerfile = format!(
+        "FROM busybox\nADD {}/page /page\nADD {}#v1 /app/\nRUN cat /page /app/note\n",
+        server.url(),
+        git.url("app/.git")
+    );
+    let build = |name: &str| {
+        let before = (server.requests().len(), git.requests().len());
+        let output = build(&bench, name, &dockerfile, &[COPIES, "--log-format=json"]);
+        let pages = server.requests().split_off(before.0);
+        let packs = git.requests().split_off(before.1);
+        (performed(&output), pages, packs)
+    };
+    let get = "GET /page".to_owned();
+    let (lines, pages, packs) = build("team/app:1");
+    assert_eq!((lines, pages), (vec![2, 3, 4], vec![get.clone()]));
+    let (lines, pages, again) = build("team/app:2");
+    assert_eq!((lines, pages), (vec![], vec![get.clone(), "304 /page".to_owned()]));
+    assert!(again.len() < packs.len(), "the names only: {again:?} after {packs:?}");
+
+    std::fs::write(files.path().join("page"), "second\n").unwrap();
+    let (lines, pages, _) = build("team/app:3");
+    assert_eq!((lines, pages), (vec![2, 3, 4], vec![get.clone(), get]));
+
+    repository.write("note", "second\n").unwrap();
+    repository.commit("second").unwrap();
+    repository.git(&["tag", "-f", "-a", "-m", "moved", "v1"]).unwrap();
+    assert_eq!(build("team/app:4").0, [3, 4], "the tag is another commit");
+}
+
+/// Builds once with a cache that is a directory, and gives back what [`entries`] finds there.
+fn warmed(bench: &Bench, dockerfile: &str) -> Vec<(String, String)> {
+    let flags = ["--cache", "--cache-repo=oci:/out/cache", "--no-push", COPIES];
+    bench.build(dockerfile, &flags).assert_success();
+    entries(bench)
+}
+
+/// The keys of the cache with the digests of their manifests, the last one first.
+fn entries(bench: &Bench) -> Vec<(String, String)> {
+    let index = std::fs::read(bench.out("cache/index.json")).unwrap();
+    let index: serde_json::Value = serde_json::from_slice(&index).unwrap();
+    let manifests = index["manifests"].as_array().unwrap().iter().rev();
+    let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+    manifests
+        .map(|entry| {
+            let name = &entry["annotations"]["org.opencontainers.image.ref.name"];
+            (text(name), text(&entry["digest"]))
+        })
+        .collect()
+}
+
+#[test]
+fn privileged_what_somebody_put_into_the_cache_is_refused_or_named() {
+    let dockerfile = "FROM busybox\nRUN echo 1 > /1\nRUN cat /1 > /2\n";
+    let flags = ["--cache", "--cache-repo=oci:/out/cache", "--no-push", "--log-format=json"];
+
+    // An entry of another step under the key of this one.
+    let bench = Bench::new();
+    let entries = warmed(&bench, dockerfile);
+    let path = bench.out("cache/index.json");
+    let index = std::fs::read_to_string(&path).unwrap();
+    let (second, first) = (&entries[1].1, &entries[2].1);
+    std::fs::write(&path, index.replace(second.as_str(), first)).unwrap();
+    let output = bench.build(dockerfile, &flags).assert_success();
+    assert_eq!(
+        performed(&output),
+        [3],
+        "the first step is there, the second is done again\n{output}"
+    );
+
+    // A layer with other bytes, which is found out when it is unpacked.
+    let bench = Bench::new();
+    warmed(&bench, dockerfile);
+    let changed = format!("{dockerfile}RUN cat /2 > /3\n");
+    let blobs = std::fs::read_dir(bench.out("cache/blobs/sha256")).unwrap();
+    for blob in blobs.map(|entry| entry.unwrap().path()) {
+        let mut bytes = std::fs::read(&blob).unwrap();
+        if bytes.starts_with(&[0x1f, 0x8b]) {
+            let last = bytes.len() - 1;
+            bytes[last] ^= 1;
+            std::fs::write(&blob, bytes).unwrap();
+        }
+    }
+    let output = bench.build(&changed, &flags);
+    assert_eq!(output.code, 1, "{output}");
+    assert!(output.stderr.contains("sha256:"), "the layer is named: {output}");
+
+    // Something that is no cache at all.
+    let bench = Bench::new();
+    std::fs::create_dir_all(bench.out("cache")).unwrap();
+    for (file, text) in [("index.json", "[]"), ("oci-layout", "{}")] {
+        std::fs::write(bench.out("cache").join(file), text).unwrap();
+    }
+    let output = bench.build(dockerfile, &flags).assert_success();
+    assert_eq!(performed(&output), [2, 3], "{output}");
+}
+
+#[test]
+fn privileged_a_secret_is_in_nothing_that_is_kept() {
+    let canary = "canary-4711";
+    let bench = Bench::new();
+    std::fs::write(bench.out("secret"), canary).unwrap();
+    let dockerfile =
+        "FROM busybox\nRUN --mount=type=secret,id=s test -s /run/secrets/s && echo 1 > /1\n";
+    let flags =
+        ["--cache", "--cache-repo=oci:/out/cache", "--no-push", "--secret=id=s,src=/out/secret"];
+    let output =
+        bench.build(dockerfile, &[&flags[..], &["--verbosity=trace"]].concat()).assert_success();
+    assert!(!output.stderr.contains(canary), "{output}");
+    for entry in walk(&bench.out("cache")) {
+        let bytes = std::fs::read(&entry).unwrap();
+        let text = String::from_utf8_lossy(&bytes);
+        assert!(!text.contains(canary), "{}", entry.display());
+    }
+    // Another value is no other step.
+    std::fs::write(bench.out("secret"), "another").unwrap();
+    let again = bench.build(dockerfile, &[&flags[..], &["--log-format=json"]].concat());
+    assert_eq!(performed(&again.assert_success()), Vec::<u32>::new());
+}
+
+fn walk(dir: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
+}
+
+#[test]
+fn privileged_a_copy_after_the_cache_knows_the_users_that_a_kept_layer_has_made() {
+    let bench = Bench::new();
+    bench.write("note", "1\n");
+    let dockerfile = "FROM busybox\nRUN echo joe:x:4711:4711::/: >> /etc/passwd && mkdir -p /home/joe && ln -s joe /home/link\nCOPY --chown=joe note /home/link/\n";
+    let flags =
+        ["--cache", "--cache-repo=oci:/out/cache", "--no-push", "--tar-path=/out/image.tar"];
+    let layer = |extra: &[&str]| {
+        let output = bench.build(dockerfile, &[&flags[..], extra].concat()).assert_success();
+        let layers = testkit::oracle::docker_archive_layers(&bench.out("image.tar")).unwrap();
+        (output, layers.last().unwrap().clone())
+    };
+    let (_, first) = layer(&[]);
+    let (output, second) = layer(&["--log-format=json"]);
+    assert_eq!(performed(&output), [3], "{output}");
+    assert!(output.stderr.contains("not unpacked"), "what is below a copy is read only: {output}");
+    assert_eq!(first, second);
+    assert!(second.contains(" 4711/4711 ") && second.contains("home/joe/note"), "{second}");
 }

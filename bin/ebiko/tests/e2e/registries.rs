@@ -153,7 +153,9 @@ fn privileged_a_registry_with_an_authority_of_its_own_is_used_once_the_authority
 
     let stranger = bench.pod().run(command).unwrap();
     assert_eq!((stranger.code, stranger.stdout.as_str()), (1, ""), "{stranger}");
-    for expected in [bench.registry.host().as_str(), "certificate", "issuer", "hint:"] {
+    for expected in
+        [bench.registry.host().as_str(), "UnknownIssuer", "--registry-certificate", "hint:"]
+    {
         assert!(stranger.stderr.contains(expected), "`{expected}` is missing\n{stranger}");
     }
 
