@@ -34,8 +34,15 @@ mod challenge;
 mod session;
 mod token;
 
+#[cfg(test)]
+#[path = "../../transport/tests/server/mod.rs"]
+mod server;
+
 pub use ahead::Ahead;
-pub use credentials::{Credentials, CredentialsError};
+pub use credentials::{
+    Clock, CredentialPrograms, Credentials, CredentialsError, Helper, Identity, LoginError,
+    ProgramOutcome, Surroundings, log_in,
+};
 pub use pull::{PullError, PullErrorKind};
 pub use push::{PushError, PushErrorKind};
 pub use registry::Registry;
