@@ -9,6 +9,8 @@ mod compression;
 mod context;
 mod environment;
 
+mod credentials;
+mod login;
 mod network;
 mod outputs;
 mod questions;
@@ -29,7 +31,7 @@ use anyhow::Context as _;
 use ebiko_build::{BuildError, Ports, Roots};
 use ebiko_rootless::{Choice, Entered, Place, enter_private, protect_self, survey};
 
-use crate::cli::{Cli, Verbosity};
+use crate::cli::{Cli, Command, Verbosity};
 use crate::environment::Environment;
 use crate::failure::Failure;
 use crate::outputs::Outputs;
@@ -67,6 +69,10 @@ fn main() -> ExitCode {
 
 /// Builds and publishes. The answer is the exit status.
 fn run(cli: &Cli, environment: &Environment, reporter: &Arc<Reporter>) -> Result<u8, Failure> {
+    if let Some(Command::Login(login)) = &cli.command {
+        login.run(environment, io::stdin().lock(), reporter)?;
+        return Ok(0);
+    }
     if let Some(question) = Question::of(cli)? {
         return ask(question, cli, environment, reporter);
     }
@@ -93,7 +99,9 @@ fn run(cli: &Cli, environment: &Environment, reporter: &Arc<Reporter>) -> Result
     };
     let (interrupt, temporary) = signals::watch().context("cannot prepare for signals")?;
     let transport = network::transport(environment, reporter)?;
-    let registry = network::registry(cli, environment, transport.clone(), reporter)?;
+    // Here, because this runs the programs that know credentials: those of the machine, not of an image.
+    let pushes = outputs.pushes();
+    let registry = network::registry(cli, environment, transport.clone(), pushes, reporter)?;
     protect_self().context("cannot hide this process from the steps of the build")?;
 
     let workplace = Workplace::prepare(place, home, environment)?;
@@ -142,7 +150,7 @@ fn ask(
 ) -> Result<u8, Failure> {
     let (interrupt, temporary) = signals::watch().context("cannot prepare for signals")?;
     let transport = network::transport(environment, reporter)?;
-    let registry = network::registry(cli, environment, transport.clone(), reporter)?;
+    let registry = network::registry(cli, environment, transport.clone(), &[], reporter)?;
     let directory = request::temporary_dir(environment)?;
     temporary.set(Some(directory.path().to_owned()));
     let secrets = supplies::secrets(cli, environment)?;

@@ -16,6 +16,7 @@ mod behind;
 mod build_cases;
 mod command_line;
 mod compression;
+mod credentials;
 mod failure;
 mod hostile;
 mod images;
