@@ -64,17 +64,33 @@ const PROGRAM_VARIABLES: [&str; 20] = [
 const PROGRAM_PREFIXES: [&str; 7] =
     ["AWS_", "AZURE_", "GOOGLE_", "GCE_", "CLOUDSDK_", "DOCKER_CREDENTIAL_", "XDG_"];
 
-/// Reads the configs, asks the programs that they name, and sets up the built-in helpers. `registries` are those that will
-/// be needed for certain.
+/// When the programs that know credentials are asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asking {
+    /// Before anything else, and never again: the build replaces the machine's files.
+    Now,
+    /// When they are needed: the machine's files stay as they are.
+    Later,
+}
+
+/// Reads the configs, asks the programs that they name if that must be now, and sets up the built-in helpers.
+/// `registries` are those that will be needed for certain.
 pub(crate) fn read(
     cli: &Cli,
     environment: &Environment,
+    asking: Asking,
     registries: &[String],
     reporter: &Reporter,
 ) -> anyhow::Result<Credentials> {
     let mut credentials = configs(cli, environment)?;
-    for failure in credentials.ask_programs(&Programs { environment }, registries) {
-        reporter.say(Verbosity::Warn, failure);
+    let programs = Programs::of(environment);
+    match asking {
+        Asking::Now => {
+            for failure in credentials.ask_programs(&programs, registries) {
+                reporter.say(Verbosity::Warn, failure);
+            }
+        }
+        Asking::Later => credentials = credentials.with_programs(Arc::new(programs)),
     }
     let (helpers, unknown) = helpers(&cli.credential_helpers);
     for name in unknown {
@@ -200,39 +216,43 @@ fn helpers(names: &[String]) -> (Vec<Helper>, Vec<&String>) {
 }
 
 /// The credential programs of this machine.
-struct Programs<'e> {
-    environment: &'e Environment,
+struct Programs {
+    /// Where they are.
+    directories: Vec<PathBuf>,
+    /// What they get.
+    variables: Vec<(OsString, OsString)>,
 }
 
-impl Programs<'_> {
+impl Programs {
     /// In `PATH`, or beside this executable, where kaniko's image has them. Relative directories do not count: what runs
     /// must not depend on what lies in a context.
-    fn find(&self, name: &str) -> Option<PathBuf> {
-        let own = self.environment.executable.parent().map(Path::to_owned);
-        std::env::split_paths(self.environment.search_path())
-            .chain(own)
-            .filter(|directory| directory.is_absolute())
-            .map(|directory| directory.join(format!("docker-credential-{name}")))
-            .find(|path| path.is_file())
-    }
-
-    fn variables(&self) -> Vec<(OsString, OsString)> {
+    fn of(environment: &Environment) -> Self {
+        let own = environment.executable.parent().map(Path::to_owned);
+        let directories = std::env::split_paths(environment.search_path()).chain(own);
         let is_passed_on = |name: &str| {
             PROGRAM_VARIABLES.contains(&name)
                 || PROGRAM_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
         };
-        let variables = self.environment.all().filter(|(name, _)| is_passed_on(name));
-        variables.map(|(name, value)| (name.into(), value.into())).collect()
+        let variables = environment.all().filter(|(name, _)| is_passed_on(name));
+        Self {
+            directories: directories.filter(|directory| directory.is_absolute()).collect(),
+            variables: variables.map(|(name, value)| (name.into(), value.into())).collect(),
+        }
+    }
+
+    fn find(&self, name: &str) -> Option<PathBuf> {
+        let file = format!("docker-credential-{name}");
+        self.directories.iter().map(|directory| directory.join(&file)).find(|path| path.is_file())
     }
 }
 
-impl CredentialPrograms for Programs<'_> {
+impl CredentialPrograms for Programs {
     fn run(&self, name: &str, server: &str) -> ProgramOutcome {
         let Some(path) = self.find(name) else { return ProgramOutcome::Missing };
         let program = Program {
             path: &path,
             arguments: &["get"],
-            environment: &self.variables(),
+            environment: &self.variables,
             input: server.as_bytes(),
             timeout: PROGRAM_TIMEOUT,
             limit: PROGRAM_LIMIT,

@@ -32,6 +32,7 @@ use ebiko_build::{BuildError, Ports, Roots};
 use ebiko_rootless::{Choice, Entered, Place, enter_private, protect_self, survey};
 
 use crate::cli::{Cli, Command, Verbosity};
+use crate::credentials::Asking;
 use crate::environment::Environment;
 use crate::failure::Failure;
 use crate::outputs::Outputs;
@@ -99,9 +100,11 @@ fn run(cli: &Cli, environment: &Environment, reporter: &Arc<Reporter>) -> Result
     };
     let (interrupt, temporary) = signals::watch().context("cannot prepare for signals")?;
     let transport = network::transport(environment, reporter)?;
-    // Here, because this runs the programs that know credentials: those of the machine, not of an image.
     let pushes = outputs.pushes();
-    let registry = network::registry(cli, environment, transport.clone(), pushes, reporter)?;
+    // What knows credentials must be a program of the machine, not one that a layer or a RUN has put in its place.
+    let asking = if matches!(place, Place::InPlace) { Asking::Now } else { Asking::Later };
+    let registry =
+        network::registry(cli, environment, transport.clone(), asking, pushes, reporter)?;
     protect_self().context("cannot hide this process from the steps of the build")?;
 
     let workplace = Workplace::prepare(place, home, environment)?;
@@ -150,7 +153,8 @@ fn ask(
 ) -> Result<u8, Failure> {
     let (interrupt, temporary) = signals::watch().context("cannot prepare for signals")?;
     let transport = network::transport(environment, reporter)?;
-    let registry = network::registry(cli, environment, transport.clone(), &[], reporter)?;
+    let asking = Asking::Later;
+    let registry = network::registry(cli, environment, transport.clone(), asking, &[], reporter)?;
     let directory = request::temporary_dir(environment)?;
     temporary.set(Some(directory.path().to_owned()));
     let secrets = supplies::secrets(cli, environment)?;

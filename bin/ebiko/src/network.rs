@@ -14,7 +14,7 @@ use ebiko_registry::{Registry, Routes};
 use ebiko_transport::{Options, Proxies, Retrying, Transport};
 
 use crate::cli::{Cli, Verbosity};
-use crate::credentials;
+use crate::credentials::{self, Asking};
 use crate::environment::Environment;
 use crate::report::Reporter;
 
@@ -49,12 +49,13 @@ pub(crate) fn transport(
     Ok(Transport::new(&options)?)
 }
 
-/// Builds the client. Reads credentials and runs the programs that know some; sends nothing. Images will be pushed to
-/// `pushes`.
+/// Builds the client. Reads credentials, and runs the programs that know some if that must be now; sends nothing. Images
+/// will be pushed to `pushes`.
 pub(crate) fn registry(
     cli: &Cli,
     environment: &Environment,
     transport: Transport,
+    asking: Asking,
     pushes: &[Reference],
     reporter: &Arc<Reporter>,
 ) -> anyhow::Result<Registry> {
@@ -63,7 +64,7 @@ pub(crate) fn registry(
     let pushes = pushes.iter().map(|reference| reference.registry().to_owned());
     let registries: Vec<String> =
         pushes.chain(routes.hosts()).chain([DOCKER_HUB.to_owned()]).collect();
-    let credentials = credentials::read(cli, environment, &registries, &reporter)?;
+    let credentials = credentials::read(cli, environment, asking, &registries, &reporter)?;
     let registry = Registry::new(transport, credentials, routes);
     Ok(registry.with_warnings(move |text| reporter.say(Verbosity::Warn, text)))
 }

@@ -1,7 +1,7 @@
 //! Whose credentials are for which repository.
 //!
 //! What is written down comes first: the configs ([`Config`]), by the longest path, and the programs that they name, whose
-//! answers were got before the build ([`Credentials::ask_programs`]). Then the built-in helpers are asked for the
+//! answers were got before the build where it changes the machine's own files ([`Credentials::ask_programs`]). Then the built-in helpers are asked for the
 //! registries of their own clouds.
 
 mod config;
@@ -18,7 +18,7 @@ use ebiko_transport::Transport;
 
 use self::config::{Config, Content, Scope};
 use self::helper::{Answer, Helpers};
-use self::program::Answers;
+use self::program::{Programs, Said, Silence};
 use crate::routes::Access;
 use crate::secret::Secret;
 
@@ -32,7 +32,7 @@ pub use self::program::{CredentialPrograms, ProgramOutcome};
 pub struct Credentials {
     /// In the order in which they are asked where their paths are equally long.
     configs: Vec<Config>,
-    answers: Answers,
+    programs: Arc<Programs>,
     helpers: Option<Arc<Helpers>>,
 }
 
@@ -195,6 +195,16 @@ impl Credentials {
         self
     }
 
+    /// Lets the programs that the configs name be asked when they are needed.
+    ///
+    /// That may be at any time: it is for builds that leave the machine's own files alone. Others ask before:
+    /// [`ask_programs`](Self::ask_programs).
+    #[must_use]
+    pub fn with_programs(mut self, programs: Arc<dyn CredentialPrograms>) -> Self {
+        self.programs = Arc::new(Programs::later(programs));
+        self
+    }
+
     /// Asks the programs that the configs name: those of `credHelpers` for their registries, those of `credsStore` for the
     /// registries that have an empty entry in `auths`, which is what `docker login` leaves there, and for `registries`.
     ///
@@ -205,8 +215,8 @@ impl Credentials {
         programs: &dyn CredentialPrograms,
         registries: &[String],
     ) -> Vec<String> {
-        let (answers, failures) = Answers::ask(&self.configs, programs, registries);
-        self.answers = answers;
+        let (programs, failures) = Programs::now(programs, &self.configs, registries);
+        self.programs = Arc::new(programs);
         failures
     }
 
@@ -275,26 +285,28 @@ impl Credentials {
         notes: &mut Notes,
     ) -> Option<Credential> {
         let program = format!("docker-credential-{name}");
-        match (self.answers.get(name, server), &self.helpers, Helper::of_program(name)) {
-            (Some(Err(missing)), Some(helpers), Some(helper)) if missing.is_missing() => {
-                notes.take(helpers.ask(helper, transport, registry), &program)
+        let stand_in = || Some((self.helpers.as_ref()?, Helper::of_program(name)?));
+        let silence = match self.programs.get(name, server) {
+            Some(Said { answer: Ok(credential), .. }) => return Some(credential),
+            Some(Said { answer: Err(silence), is_news }) => {
+                if let (true, Silence::Failed(reason)) = (is_news, &silence) {
+                    notes.warnings.push(program::failure(name, server, reason));
+                }
+                Some(silence)
             }
-            (Some(Ok(credential)), ..) => Some(credential.clone()),
-            (Some(Err(why)), ..) => {
-                notes.asked.push(format!("`{program}` {why}"));
-                None
+            None => None,
+        };
+        match (silence, stand_in()) {
+            (None | Some(Silence::Missing), Some((helpers, helper))) => {
+                return notes.take(helpers.ask(helper, transport, registry), &program);
             }
-            (None, Some(helpers), Some(helper)) => {
-                notes.take(helpers.ask(helper, transport, registry), &program)
-            }
-            (None, ..) => {
-                notes.asked.push(format!(
-                    "`{program}` was not asked, because programs are asked before the build and nothing told that \
-                     `{registry}` would be needed"
-                ));
-                None
-            }
+            (Some(silence), _) => notes.asked.push(format!("`{program}` {silence}")),
+            (None, None) => notes.asked.push(format!(
+                "`{program}` was not asked, because programs are asked before the build and nothing told that `{registry}` \
+                 would be needed"
+            )),
         }
+        None
     }
 
     /// Everything that may have something, best first.

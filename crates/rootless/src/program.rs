@@ -17,7 +17,8 @@ const STEP: Duration = Duration::from_millis(5);
 /// A program of the machine's, with everything that it gets.
 ///
 /// It has this process' user and directory, and no descriptor besides the three usual ones; what it writes to standard
-/// error is dropped. It must be one that was there before the first layer: afterwards anybody may have put it there.
+/// error is dropped. Where a build replaces the machine's own files, it must be run before the first layer is there:
+/// afterwards anybody may have put it in place.
 #[derive(Debug)]
 pub struct Program<'a> {
     /// The file.

@@ -130,7 +130,7 @@ fn a_program_is_found_in_path_and_gets_little() {
         ]
         .map(|(name, value)| (name, value.to_owned())),
     );
-    let programs = Programs { environment: &environment };
+    let programs = Programs::of(&environment);
     let ProgramOutcome::Ended { is_success: true, stdout } = programs.run("test", "r.io") else {
         panic!("it does not run")
     };
@@ -144,5 +144,5 @@ fn a_program_is_found_in_path_and_gets_little() {
 
     let mut beside = Environment::of([]);
     beside.executable = directory.path().join("executor");
-    assert!(Programs { environment: &beside }.find("test").is_some());
+    assert!(Programs::of(&beside).find("test").is_some());
 }

@@ -64,7 +64,7 @@ pub(super) enum Content {
 #[derive(Deserialize)]
 struct File {
     #[serde(default)]
-    auths: Option<BTreeMap<String, FileEntry>>,
+    auths: Option<BTreeMap<String, Option<FileEntry>>>,
     #[serde(default, rename = "credHelpers")]
     helpers: Option<BTreeMap<String, String>>,
     #[serde(default, rename = "credsStore")]
@@ -89,7 +89,7 @@ impl Config {
         let entries = file.auths.unwrap_or_default().into_iter().map(|(key, entry)| Entry {
             scope: Scope::parse(&key),
             key,
-            content: entry.content(),
+            content: entry.map_or(Content::Nothing, FileEntry::content),
         });
         let programs = file.helpers.unwrap_or_default().into_iter().map(|(key, name)| Program {
             scope: Scope::parse(&key),
@@ -137,8 +137,9 @@ impl FileEntry {
 
 /// `auth` is base64 of `user:password`, in practice with or without padding.
 fn decode_auth(auth: &str) -> Result<(String, String), &'static str> {
-    let auth = auth.trim();
-    let bytes = STANDARD.decode(auth).or_else(|_| STANDARD_NO_PAD.decode(auth));
+    // `base64` breaks long lines, and Go does not mind.
+    let auth: String = auth.split_ascii_whitespace().collect();
+    let bytes = STANDARD.decode(&auth).or_else(|_| STANDARD_NO_PAD.decode(&auth));
     let text = bytes
         .ok()
         .and_then(|bytes| String::from_utf8(bytes).ok())

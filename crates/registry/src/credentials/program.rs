@@ -5,20 +5,25 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::{Arc, Mutex};
 
 use serde::Deserialize;
 
 use super::Credential;
 use super::config::{Config, Content, Scope};
+use crate::registry::lock;
 
 /// What all programs say that have nothing; some add words around it.
 const NOT_FOUND: &str = "credentials not found";
+
+/// How many programs run at the same time. Some are large, and a pod is small.
+const AT_ONCE: usize = 4;
 
 /// How much of a program's message is shown.
 const SHOWN: usize = 200;
 
 /// Runs programs that know credentials.
-pub trait CredentialPrograms: Sync {
+pub trait CredentialPrograms: Send + Sync {
     /// Runs `docker-credential-NAME get` with `server` as its standard input.
     ///
     /// `name` holds letters, digits, `.`, `_` and `-` only.
@@ -67,12 +72,6 @@ pub(super) enum Silence {
     Failed(String),
 }
 
-impl Silence {
-    pub(super) fn is_missing(&self) -> bool {
-        *self == Self::Missing
-    }
-}
-
 impl fmt::Display for Silence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -83,58 +82,91 @@ impl fmt::Display for Silence {
     }
 }
 
-/// What programs have said, by name and registry.
-#[derive(Clone, Default)]
-pub(super) struct Answers(BTreeMap<(String, String), Result<Credential, Silence>>);
+/// Programs, and what they have said.
+#[derive(Default)]
+pub(super) struct Programs {
+    /// Where there is none, nobody is asked any more.
+    port: Option<Arc<dyn CredentialPrograms>>,
+    answers: Mutex<Answers>,
+}
 
-impl Answers {
-    /// Asks all that `configs` name, at the same time, since one may well take a second; and says which failed.
-    pub(super) fn ask(
+/// By name and registry.
+type Answers = BTreeMap<(String, String), Result<Credential, Silence>>;
+
+/// What a program has said, and whether that is news.
+pub(super) struct Said {
+    pub(super) answer: Result<Credential, Silence>,
+    pub(super) is_news: bool,
+}
+
+impl Programs {
+    /// To be asked when their answers are needed.
+    pub(super) fn later(port: Arc<dyn CredentialPrograms>) -> Self {
+        Self { port: Some(port), answers: Mutex::default() }
+    }
+
+    /// Asks all that `configs` name, several at a time, since one may well take a second; and says which failed.
+    pub(super) fn now(
+        port: &dyn CredentialPrograms,
         configs: &[Config],
-        programs: &dyn CredentialPrograms,
         registries: &[String],
     ) -> (Self, Vec<String>) {
-        let mut questions: BTreeSet<(String, String)> = BTreeSet::new();
-        for config in configs {
-            questions.extend(
-                config
-                    .programs
-                    .iter()
-                    .map(|program| (program.name.clone(), program.scope.server())),
-            );
-            let Some(store) = &config.store else { continue };
-            let is_empty = |content: &Content| matches!(content, Content::Nothing);
-            let empty = config.entries.iter().filter(|entry| is_empty(&entry.content));
-            let servers = registries.iter().map(|registry| Scope::parse(registry).server());
-            let servers = servers.chain(empty.map(|entry| entry.key.clone()));
-            questions.extend(servers.map(|server| (store.clone(), server)));
-        }
-        let answers = std::thread::scope(|scope| {
-            let threads: Vec<_> = questions
-                .into_iter()
-                .map(|question| {
-                    scope.spawn(move || {
-                        let answer = ask(programs, &question.0, &question.1);
-                        (question, answer)
-                    })
-                })
-                .collect();
-            // A panic in a port is an answer that is not there.
-            threads.into_iter().filter_map(|thread| thread.join().ok()).collect::<BTreeMap<_, _>>()
+        let questions = Mutex::new(questions(configs, registries).into_iter());
+        let answers = Mutex::new(Answers::new());
+        std::thread::scope(|scope| {
+            for _ in 0..AT_ONCE {
+                scope.spawn(|| {
+                    loop {
+                        let Some(question) = lock(&questions).next() else { return };
+                        let answer = ask(port, &question.0, &question.1);
+                        lock(&answers).insert(question, answer);
+                    }
+                });
+            }
         });
-        let failure = |((name, server), answer): (&(String, String), &Result<_, Silence>)| {
-            let Err(Silence::Failed(reason)) = answer else { return None };
-            Some(format!(
-                "`docker-credential-{name}` has no credentials for `{server}`: it {reason}"
-            ))
-        };
-        let failures = answers.iter().filter_map(failure).collect();
-        (Self(answers), failures)
+        let failures = lock(&answers)
+            .iter()
+            .filter_map(|((name, server), answer)| match answer {
+                Err(Silence::Failed(reason)) => Some(failure(name, server, reason)),
+                _ => None,
+            })
+            .collect();
+        (Self { port: None, answers }, failures)
     }
 
-    pub(super) fn get(&self, name: &str, server: &str) -> Option<&Result<Credential, Silence>> {
-        self.0.get(&(name.to_owned(), server.to_owned()))
+    /// What the program `name` says about `server`, `None` if it was not asked and cannot be any more.
+    pub(super) fn get(&self, name: &str, server: &str) -> Option<Said> {
+        let key = (name.to_owned(), server.to_owned());
+        // Held while a program runs: one at a time, and nobody is asked twice.
+        let mut answers = lock(&self.answers);
+        if let Some(answer) = answers.get(&key) {
+            return Some(Said { answer: answer.clone(), is_news: false });
+        }
+        let answer = ask(&**self.port.as_ref()?, name, server);
+        answers.insert(key, answer.clone());
+        Some(Said { answer, is_news: true })
     }
+}
+
+/// All that can be asked: programs for their registries; stores for `registries`, and for those with an empty entry, which
+/// is what `docker login` leaves there.
+fn questions(configs: &[Config], registries: &[String]) -> BTreeSet<(String, String)> {
+    let mut questions: BTreeSet<(String, String)> = BTreeSet::new();
+    for config in configs {
+        let own = config.programs.iter();
+        questions.extend(own.map(|program| (program.name.clone(), program.scope.server())));
+        let Some(store) = &config.store else { continue };
+        let empty = config.entries.iter().filter(|entry| matches!(entry.content, Content::Nothing));
+        let servers = registries.iter().map(|registry| Scope::parse(registry).server());
+        let servers = servers.chain(empty.map(|entry| entry.key.clone()));
+        questions.extend(servers.map(|server| (store.clone(), server)));
+    }
+    questions
+}
+
+/// The line that tells of a failure.
+pub(super) fn failure(name: &str, server: &str, reason: &str) -> String {
+    format!("`docker-credential-{name}` has no credentials for `{server}`: it {reason}")
 }
 
 fn ask(programs: &dyn CredentialPrograms, name: &str, server: &str) -> Result<Credential, Silence> {

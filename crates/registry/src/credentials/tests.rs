@@ -53,7 +53,9 @@ fn every_shape_of_entry_is_read() {
         "e.io":{"auth":"PHRva2VuPjpyZWZyZXNo"},
         "f.io":{"auth":"dXNlcjpwdw"},
         "g.io":{"auth":"dXNlcjpwdwAA","email":"x@y"},
-        "h.io":{}
+        "h.io":{},
+        "j.io":null,
+        "k.io":{"auth":"dXNl\ncjpw\ndw==\n"}
     },"HttpHeaders":{"X":"y"},"psFormat":"x"}"#;
     check(config, "a.io/x", "a.io: user pa:ss");
     check(config, "b.io/x", "b.io: user pw");
@@ -64,6 +66,8 @@ fn every_shape_of_entry_is_read() {
     check(config, "g.io/x", "g.io: user pw");
     check(config, "h.io/x", "nothing");
     check(config, "i.io/x", "nothing");
+    check(config, "j.io/x", "nothing");
+    check(config, "k.io/x", "k.io: user pw");
     check("{}", "a.io/x", "nothing");
     check(r#"{"auths":null,"credHelpers":null,"credsStore":""}"#, "a.io/x", "nothing");
 }
@@ -202,6 +206,43 @@ fn a_program_that_fails_is_told_and_is_no_answer() {
             "`docker-credential-bad` has no credentials for `r.io`: it did not end in 30 s",
         ],
     );
+}
+
+#[test]
+fn where_the_machine_stays_as_it_is_programs_are_asked_when_they_are_needed_and_once() {
+    #[derive(Default)]
+    struct Counting(std::sync::Mutex<Vec<String>>);
+    impl CredentialPrograms for Counting {
+        fn run(&self, name: &str, server: &str) -> ProgramOutcome {
+            self.0.lock().expect("nobody panicked").push(format!("{name} {server}"));
+            match name {
+                "bad" => ProgramOutcome::Failed { reason: "cannot be started".into() },
+                _ => gives("passed"),
+            }
+        }
+    }
+    let config =
+        r#"{"credHelpers":{"r.io":"pass","s.io":"pass","b.io":"bad"},"credsStore":"store"}"#;
+    let counting = Arc::new(Counting::default());
+    let port: Arc<dyn CredentialPrograms> = Arc::clone(&counting) as _;
+    let credentials = of(config).expect("the config is right").with_programs(port);
+    for _ in 0..2 {
+        assert_eq!(
+            found(&credentials, Access::Push, "r.io/x"),
+            "credHelpers › r.io pass: passed p"
+        );
+        assert_eq!(found(&credentials, Access::Pull, "t.io/x"), "credsStore store: passed p");
+    }
+    let transport = Transport::new(&Options::default()).expect("the options are right");
+    let warnings =
+        || credentials.find(&transport, Access::Pull, "b.io", "x").expect("it is found").warnings;
+    assert_eq!(
+        warnings(),
+        ["`docker-credential-bad` has no credentials for `b.io`: it cannot be started"]
+    );
+    assert_eq!(warnings(), Vec::<String>::new(), "it is told once");
+    let asked = counting.0.lock().expect("nobody panicked").clone();
+    assert_eq!(asked, ["pass r.io", "store t.io", "bad b.io", "store b.io"]);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ebiko_transport::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue};
-use ebiko_transport::{Body, Method, Request, Response, Transport, Url};
+use ebiko_transport::{Body, Method, Request, Response, Transport, Url, is_transient_status};
 use serde::de::DeserializeOwned;
 
 use super::{Obstacle, Outcome, failed, nothing};
@@ -11,6 +11,9 @@ use crate::session::{error_text, one_line};
 
 /// How long a token service may take to answer once.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often a token service is asked in all.
+const ATTEMPTS: u32 = 3;
 
 /// How long a metadata service may take. Where there is none, the network often says nothing at all.
 const METADATA_PATIENCE: Duration = Duration::from_secs(2);
@@ -43,12 +46,23 @@ impl<'t> Http<'t> {
     pub(super) fn bytes(&self, mut request: Request, what: &str) -> Outcome<Vec<u8>> {
         request.deadline = Some(PATIENCE);
         request.follows_redirects = false;
-        // None of the services counts how often a token is asked for.
-        request.is_repeatable = true;
-        let response = self.transport.send(&request).map_err(|error| {
-            Obstacle::Failed(format!("{what} cannot be asked: {}", one_line(&error)))
-        })?;
-        read(response, what)
+        // Repeated here, and less often than downloads: a build waits for it.
+        request.is_repeatable = false;
+        let mut attempt = 1;
+        loop {
+            let trouble = match self.transport.send(&request) {
+                Ok(response) if !is_transient_status(response.status()) || attempt == ATTEMPTS => {
+                    return read(response, what);
+                }
+                Ok(response) => response.status().to_string(),
+                Err(error) if !error.is_transient() || attempt == ATTEMPTS => {
+                    return failed(format!("{what} cannot be asked: {}", one_line(&error)));
+                }
+                Err(error) => one_line(&error),
+            };
+            self.transport.pause(&request.url, attempt, &trouble, None);
+            attempt += 1;
+        }
     }
 
     /// The JSON that a metadata service answers, which need not be there.
