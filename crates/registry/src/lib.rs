@@ -11,13 +11,15 @@
 //! - A secret goes to the registry whose config entry holds it and to the token service which that
 //!   registry names, over `https` unless the user allowed otherwise. It is in no error and no
 //!   debug print; errors name the entry instead.
+//! - A built-in helper gives credentials for the registries of its own cloud, recognized by whole
+//!   names, and for no others. It is asked once for each, until what it gave ends.
 //! - A manifest is asked for once for each reference, however often it is resolved.
 //! - Nothing is buffered but manifests and configs, which are limited to 4 MiB.
 //!
 //! # Reading order
 //!
-//! [`Registry`], [`Routes`] and [`Credentials`]; then the modules `pull` and `push`; `session` is
-//! how one authorized request is made.
+//! [`Registry`], [`Routes`] and [`Credentials`], with [`Helper`] and [`CredentialPrograms`]; then
+//! the modules `pull` and `push`; `session` is how one authorized request is made.
 
 mod registry;
 mod routes;

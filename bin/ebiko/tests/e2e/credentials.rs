@@ -1,9 +1,11 @@
-//! Logins, credential programs and what is said when there is none. Only questions are asked, so no root is needed.
+//! Logins, credential programs and what is said when there is none. Most only ask questions, for which no root is needed.
 
 use std::os::unix::fs::PermissionsExt;
 
 use testkit::base::busybox;
 use testkit::{Auth, Output, Registry, Sandbox};
+
+use crate::bench::Bench;
 
 fn registry() -> Registry {
     let auth = Auth::Basic { user: "joe", password: "pass:word" };
@@ -114,4 +116,29 @@ fn a_helper_in_variables_can_be_turned_off_and_an_unknown_one_is_a_warning() {
         plan(&sandbox, &registry, &["--credential-helpers=none", "--credential-helpers=env"]);
     let output = output.assert_success();
     assert!(output.stderr.contains("`--credential-helpers=none` is unknown"), "{output}");
+}
+
+/// The busybox beside the executor is the shell of a program that a RUN overwrites.
+#[test]
+fn privileged_in_a_pod_a_program_is_asked_before_the_build_and_never_afterwards() {
+    let bench = Bench::with_registry(registry());
+    let host = bench.registry.host();
+    let script = "#!/kaniko/busybox sh\n/kaniko/busybox echo \"$1\" >> /out/asked\n\
+                  /kaniko/busybox echo '{\"Username\":\"joe\",\"Secret\":\"pass:word\"}'\n";
+    let config = format!(r#"{{"credHelpers":{{"{host}":"test"}}}}"#);
+    let kaniko = bench.executor.root().join("kaniko");
+    std::fs::create_dir(kaniko.join(".docker")).unwrap();
+    std::fs::write(kaniko.join(".docker/config.json"), config).unwrap();
+    std::fs::copy("/bin/busybox", kaniko.join("busybox")).unwrap();
+    let program = kaniko.join("docker-credential-test");
+    std::fs::write(&program, script).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+
+    let destination = format!("--destination={}", bench.registry.reference("team/app:1"));
+    let dockerfile = "FROM busybox\n\
+                      RUN for name in test evil; do echo 'echo evil >> /out/asked' > /kaniko/docker-credential-$name || true; done\n\
+                      RUN echo 1 > /1\n";
+    bench.build(dockerfile, &[&destination]).assert_success();
+    assert_eq!(bench.read("asked"), "get\n", "once, before the RUN");
+    assert_eq!(bench.registry.image("team/app:1").unwrap().layers.len(), 2);
 }

@@ -111,10 +111,12 @@ impl Programs {
         configs: &[Config],
         registries: &[String],
     ) -> (Self, Vec<String>) {
-        let questions = Mutex::new(questions(configs, registries).into_iter());
+        let questions = questions(configs, registries);
+        let threads = questions.len().min(AT_ONCE);
+        let questions = Mutex::new(questions.into_iter());
         let answers = Mutex::new(Answers::new());
         std::thread::scope(|scope| {
-            for _ in 0..AT_ONCE {
+            for _ in 0..threads {
                 scope.spawn(|| {
                     loop {
                         let Some(question) = lock(&questions).next() else { return };

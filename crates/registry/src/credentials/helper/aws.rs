@@ -23,6 +23,16 @@ const CONTAINER_HOSTS: [&str; 3] = ["169.254.170.2", "169.254.170.23", "[fd00:ec
 const INSTANCE: &str = "http://169.254.169.254";
 const INSTANCE_IPV6: &str = "http://[fd00:ec2::254]";
 
+/// The regions of other partitions than the usual one, and the domains of their services.
+const PARTITIONS: [(&str, &str); 6] = [
+    ("cn-", "amazonaws.com.cn"),
+    ("eusc-", "amazonaws.eu"),
+    ("us-iso-", "c2s.ic.gov"),
+    ("us-isob-", "sc2s.sgov.gov"),
+    ("eu-isoe-", "cloud.adc-e.uk"),
+    ("us-isof-", "csp.hci.ic.gov"),
+];
+
 /// The name of our sessions where nobody has chosen one.
 const SESSION: &str = "ebiko";
 
@@ -165,7 +175,8 @@ impl Aws {
         if let Some(url) = &self.sts {
             return Ok(url.clone());
         }
-        let domain = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
+        let partition = PARTITIONS.iter().find(|(prefix, _)| region.starts_with(prefix));
+        let domain = partition.map_or("amazonaws.com", |(_, domain)| domain);
         Url::parse(&format!("https://sts.{region}.{domain}/"))
             .map_err(|_| Obstacle::Failed(format!("`{region}` is not a region")))
     }

@@ -73,26 +73,41 @@ impl<'t> Http<'t> {
     }
 
     /// What a metadata service answers, which need not be there.
+    ///
+    /// All clouds have theirs at the same address, so that of another cloud may answer, and it says no in many ways.
     pub(super) fn metadata_bytes(&self, mut request: Request, what: &str) -> Outcome<Vec<u8>> {
         request.deadline = Some(METADATA_PATIENCE);
         request.follows_redirects = false;
         request.is_repeatable = false;
-        match self.transport.send(&request) {
-            Ok(response) if response.status().as_u16() == 404 => {
-                nothing(format!("{what} has none for this machine"))
+        let mut attempt = 1;
+        loop {
+            match self.transport.send(&request) {
+                // It is there, and not ready: that of a pod starts together with the pod.
+                Ok(response) if is_transient_status(response.status()) && attempt < ATTEMPTS => {
+                    let status = response.status().to_string();
+                    self.transport.pause(&request.url, attempt, &status, None);
+                    attempt += 1;
+                }
+                Ok(response) if response.status().is_client_error() => {
+                    return nothing(refusal(response, what));
+                }
+                Ok(response) => return read(response, what),
+                Err(error) => return nothing(format!("{what} does not answer: {}", error.source)),
             }
-            Ok(response) => read(response, what),
-            Err(error) => nothing(format!("{what} does not answer: {}", error.source)),
         }
     }
 }
 
-fn read(response: Response, what: &str) -> Outcome<Vec<u8>> {
+fn refusal(response: Response, what: &str) -> String {
     let status = response.status();
-    if !status.is_success() {
-        let text: String = error_text(response).chars().take(SHOWN).collect();
-        let colon = if text.is_empty() { "" } else { ": " };
-        return failed(format!("{what} answers {status}{colon}{text}"));
+    let text: String = error_text(response).chars().take(SHOWN).collect();
+    let colon = if text.is_empty() { "" } else { ": " };
+    format!("{what} answers {status}{colon}{text}")
+}
+
+fn read(response: Response, what: &str) -> Outcome<Vec<u8>> {
+    if !response.status().is_success() {
+        return failed(refusal(response, what));
     }
     response
         .into_bytes(ANSWER_LIMIT)

@@ -66,7 +66,7 @@ impl Machine {
 
 fn transport() -> Transport {
     let options = Options {
-        retries: Retries { attempts: 1, ..Retries::default() },
+        retries: Retries { first_wait: std::time::Duration::from_millis(1), ..Retries::default() },
         // Metadata services are never asked through a proxy.
         proxies: Proxies { http: Some("http://127.0.0.1:9".into()), ..Proxies::default() },
         ..Options::default()
@@ -330,6 +330,35 @@ fn who_is_not_in_the_cloud_has_nothing_and_is_told_why() {
         let actual = show(machine.helpers().ask(helper, &transport(), registry));
         assert!(actual.starts_with(expected), "{actual}");
     }
+}
+
+#[test]
+fn the_metadata_service_of_another_cloud_is_no_failure() {
+    let server = Server::start(|_| answer(401).body("<html>who are you</html>"));
+    let machine = Machine::new(&[("GCE_METADATA_HOST", &server.host())])
+        .set("AWS_EC2_METADATA_SERVICE_ENDPOINT", url(&server));
+    for (helper, registry, expected) in [
+        (Helper::Ecr, ECR, "nothing: the EC2 instance metadata service answers 401 Unauthorized"),
+        (
+            Helper::Google,
+            "gcr.io",
+            "nothing: GOOGLE_APPLICATION_CREDENTIALS is not set, and Google's metadata service answers 401 Unauthorized",
+        ),
+    ] {
+        machine.check(helper, registry, expected);
+    }
+}
+
+#[test]
+fn a_metadata_service_that_is_not_ready_is_asked_again() {
+    let count = AtomicU64::new(0);
+    let server = Server::start(move |_| match count.fetch_add(1, Ordering::SeqCst) {
+        0 => answer(503),
+        _ => answer(200).body(r#"{"access_token":"ya29","expires_in":3599}"#),
+    });
+    let machine = Machine::new(&[("GCE_METADATA_HOST", &server.host())]);
+    machine.check(Helper::Google, "gcr.io", "oauth2accesstoken ya29");
+    assert_eq!(server.received().len(), 2);
 }
 
 #[test]
