@@ -91,6 +91,14 @@ impl Caching {
         }
     }
 
+    /// The repository, if it is one.
+    pub(crate) fn repository(&self) -> Option<&Reference> {
+        match &self.place {
+            Place::Repository(repository) => Some(repository),
+            Place::Layout(_) => None,
+        }
+    }
+
     /// The directory, if it is one.
     pub(crate) fn directory(&self) -> Option<&Path> {
         match &self.place {

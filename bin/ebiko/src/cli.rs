@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::builder::BoolishValueParser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, ValueEnum};
+use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+
+use crate::login::Login;
 
 use crate::network_flags::NetworkFlags;
 
@@ -15,8 +17,18 @@ use crate::network_flags::NetworkFlags;
 #[derive(Debug, Parser)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag that kaniko has")]
 #[expect(clippy::doc_markdown, reason = "the comments are the text of `--help`")]
-#[command(name = "executor", version, max_term_width = 100, disable_help_subcommand = true)]
+#[command(
+    name = "executor",
+    version,
+    max_term_width = 100,
+    disable_help_subcommand = true,
+    args_conflicts_with_subcommands = true
+)]
 pub(crate) struct Cli {
+    /// What to do instead of a build
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+
     /// The Dockerfile: a path as given, or below the context
     #[arg(short = 'f', long, value_name = "PATH", default_value = "Dockerfile")]
     pub(crate) dockerfile: PathBuf,
@@ -193,6 +205,16 @@ pub(crate) struct Cli {
 
     #[command(flatten)]
     pub(crate) network: NetworkFlags,
+    /// Ask this credential helper: env, google, ecr, acr or gitlab; "" asks none (repeatable)
+    /// [default: all, in this order]
+    #[arg(long = "credential-helpers", value_name = "NAME", value_delimiter = ',')]
+    pub(crate) credential_helpers: Vec<String>,
+
+    /// Credentials for pulling only: a file like config.json, whose entries come before those of
+    /// config.json with the same path. So one registry can be pulled from and pushed to as two
+    /// users [environment: EBIKO_PULL_DOCKER_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) pull_docker_config: Option<PathBuf>,
 
     /// How a change of a file is found: by metadata and content, by metadata, or by time
     #[arg(long, alias = "snapshotMode", value_name = "MODE", default_value = "full")]
@@ -293,6 +315,12 @@ pub(crate) struct Cli {
     pub(crate) force: bool,
 }
 
+/// What there is to do besides building.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Login(Login),
+}
+
 /// `--snapshot-mode`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum SnapshotMode {
@@ -352,7 +380,6 @@ const NOT_YET: &[&str] = &[
     "--cache-dir",
     "--cgroup-parent",
     "--context-sub-path",
-    "--credential-helpers",
     "--force-build-metadata",
     "--git",
     "--image-format",

@@ -65,6 +65,13 @@ impl Environment {
         Self { variables: variables.collect(), ..Self::default() }
     }
 
+    /// These variables and nothing else.
+    #[cfg(test)]
+    pub(crate) fn of_list<'n>(variables: impl IntoIterator<Item = (&'n str, String)>) -> Self {
+        let variables = variables.into_iter().map(|(name, value)| (name.into(), value.into()));
+        Self { variables: variables.collect(), ..Self::default() }
+    }
+
     /// A variable that is set to something else than nothing.
     pub(crate) fn get_filled(&self, name: &str) -> Option<&str> {
         self.get(name).filter(|value| !value.is_empty())

@@ -27,9 +27,6 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
     if let Some(error) = error.downcast_ref::<ebiko_registry::PushError>() {
         return error.hint();
     }
-    if let Some(error) = error.downcast_ref::<ebiko_registry::CredentialsError>() {
-        return error.hint();
-    }
     if let Some(error) = error.downcast_ref::<ebiko_build::ContextArchiveError>() {
         return error.hint().map(str::to_owned);
     }

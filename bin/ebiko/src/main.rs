@@ -10,6 +10,8 @@ mod compression;
 mod context;
 mod environment;
 
+mod credentials;
+mod login;
 mod network;
 mod network_flags;
 mod outputs;
@@ -29,10 +31,12 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use ebiko_build::{BuildError, Ports, Roots};
+use ebiko_oci::Reference;
 use ebiko_rootless::{Choice, Entered, Place, enter_private, protect_self, survey};
 
 use crate::caching::Caching;
-use crate::cli::{Cli, Verbosity};
+use crate::cli::{Cli, Command, Verbosity};
+use crate::credentials::Asking;
 use crate::environment::Environment;
 use crate::failure::Failure;
 use crate::outputs::Outputs;
@@ -70,6 +74,10 @@ fn main() -> ExitCode {
 
 /// Builds and publishes. The answer is the exit status.
 fn run(cli: &Cli, environment: &Environment, reporter: &Arc<Reporter>) -> Result<u8, Failure> {
+    if let Some(Command::Login(login)) = &cli.command {
+        login.run(environment, io::stdin().lock(), reporter)?;
+        return Ok(0);
+    }
     if let Some(question) = Question::of(cli)? {
         return ask(question, cli, environment, reporter);
     }
@@ -97,7 +105,12 @@ fn run(cli: &Cli, environment: &Environment, reporter: &Arc<Reporter>) -> Result
     };
     let (interrupt, temporary) = signals::watch().context("cannot prepare for signals")?;
     let transport = network::transport(cli, environment, reporter)?;
-    let registry = network::registry(cli, environment, transport.clone(), reporter)?;
+    // What knows credentials must be a program of the machine, not one that a layer or a RUN has put in its place.
+    let asking = if matches!(place, Place::InPlace) { Asking::Now } else { Asking::Later };
+    let kept_in = caching.as_ref().and_then(Caching::repository);
+    let known: Vec<Reference> = outputs.pushes().iter().chain(kept_in).cloned().collect();
+    let registry =
+        network::registry(cli, environment, transport.clone(), asking, &known, reporter)?;
     protect_self().context("cannot hide this process from the steps of the build")?;
     outputs.try_out(cli, &registry)?;
 
@@ -151,7 +164,8 @@ fn ask(
 ) -> Result<u8, Failure> {
     let (interrupt, temporary) = signals::watch().context("cannot prepare for signals")?;
     let transport = network::transport(cli, environment, reporter)?;
-    let registry = network::registry(cli, environment, transport.clone(), reporter)?;
+    let asking = Asking::Later;
+    let registry = network::registry(cli, environment, transport.clone(), asking, &[], reporter)?;
     let directory = request::temporary_dir(environment)?;
     temporary.set(Some(directory.path().to_owned()));
     let secrets = supplies::secrets(cli, environment)?;

@@ -10,10 +10,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use ebiko_registry::{Credentials, Direction, Progress, Registry, Routes, Settings};
+use ebiko_oci::{DOCKER_HUB, Reference};
+use ebiko_registry::{Direction, Progress, Registry, Routes, Settings};
 use ebiko_transport::{ClientIdentity, HostTls, Options, Proxies, Retrying, Transport};
 
 use crate::cli::{Cli, Verbosity};
+use crate::credentials::{self, Asking};
 use crate::environment::Environment;
 use crate::network_flags::NetworkFlags;
 use crate::report::{Reporter, bytes, short};
@@ -60,18 +62,26 @@ pub(crate) fn transport(
     Ok(Transport::new(&options)?)
 }
 
-/// Builds the client. Reads credentials; sends nothing.
+/// Builds the client. Reads credentials, and runs the programs that know some if that must be now; sends nothing. Images
+/// will be pushed to `pushes`.
 pub(crate) fn registry(
     cli: &Cli,
     environment: &Environment,
     transport: Transport,
+    asking: Asking,
+    known: &[Reference],
     reporter: &Arc<Reporter>,
 ) -> anyhow::Result<Registry> {
     for warning in unverified(&cli.network) {
         reporter.say(Verbosity::Warn, warning);
     }
     let (warnings, progress) = (Arc::clone(reporter), Arc::clone(reporter));
-    let registry = Registry::new(transport, credentials(environment)?, routes(cli, environment)?);
+    let routes = routes(cli, environment)?;
+    let known = known.iter().map(|reference| reference.registry().to_owned());
+    let registries: Vec<String> =
+        known.chain(routes.hosts()).chain([DOCKER_HUB.to_owned()]).collect();
+    let credentials = credentials::read(cli, environment, asking, &registries, reporter)?;
+    let registry = Registry::new(transport, credentials, routes);
     Ok(registry
         .with_settings(Settings {
             push_retries: cli.network.push_retry,
@@ -199,24 +209,6 @@ fn proxies(environment: &Environment) -> Proxies {
         http: value("HTTP_PROXY"),
         https: value("HTTPS_PROXY"),
         no_proxy: value("NO_PROXY").unwrap_or_default(),
-    }
-}
-
-/// `config.json` of Docker: in `DOCKER_CONFIG`, else below HOME.
-fn credentials(environment: &Environment) -> anyhow::Result<Credentials> {
-    let directory = match environment.get_filled("DOCKER_CONFIG") {
-        Some(directory) => PathBuf::from(directory),
-        None => match environment.get_filled("HOME") {
-            Some(home) => Path::new(home).join(".docker"),
-            None => return Ok(Credentials::default()),
-        },
-    };
-    let file = environment.absolute(&directory).join("config.json");
-    match std::fs::read(&file) {
-        Ok(bytes) => Credentials::from_docker_config(&bytes)
-            .with_context(|| format!("cannot use the credentials in `{}`", file.display())),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Credentials::default()),
-        Err(error) => Err(error).with_context(|| format!("cannot read `{}`", file.display())),
     }
 }
 

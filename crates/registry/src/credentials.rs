@@ -1,47 +1,39 @@
 //! Whose credentials are for which repository.
+//!
+//! What is written down comes first: the configs ([`Config`]), by the longest path, and the programs that they name, whose
+//! answers were got before the build where it changes the machine's own files ([`Credentials::ask_programs`]). Then the built-in helpers are asked for the
+//! registries of their own clouds.
 
+mod config;
+mod helper;
+mod login;
+mod program;
+
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
-use base64::Engine;
-use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
-use ebiko_oci::DOCKER_HUB;
-use serde::Deserialize;
+use ebiko_transport::Transport;
 
+use self::config::{Config, Content, Scope};
+use self::helper::{Answer, Helpers};
+use self::program::{Programs, Said, Silence};
+use crate::routes::Access;
 use crate::secret::Secret;
 
-/// What is known about registries' credentials: the content of a Docker `config.json`.
+pub(crate) use self::config::canonical_registry;
+pub use self::helper::{Clock, Helper, Surroundings};
+pub use self::login::{LoginError, log_in};
+pub use self::program::{CredentialPrograms, ProgramOutcome};
+
+/// All that is known about registries' credentials.
 #[derive(Clone, Default)]
 pub struct Credentials {
-    entries: Vec<Entry>,
-    helpers: BTreeMap<String, String>,
-    store: Option<String>,
-}
-
-/// One entry of `auths`.
-#[derive(Clone)]
-struct Entry {
-    /// As it is written in the file.
-    key: String,
-    scope: Scope,
-    content: Content,
-}
-
-/// What an entry is for: a registry, or the repositories below a path in it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Scope {
-    registry: String,
-    path: Vec<String>,
-}
-
-#[derive(Clone)]
-enum Content {
-    /// The secret is in a credential store, or nowhere.
-    Nothing,
-    /// Kept until the entry is needed: a broken entry for one registry must not stop a build that
-    /// uses another.
-    Broken(&'static str),
-    Credential(Credential),
+    /// In the order in which they are asked where their paths are equally long.
+    configs: Vec<Config>,
+    programs: Arc<Programs>,
+    helpers: Option<Arc<Helpers>>,
 }
 
 /// How to prove who we are.
@@ -55,13 +47,82 @@ pub(crate) enum Credential {
     Bearer { token: Secret },
 }
 
+impl Credential {
+    /// Cloud registries hand out refresh tokens under the user name `<token>`.
+    fn of_pair(user: String, secret: impl Into<String>) -> Self {
+        match Secret::new(secret) {
+            token if user == "<token>" => Self::Identity { token },
+            password => Self::Basic { user, password },
+        }
+    }
+}
+
 /// What [`Credentials`] has for a repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Found {
-    /// A credential and the key of its entry.
-    Entry { credential: Credential, key: String },
-    /// Nothing. `unasked` is a credential store that might have something.
-    Nothing { unasked: Option<String> },
+pub(crate) struct Found {
+    pub(crate) credential: Option<Credential>,
+    pub(crate) who: Identity,
+    /// Helpers that should have had an answer and failed, one line each, told once.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// With which credentials something was tried. Never prints a secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Identity {
+    /// Without any.
+    Anonymous {
+        /// Who was asked, and why there was nothing: one line each.
+        asked: Vec<String>,
+    },
+    /// With those of an entry of `auths`.
+    Entry {
+        /// The key of the entry.
+        key: String,
+        /// The file or variable that it is in.
+        origin: String,
+    },
+    /// With those that a program gave.
+    Program {
+        /// What follows `docker-credential-`.
+        name: String,
+        /// The entry that names it.
+        entry: String,
+        /// The file or variable that the entry is in.
+        origin: String,
+    },
+    /// With those of a built-in helper.
+    Helper {
+        /// Which.
+        helper: Helper,
+    },
+}
+
+impl Identity {
+    pub(crate) fn is_anonymous(&self) -> bool {
+        matches!(self, Self::Anonymous { .. })
+    }
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Entry { key, origin } => {
+                write!(f, "with the credentials of the entry `{key}` of {origin}")
+            }
+            Self::Program { name, entry, origin } => write!(
+                f,
+                "with the credentials of `docker-credential-{name}`, which `{entry}` of {origin} names"
+            ),
+            Self::Helper { helper } => {
+                write!(f, "with the credentials of the credential helper `{helper}`")
+            }
+            Self::Anonymous { asked } if asked.is_empty() => f.write_str("without credentials"),
+            Self::Anonymous { asked } => {
+                write!(f, "without credentials ({})", asked.join("; "))
+            }
+        }
+    }
 }
 
 /// The credentials that were given cannot be used.
@@ -70,44 +131,8 @@ pub(crate) enum Found {
 pub enum CredentialsError {
     #[error("the docker config is not valid JSON of its kind (line {line}, column {column})")]
     Syntax { line: usize, column: usize },
-    #[error("the entry `{key}` of the docker config {reason}")]
-    Entry { key: String, reason: &'static str },
-    #[error(
-        "credential helpers are not supported yet: `{entry}` of the docker config names \
-         `docker-credential-{helper}` for `{registry}`"
-    )]
-    Helper { entry: String, helper: String, registry: String },
-}
-
-impl CredentialsError {
-    /// What the user can do about it, if there is something they can do.
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::Helper { registry, .. } => {
-                Some(format!("put the credentials themselves under `auths` › `{registry}`"))
-            }
-            _ => None,
-        }
-    }
-}
-
-#[derive(Deserialize)]
-struct File {
-    #[serde(default)]
-    auths: Option<BTreeMap<String, FileEntry>>,
-    #[serde(default, rename = "credHelpers")]
-    helpers: Option<BTreeMap<String, String>>,
-    #[serde(default, rename = "credsStore")]
-    store: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct FileEntry {
-    auth: Option<String>,
-    username: Option<String>,
-    password: Option<String>,
-    identitytoken: Option<String>,
-    registrytoken: Option<String>,
+    #[error("the entry `{key}` of {origin} {reason}")]
+    Entry { key: String, origin: String, reason: &'static str },
 }
 
 impl Credentials {
@@ -118,293 +143,289 @@ impl Credentials {
     ///
     /// Fails if it is not JSON of this kind. The error says where, and never what it found there.
     pub fn from_docker_config(json: &[u8]) -> Result<Self, CredentialsError> {
-        let file: File = serde_json::from_slice(json).map_err(|error| {
-            CredentialsError::Syntax { line: error.line(), column: error.column() }
-        })?;
-        let entries = file.auths.unwrap_or_default().into_iter().map(|(key, entry)| Entry {
-            scope: Scope::parse(&key),
-            key,
-            content: entry.content(),
-        });
-        Ok(Self {
-            entries: entries.collect(),
-            helpers: file.helpers.unwrap_or_default(),
-            store: file.store.filter(|store| !store.is_empty()),
-        })
+        Self::default().with_config("the docker config", json)
+    }
+
+    /// Adds a config, to be asked after those that are there; `origin` is for errors.
+    ///
+    /// The longest path wins over the order, so that a config shadows those behind it key by key.
+    ///
+    /// # Errors
+    ///
+    /// Fails as [`from_docker_config`](Self::from_docker_config) does.
+    pub fn with_config(
+        mut self,
+        origin: impl Into<String>,
+        json: &[u8],
+    ) -> Result<Self, CredentialsError> {
+        self.configs.push(Config::parse(origin.into(), json)?);
+        Ok(self)
+    }
+
+    /// Adds a config that is for pulling only, and is asked before all others then.
+    ///
+    /// One registry can so be pulled from as somebody else than it is pushed to, although both have the same key.
+    ///
+    /// # Errors
+    ///
+    /// Fails as [`from_docker_config`](Self::from_docker_config) does.
+    pub fn with_pull_config(
+        mut self,
+        origin: impl Into<String>,
+        json: &[u8],
+    ) -> Result<Self, CredentialsError> {
+        let config = Config { is_for_pulls_only: true, ..Config::parse(origin.into(), json)? };
+        let place = self.configs.iter().take_while(|config| config.is_for_pulls_only).count();
+        self.configs.insert(place, config);
+        Ok(self)
+    }
+
+    /// Lets the built-in helpers `asked` be asked, in this order, for the registries that no config has something for.
+    ///
+    /// All that they need of the machine is read now; the network is used when a registry is met that is theirs. The
+    /// others serve configs that name a program which is not there, and which they can stand in for.
+    #[must_use]
+    pub fn with_helpers(
+        mut self,
+        asked: &[Helper],
+        surroundings: &Surroundings<'_>,
+        clock: Clock,
+    ) -> Self {
+        self.helpers = Some(Arc::new(Helpers::read(asked, surroundings, clock)));
+        self
+    }
+
+    /// Lets the programs that the configs name be asked when they are needed.
+    ///
+    /// That may be at any time: it is for builds that leave the machine's own files alone. Others ask before:
+    /// [`ask_programs`](Self::ask_programs).
+    #[must_use]
+    pub fn with_programs(mut self, programs: Arc<dyn CredentialPrograms>) -> Self {
+        self.programs = Arc::new(Programs::later(programs));
+        self
+    }
+
+    /// Asks the programs that the configs name: those of `credHelpers` for their registries, those of `credsStore` for the
+    /// registries that have an empty entry in `auths`, which is what `docker login` leaves there, and for `registries`.
+    ///
+    /// They are asked now and never again, because a program that a layer or a RUN has put in place of the machine's must
+    /// not be run. What is returned is a line for each program that failed.
+    pub fn ask_programs(
+        &mut self,
+        programs: &dyn CredentialPrograms,
+        registries: &[String],
+    ) -> Vec<String> {
+        let (programs, failures) = Programs::now(programs, &self.configs, registries);
+        self.programs = Arc::new(programs);
+        failures
     }
 
     /// The credential for `repository` in `registry`.
     ///
     /// An entry applies to its registry and, if its key has a path, to the repositories at and
-    /// below this path; the longest path wins. `a/b` is not below `a/bb`.
-    pub(crate) fn find(&self, registry: &str, repository: &str) -> Result<Found, CredentialsError> {
+    /// below this path; the longest path wins. `a/b` is not below `a/bb`. Where an entry of `credHelpers` and one of
+    /// `auths` have the same path, the former is asked first, as in Docker; unlike there, a `credsStore` does not hide the
+    /// entries that hold a secret.
+    pub(crate) fn find(
+        &self,
+        transport: &Transport,
+        access: Access,
+        registry: &str,
+        repository: &str,
+    ) -> Result<Found, CredentialsError> {
         let registry = canonical_registry(registry);
-        let best = self
-            .entries
-            .iter()
-            .filter(|entry| entry.scope.covers(&registry, repository))
-            // Of two spellings of one scope, one with a secret in it; then the first key.
-            .min_by_key(|entry| {
-                let is_empty = matches!(entry.content, Content::Nothing);
-                (std::cmp::Reverse(entry.scope.path.len()), is_empty)
-            });
-        if let Some(Entry { key, content, .. }) = best {
-            match content {
-                Content::Nothing => {}
-                Content::Broken(reason) => {
-                    return Err(CredentialsError::Entry { key: key.clone(), reason });
+        let mut notes = Notes::default();
+        for Candidate { config, kind, .. } in self.candidates(access, &registry, repository) {
+            let found = match kind {
+                Kind::Entry { key, content: Content::Credential(credential) } => {
+                    let origin = config.origin.clone();
+                    Some((credential.clone(), Identity::Entry { key: key.into(), origin }))
                 }
-                Content::Credential(credential) => {
-                    return Ok(Found::Entry { credential: credential.clone(), key: key.clone() });
+                Kind::Entry { key, content: Content::Broken(reason) } => {
+                    return Err(CredentialsError::Entry {
+                        key: key.into(),
+                        origin: config.origin.clone(),
+                        reason,
+                    });
                 }
+                Kind::Entry { content: Content::Nothing, .. } => None,
+                Kind::Program { name, server, entry } => self
+                    .program(name, &server, transport, &registry, &mut notes)
+                    .map(|credential| {
+                        let origin = config.origin.clone();
+                        (credential, Identity::Program { name: name.into(), entry, origin })
+                    }),
+            };
+            if let Some((credential, who)) = found {
+                return Ok(Found { credential: Some(credential), who, warnings: notes.warnings });
             }
         }
-        let helper = |entry: String, helper: &str| CredentialsError::Helper {
-            entry,
-            helper: helper.to_owned(),
-            registry: registry.clone(),
-        };
-        let own =
-            self.helpers.iter().find(|(key, _)| Scope::parse(key).covers(&registry, repository));
-        match (own, &self.store) {
-            (Some((key, name)), _) => Err(helper(format!("credHelpers › {key}"), name)),
-            // `docker login` leaves an empty entry when it gave the secret to the store.
-            (None, Some(store)) if best.is_some() => Err(helper("credsStore".into(), store)),
-            (None, store) => Ok(Found::Nothing { unasked: store.clone() }),
+        let helpers = self
+            .helpers
+            .iter()
+            .flat_map(|helpers| helpers.asked().iter().map(move |&helper| (helpers, helper)));
+        for (helpers, helper) in helpers {
+            let answer = helpers.ask(helper, transport, &registry);
+            if let Some(credential) = notes.take(answer, &helper) {
+                let who = Identity::Helper { helper };
+                return Ok(Found { credential: Some(credential), who, warnings: notes.warnings });
+            }
         }
+        let who = Identity::Anonymous { asked: notes.asked };
+        Ok(Found { credential: None, who, warnings: notes.warnings })
+    }
+
+    /// What a program said, or what the built-in helper says that stands in for it.
+    fn program(
+        &self,
+        name: &str,
+        server: &str,
+        transport: &Transport,
+        registry: &str,
+        notes: &mut Notes,
+    ) -> Option<Credential> {
+        let program = format!("docker-credential-{name}");
+        let stand_in = || Some((self.helpers.as_ref()?, Helper::of_program(name)?));
+        let silence = match self.programs.get(name, server) {
+            Some(Said { answer: Ok(credential), .. }) => return Some(credential),
+            Some(Said { answer: Err(silence), is_news }) => {
+                if let (true, Silence::Failed(reason)) = (is_news, &silence) {
+                    notes.warnings.push(program::failure(name, server, reason));
+                }
+                Some(silence)
+            }
+            None => None,
+        };
+        match (silence, stand_in()) {
+            (None | Some(Silence::Missing), Some((helpers, helper))) => {
+                return notes.take(helpers.ask(helper, transport, registry), &program);
+            }
+            (Some(silence), _) => notes.asked.push(format!("`{program}` {silence}")),
+            (None, None) => notes.asked.push(format!(
+                "`{program}` was not asked, because programs are asked before the build and nothing told that `{registry}` \
+                 would be needed"
+            )),
+        }
+        None
+    }
+
+    /// Everything that may have something, best first.
+    fn candidates<'c>(
+        &'c self,
+        access: Access,
+        registry: &str,
+        repository: &str,
+    ) -> Vec<Candidate<'c>> {
+        let configs = self.configs.iter();
+        let configs = configs.filter(|config| !config.is_for_pulls_only || access == Access::Pull);
+        let mut candidates: Vec<Candidate<'c>> = Vec::new();
+        for (order, config) in configs.enumerate() {
+            let at = |depth, rank| (Reverse(depth), order, rank);
+            for program in &config.programs {
+                if program.scope.covers(registry, repository) {
+                    let entry = format!("credHelpers › {}", program.key);
+                    let kind = Kind::program(&program.name, program.scope.server(), entry);
+                    let place = at(program.scope.path.len(), 0);
+                    candidates.push(Candidate { place, config, kind });
+                }
+            }
+            let mut is_store_asked = false;
+            for entry in &config.entries {
+                if !entry.scope.covers(registry, repository) {
+                    continue;
+                }
+                let (rank, kind) = match (&entry.content, &config.store) {
+                    (Content::Nothing, Some(name)) => {
+                        is_store_asked = true;
+                        (2, Kind::program(name, entry.key.clone(), "credsStore".into()))
+                    }
+                    (content, _) => (1, Kind::Entry { key: &entry.key, content }),
+                };
+                candidates.push(Candidate {
+                    place: at(entry.scope.path.len(), rank),
+                    config,
+                    kind,
+                });
+            }
+            if let Some(name) = config.store.as_ref().filter(|_| !is_store_asked) {
+                let server = Scope::parse(registry).server();
+                let kind = Kind::program(name, server, "credsStore".into());
+                // Behind all that is written down, in any config.
+                let place = (Reverse(0), usize::MAX, 0);
+                candidates.push(Candidate { place, config, kind });
+            }
+        }
+        candidates.sort_by_key(|candidate| candidate.place);
+        candidates
     }
 }
 
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let keys: Vec<_> = self.entries.iter().map(|entry| &entry.key).collect();
-        f.debug_struct("Credentials")
-            .field("entries", &keys)
-            .field("helpers", &self.helpers)
-            .field("store", &self.store)
-            .finish()
+        let mut keys: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for config in &self.configs {
+            let own = config.entries.iter().map(|entry| entry.key.as_str());
+            let programs = config.programs.iter().map(|program| program.key.as_str());
+            keys.entry(&config.origin).or_default().extend(own.chain(programs));
+        }
+        f.debug_struct("Credentials").field("configs", &keys).finish_non_exhaustive()
     }
 }
 
-impl FileEntry {
-    fn content(self) -> Content {
-        let given = |text: Option<String>| text.filter(|text| !text.is_empty());
-        if let Some(token) = given(self.registrytoken) {
-            return Content::Credential(Credential::Bearer { token: Secret::new(token) });
-        }
-        if let Some(token) = given(self.identitytoken) {
-            return Content::Credential(Credential::Identity { token: Secret::new(token) });
-        }
-        let pair = match given(self.auth) {
-            Some(auth) => match decode_auth(&auth) {
-                Ok(pair) => Some(pair),
-                Err(reason) => return Content::Broken(reason),
-            },
-            None => given(self.username).map(|user| (user, self.password.unwrap_or_default())),
-        };
-        match pair {
-            None => Content::Nothing,
-            // Cloud registries hand out refresh tokens under this user name.
-            Some((user, token)) if user == "<token>" => {
-                Content::Credential(Credential::Identity { token: Secret::new(token) })
+/// Something that may have a credential.
+struct Candidate<'c> {
+    /// Longer paths first, then earlier configs, then the kind.
+    place: (Reverse<usize>, usize, u8),
+    config: &'c Config,
+    kind: Kind<'c>,
+}
+
+enum Kind<'c> {
+    Entry {
+        key: &'c str,
+        content: &'c Content,
+    },
+    Program {
+        name: &'c str,
+        server: String,
+        /// What names it.
+        entry: String,
+    },
+}
+
+impl<'c> Kind<'c> {
+    fn program(name: &'c str, server: String, entry: String) -> Self {
+        Self::Program { name, server, entry }
+    }
+}
+
+/// What is to be told about those that had nothing.
+#[derive(Default)]
+struct Notes {
+    asked: Vec<String>,
+    warnings: Vec<String>,
+}
+
+impl Notes {
+    fn take(&mut self, answer: Answer, who: &dyn fmt::Display) -> Option<Credential> {
+        match answer {
+            Answer::NotMine => None,
+            Answer::Credential(credential) => Some(credential),
+            Answer::Nothing { why } => {
+                self.asked.push(format!("`{who}` has none: {why}"));
+                None
             }
-            Some((user, password)) => {
-                Content::Credential(Credential::Basic { user, password: Secret::new(password) })
+            Answer::Failed { why, is_news } => {
+                let line = format!("the credential helper `{who}` failed: {why}");
+                if is_news {
+                    self.warnings.push(line);
+                }
+                self.asked.push(format!("`{who}` failed: {why}"));
+                None
             }
         }
-    }
-}
-
-/// `auth` is base64 of `user:password`, in practice with or without padding.
-fn decode_auth(auth: &str) -> Result<(String, String), &'static str> {
-    let auth = auth.trim();
-    let bytes = STANDARD.decode(auth).or_else(|_| STANDARD_NO_PAD.decode(auth));
-    let text = bytes
-        .ok()
-        .and_then(|bytes| String::from_utf8(bytes).ok())
-        .ok_or("has an `auth` that is not base64 of a text")?;
-    let (user, password) =
-        text.split_once(':').ok_or("has an `auth` that is not `user:password`")?;
-    // Old docker versions padded the password.
-    Ok((user.to_owned(), password.trim_end_matches('\0').to_owned()))
-}
-
-impl Scope {
-    /// Reads a key: `registry[/path]`, perhaps with a scheme in front. `/v1/` and `/v2/` are the
-    /// protocol's version and no path.
-    fn parse(key: &str) -> Self {
-        let rest = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://"));
-        let mut parts = rest.unwrap_or(key).split('/').filter(|part| !part.is_empty());
-        let registry = canonical_registry(parts.next().unwrap_or_default());
-        let mut path: Vec<String> = parts.map(str::to_owned).collect();
-        if matches!(path.as_slice(), [version] if version == "v1" || version == "v2") {
-            path.clear();
-        }
-        Self { registry, path }
-    }
-
-    fn covers(&self, registry: &str, repository: &str) -> bool {
-        let mut parts = repository.split('/');
-        self.registry == registry && self.path.iter().all(|part| parts.next() == Some(part))
-    }
-}
-
-/// Docker Hub has many names and one set of credentials.
-pub(crate) fn canonical_registry(registry: &str) -> String {
-    let registry = registry.to_ascii_lowercase();
-    match registry.as_str() {
-        "docker.io" | "registry-1.docker.io" | "index.docker.io" => DOCKER_HUB.to_owned(),
-        _ => registry,
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// What `config` has for `name` (`registry/repository`), as text.
-    #[track_caller]
-    fn check(config: &str, name: &str, expected: &str) {
-        let credentials = Credentials::from_docker_config(config.as_bytes());
-        let (registry, repository) = name.split_once('/').expect("the table holds names");
-        let found = credentials.and_then(|credentials| credentials.find(registry, repository));
-        let actual = match found {
-            Err(error) => format!("error: {error}"),
-            Ok(Found::Nothing { unasked: None }) => "nothing".into(),
-            Ok(Found::Nothing { unasked: Some(store) }) => format!("nothing, {store} not asked"),
-            Ok(Found::Entry { credential, key }) => match credential {
-                Credential::Basic { user, password } => {
-                    format!("{key}: {user} {}", password.reveal())
-                }
-                Credential::Identity { token } => format!("{key}: identity {}", token.reveal()),
-                Credential::Bearer { token } => format!("{key}: bearer {}", token.reveal()),
-            },
-        };
-        assert_eq!(actual, expected, "{name}");
-    }
-
-    #[test]
-    fn every_shape_of_entry_is_read() {
-        let config = r#"{"auths":{
-            "a.io":{"auth":"dXNlcjpwYTpzcw=="},
-            "b.io":{"username":"user","password":"pw"},
-            "c.io":{"auth":"dXNlcjpwdw==","identitytoken":"refresh"},
-            "d.io":{"registrytoken":"token"},
-            "e.io":{"auth":"PHRva2VuPjpyZWZyZXNo"},
-            "f.io":{"auth":"dXNlcjpwdw"},
-            "g.io":{"auth":"dXNlcjpwdwAA","email":"x@y"},
-            "h.io":{}
-        },"HttpHeaders":{"X":"y"},"psFormat":"x"}"#;
-        check(config, "a.io/x", "a.io: user pa:ss");
-        check(config, "b.io/x", "b.io: user pw");
-        check(config, "c.io/x", "c.io: identity refresh");
-        check(config, "d.io/x", "d.io: bearer token");
-        check(config, "e.io/x", "e.io: identity refresh");
-        check(config, "f.io/x", "f.io: user pw");
-        check(config, "g.io/x", "g.io: user pw");
-        check(config, "h.io/x", "nothing");
-        check(config, "i.io/x", "nothing");
-        check("{}", "a.io/x", "nothing");
-        check(r#"{"auths":null,"credHelpers":null,"credsStore":""}"#, "a.io/x", "nothing");
-    }
-
-    const SCOPED: &str = r#"{"auths":{
-        "r.io":{"username":"all","password":""},
-        "r.io/team":{"username":"team","password":""},
-        "https://r.io/team/app/":{"username":"app","password":""},
-        "r.io:5000":{"username":"port","password":""}
-    }}"#;
-
-    #[test]
-    fn the_longest_path_of_whole_parts_wins() {
-        check(SCOPED, "r.io/other", "r.io: all ");
-        check(SCOPED, "r.io/team/x", "r.io/team: team ");
-        check(SCOPED, "r.io/team", "r.io/team: team ");
-        check(SCOPED, "r.io/team/app/x", "https://r.io/team/app/: app ");
-        check(SCOPED, "r.io/team/application", "r.io/team: team ");
-        check(SCOPED, "r.io/teams/app", "r.io: all ");
-        check(SCOPED, "r.io:5000/team/app", "r.io:5000: port ");
-        check(SCOPED, "sub.r.io/team", "nothing");
-        check(SCOPED, "r.io.evil.example/team", "nothing");
-    }
-
-    #[test]
-    fn docker_hub_answers_to_all_its_names() {
-        for key in [
-            "https://index.docker.io/v1/",
-            "index.docker.io",
-            "docker.io",
-            "https://registry-1.docker.io/v2/",
-        ] {
-            let config = format!(r#"{{"auths":{{"{key}":{{"username":"u","password":"p"}}}}}}"#);
-            check(&config, "index.docker.io/library/debian", &format!("{key}: u p"));
-        }
-    }
-
-    #[test]
-    fn an_entry_with_a_secret_is_preferred_to_an_empty_one() {
-        let config = r#"{"auths":{"docker.io":{},"https://index.docker.io/v1/":{"username":"u","password":"p"}}}"#;
-        check(config, "index.docker.io/a/b", "https://index.docker.io/v1/: u p");
-    }
-
-    #[test]
-    fn a_credential_helper_is_named_and_never_taken_for_nothing() {
-        let config = r#"{"auths":{"https://a.io/v1/":{},"p.io":{"username":"u","password":"p"}},
-            "credHelpers":{"gcr.io":"gcloud"},"credsStore":"desktop"}"#;
-        check(
-            config,
-            "gcr.io/x",
-            "error: credential helpers are not supported yet: `credHelpers › gcr.io` of the docker \
-             config names `docker-credential-gcloud` for `gcr.io`",
-        );
-        check(
-            config,
-            "a.io/x",
-            "error: credential helpers are not supported yet: `credsStore` of the docker config \
-             names `docker-credential-desktop` for `a.io`",
-        );
-        check(config, "p.io/x", "p.io: u p");
-        check(config, "public.io/x", "nothing, desktop not asked");
-    }
-
-    #[test]
-    fn a_broken_entry_is_named_when_it_is_needed_and_not_before() {
-        let config =
-            r#"{"auths":{"a.io":{"auth":"s3cret!"},"b.io":{"auth":"czNjcmV0"},"c.io":{}}}"#;
-        check(
-            config,
-            "a.io/x",
-            "error: the entry `a.io` of the docker config has an `auth` that is not base64 of a text",
-        );
-        check(
-            config,
-            "b.io/x",
-            "error: the entry `b.io` of the docker config has an `auth` that is not `user:password`",
-        );
-        check(config, "c.io/x", "nothing");
-    }
-
-    #[test]
-    fn a_config_that_is_no_config_is_refused_without_quoting_it() {
-        for config in [
-            r#"{"auths":{"a.io":"s3cret"}}"#,
-            r#"{"auths":{"a.io":{"auth":["s3cret"]}}}"#,
-            r#"{"auths":{"s3cret":s3cret}}"#,
-            "s3cret",
-            "",
-        ] {
-            let error = Credentials::from_docker_config(config.as_bytes());
-            let error = error.expect_err("it is no docker config");
-            assert!(!format!("{error} {error:?}").contains("s3cret"), "{error}");
-        }
-    }
-
-    #[test]
-    fn no_print_shows_a_secret() {
-        let config = r#"{"auths":{"a.io":{"username":"u","password":"s3cret"}}}"#;
-        let credentials = Credentials::from_docker_config(config.as_bytes()).expect("it is right");
-        let found = credentials.find("a.io", "x").expect("there is an entry");
-        let print = format!("{credentials:?} {found:?}");
-        assert!(print.contains("a.io") && !print.contains("s3cret"), "{print}");
-    }
-}
+mod tests;

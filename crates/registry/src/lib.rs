@@ -11,6 +11,8 @@
 //! - A secret goes to the registry whose config entry holds it and to the token service which that
 //!   registry names, over `https` unless the user allowed otherwise. It is in no error and no
 //!   debug print; errors name the entry instead.
+//! - A built-in helper gives credentials for the registries of its own cloud, recognized by whole
+//!   names, and for no others. It is asked once for each, until what it gave ends.
 //! - A manifest is asked for once for each reference, however often it is resolved.
 //! - A blob that breaks off on its way goes on where it was, in both directions, as long as it gets
 //!   any farther.
@@ -18,8 +20,9 @@
 //!
 //! # Reading order
 //!
-//! [`Registry`], [`Routes`] and [`Credentials`]; then the modules `pull` and `push`; `sending`
-//! is how a blob survives a broken connection, and `session` how one authorized request is made.
+//! [`Registry`], [`Routes`] and [`Credentials`], with [`Helper`] and [`CredentialPrograms`]; then
+//! the modules `pull` and `push`; `sending` is how a blob survives a broken connection, and
+//! `session` how one authorized request is made.
 
 mod registry;
 mod routes;
@@ -41,9 +44,16 @@ mod challenge;
 mod session;
 mod token;
 
+#[cfg(test)]
+#[path = "../../transport/tests/server/mod.rs"]
+mod server;
+
 pub use ahead::Ahead;
 pub use cache::{CacheError, CacheRepository};
-pub use credentials::{Credentials, CredentialsError};
+pub use credentials::{
+    Clock, CredentialPrograms, Credentials, CredentialsError, Helper, Identity, LoginError,
+    ProgramOutcome, Surroundings, log_in,
+};
 pub use progress::{Direction, Progress};
 pub use pull::{PullError, PullErrorKind};
 pub use push::{PushError, PushErrorKind};

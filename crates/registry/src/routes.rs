@@ -137,6 +137,13 @@ impl Routes {
         Ok(())
     }
 
+    /// Every host that maps and mirrors name.
+    pub fn hosts(&self) -> impl Iterator<Item = String> {
+        let places = self.maps.values().flatten().chain(&self.mirrors);
+        let hosts = places.filter_map(|place| Some(Place::parse(place)?.host));
+        hosts.chain(self.maps.keys().cloned())
+    }
+
     /// The places to pull `reference` from, in the order in which they are to be tried.
     pub(crate) fn for_pull(&self, reference: &Reference) -> Vec<Endpoint> {
         let registry = canonical_registry(reference.registry());

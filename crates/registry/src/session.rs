@@ -13,7 +13,7 @@ use ebiko_transport::{
 use serde::Deserialize;
 
 use crate::challenge::{self, Challenge};
-use crate::credentials::{Credential, CredentialsError, Found};
+use crate::credentials::{Credential, CredentialsError, Found, Identity};
 use crate::pull::PullError;
 use crate::push::PushError;
 use crate::registry::Client;
@@ -41,7 +41,7 @@ pub enum ExchangeError {
         registry: String,
         repository: String,
         access: &'static str,
-        who: Identity,
+        who: Box<Identity>,
         answer: String,
     },
     #[error("`{registry}` wants to see credentials of an unknown kind")]
@@ -59,36 +59,6 @@ pub enum ExchangeError {
     },
     #[error("`{registry}` breaks the protocol: {problem}")]
     Protocol { registry: String, problem: String },
-}
-
-/// With which credentials something was tried. Never prints a secret.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Identity {
-    /// Without any; perhaps there is a credential store that was not asked.
-    Anonymous {
-        /// The value of `credsStore`.
-        unasked: Option<String>,
-    },
-    /// With those of an entry of the docker config.
-    Entry {
-        /// The key of the entry.
-        key: String,
-    },
-}
-
-impl fmt::Display for Identity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Entry { key } => write!(f, "with the credentials of the entry `{key}`"),
-            Self::Anonymous { unasked: None } => f.write_str("without credentials"),
-            Self::Anonymous { unasked: Some(store) } => write!(
-                f,
-                "without credentials (`credsStore` names `docker-credential-{store}`, but \
-                 credential helpers are not supported yet)"
-            ),
-        }
-    }
 }
 
 /// Text after a colon, or nothing.
@@ -129,9 +99,9 @@ impl ExchangeError {
             Self::Transport { source, .. } | Self::Token { source: Some(source), .. } => {
                 advice(source)
             }
-            Self::Credentials { source, .. } => source.hint(),
-            Self::Denied { registry, who: Identity::Anonymous { .. }, .. } => Some(format!(
-                "put credentials for `{registry}` into the docker config, under `auths`"
+            Self::Denied { registry, who, .. } if who.is_anonymous() => Some(format!(
+                "put credentials for `{registry}` into the docker config, under `auths`, for example with \
+                 `executor login {registry}`"
             )),
             _ => None,
         }
@@ -207,9 +177,14 @@ pub(crate) struct Session<'c> {
 
 impl<'c> Session<'c> {
     pub(crate) fn new(client: &'c Client, endpoint: &'c Endpoint) -> Result<Self, ExchangeError> {
-        let found = client.credentials.find(&endpoint.registry, &endpoint.repository).map_err(
-            |source| ExchangeError::Credentials { registry: endpoint.registry.clone(), source },
-        )?;
+        let Endpoint { registry, repository, access, .. } = endpoint;
+        let found = client
+            .credentials
+            .find(&client.transport, *access, registry, repository)
+            .map_err(|source| ExchangeError::Credentials { registry: registry.clone(), source })?;
+        for warning in &found.warnings {
+            client.warn(&format!("`{registry}`: {warning}"));
+        }
         let base = base_url(client, endpoint)?;
         Ok(Self { client, endpoint, base, found })
     }
@@ -285,9 +260,9 @@ impl<'c> Session<'c> {
 
     /// The `Authorization` to try first, for a request to the registry's own origin.
     fn known(&self, request: &Request) -> Option<Secret> {
-        let known = match (&self.found, self.client.authorization(self.endpoint)) {
+        let known = match (&self.found.credential, self.client.authorization(self.endpoint)) {
             (_, Some(known)) => Some(known),
-            (Found::Entry { credential: Credential::Bearer { token }, .. }, None) => {
+            (Some(Credential::Bearer { token }), None) => {
                 Some(Secret::new(format!("Bearer {}", token.reveal())))
             }
             _ => None,
@@ -326,11 +301,10 @@ impl<'c> Session<'c> {
         if values.is_empty() {
             return Ok(None);
         }
-        match (challenge::choose(values.into_iter()), &self.found) {
-            (
-                Some(Challenge::Basic),
-                Found::Entry { credential: Credential::Basic { user, password }, .. },
-            ) => Ok(Some(basic(user, password))),
+        match (challenge::choose(values.into_iter()), &self.found.credential) {
+            (Some(Challenge::Basic), Some(Credential::Basic { user, password })) => {
+                Ok(Some(basic(user, password)))
+            }
             (Some(Challenge::Basic), _) => Ok(None),
             (Some(Challenge::Bearer { realm, service, scope }), _) => {
                 let token = self.fetch_token(&realm, service.as_deref(), scope.as_deref())?;
@@ -341,10 +315,7 @@ impl<'c> Session<'c> {
     }
 
     pub(crate) fn credential(&self) -> Option<&Credential> {
-        match &self.found {
-            Found::Entry { credential, .. } => Some(credential),
-            Found::Nothing { .. } => None,
-        }
+        self.found.credential.as_ref()
     }
 
     pub(crate) fn base(&self) -> &Url {
@@ -363,10 +334,7 @@ impl<'c> Session<'c> {
     }
 
     pub(crate) fn denied(&self, response: Response, what: &str) -> ExchangeError {
-        let who = match &self.found {
-            Found::Entry { key, .. } => Identity::Entry { key: key.clone() },
-            Found::Nothing { unasked } => Identity::Anonymous { unasked: unasked.clone() },
-        };
+        let who = Box::new(self.found.who.clone());
         let status = response.status();
         let answer = match error_text(response) {
             text if text.is_empty() => format!("{status} to {what}"),
@@ -467,7 +435,7 @@ fn probe(
     }
 }
 
-fn is_loopback(url: &Url) -> bool {
+pub(crate) fn is_loopback(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default().trim_end_matches('.');
     let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
     host == "localhost"

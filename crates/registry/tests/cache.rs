@@ -1,6 +1,10 @@
 //! A layer cache in a repository of a real registry.
 
-#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "tests arrange files on the host, and what fails there fails the test"
+)]
 
 mod support;
 

@@ -7,10 +7,14 @@ mod support;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use ebiko_oci::{Digest, Image, ImageFormat};
-use ebiko_registry::{Registry, Routes};
+use ebiko_oci::{Digest, Image, ImageBuilder, ImageFormat};
+use ebiko_registry::{Credentials, Registry, Routes};
+use ebiko_transport::Transport;
 use server::{Answer, End, Received, Server, answer};
-use support::{Events, chain, client, contents, image, reference, resolve_error, resolved};
+use support::{
+    Events, chain, client, contents, image, layer, options, platform, reference, resolve_error,
+    resolved, timestamp,
+};
 
 /// What an honest registry answers for `image` under `/v2/app/`.
 fn honest(image: &Image, request: &Received) -> Answer {
@@ -385,13 +389,66 @@ fn a_token_service_that_fails_is_named() {
 }
 
 #[test]
-fn a_credential_helper_stops_before_anything_is_asked() {
-    let server = Server::start(|_| answer(200));
+fn a_denial_says_who_was_asked_for_credentials_and_what_they_had() {
+    let server = Server::start(|_| answer(401).header("WWW-Authenticate", "Basic realm=\"x\""));
     let host = server.host();
-    let config = format!(r#"{{"credHelpers":{{"{host}":"gcloud"}}}}"#);
+    let config = format!(r#"{{"credHelpers":{{"{host}":"pass"}}}}"#);
     let error = resolve_error(&client(&config, Routes::default()), &format!("{host}/app:1"));
-    assert!(error.contains("credential helpers are not supported yet"), "{error}");
-    assert_eq!(server.lines(), Vec::<String>::new());
+    let expected = format!(
+        "`{host}` denies pulling `app` without credentials (`docker-credential-pass` was not asked"
+    );
+    assert!(error.contains(&expected), "{error}");
+}
+
+#[test]
+fn two_logins_with_one_prefix_are_never_mixed_up() {
+    let format = ImageFormat::Oci;
+    let image = ImageBuilder::from_scratch(platform("linux/amd64"), format)
+        .layer(layer(format, b"small"), "RUN true")
+        .finish(timestamp());
+    let digest = image.digest();
+    // Who may read what.
+    let users = [("org/", "org"), ("org/b/", "deep"), ("org-b/", "sibling")];
+    let server = Server::start(move |request| {
+        let Some(name) = request.target.strip_prefix("/v2/").filter(|name| !name.is_empty()) else {
+            return answer(200);
+        };
+        let users = users.iter().filter(|(prefix, _)| name.starts_with(prefix));
+        let user = users.max_by_key(|(prefix, _)| prefix.len()).map_or("nobody", |(_, user)| user);
+        if request.header("authorization") != basic(user) {
+            return answer(401).header("WWW-Authenticate", "Basic realm=\"x\"");
+        }
+        let app = Received {
+            target: format!("/v2/app/{}", name.split_once("/app/").map_or("", |(_, rest)| rest)),
+            ..request.clone()
+        };
+        honest(&image, &app)
+    });
+    let host = server.host();
+    let auths: Vec<_> = users
+        .iter()
+        .map(|(prefix, user)| {
+            let key = format!("http://{host}/{}", prefix.trim_end_matches('/'));
+            format!(r#""{key}":{{"username":"{user}","password":"p"}}"#)
+        })
+        .collect();
+    let config = format!(r#"{{"auths":{{{}}}}}"#, auths.join(","));
+    let transport = Transport::new(&options()).expect("the options are right");
+    for run in 0..200 {
+        let credentials = Credentials::from_docker_config(config.as_bytes()).expect("it is right");
+        let registry = Registry::new(transport.clone(), credentials, Routes::default());
+        for name in ["org/app", "org/b/app", "org-b/app"] {
+            let pulled = resolved(&registry, &format!("{host}/{name}:1"), "linux/amd64");
+            assert_eq!(pulled.digest, digest, "{name} in run {run}");
+        }
+    }
+}
+
+/// The header of `user`, whose password is `p`.
+fn basic(user: &str) -> String {
+    use base64::Engine;
+    let pair = base64::engine::general_purpose::STANDARD.encode(format!("{user}:p"));
+    format!("Basic {pair}")
 }
 
 /// A registry that takes uploads. `script` may answer instead; it is told how many requests of

@@ -246,7 +246,7 @@ fn a_missing_image_and_missing_rights_say_what_is_missing() {
         resolve_error(&wrong, &name),
         format!(
             "cannot pull `{name}`: `{host}` denies pulling `a/b` with the credentials of the entry \
-             `http://{host}/a`: UNAUTHORIZED: authentication required"
+             `http://{host}/a` of the docker config: UNAUTHORIZED: authentication required"
         )
     );
     let image = image(ImageFormat::Oci, "linux/amd64");

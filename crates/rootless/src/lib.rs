@@ -36,6 +36,8 @@ mod refusal;
 
 mod interrupt;
 
+mod program;
+
 mod attach;
 mod capabilities;
 mod child;
@@ -63,6 +65,7 @@ pub use memory::{MemoryDirectory, MemoryError};
 pub use outer::Ending;
 pub use overlay::Overlay;
 pub use private::{Entered, IdMapping, Missing, Place, Private, enter_private};
+pub use program::{Program, ProgramEnd, ProgramError};
 pub use protect::protect_self;
 pub use pump::{Outcome, Stream};
 pub use refusal::{Obstacle, PrivateError};

@@ -49,6 +49,6 @@ pub use image::{ImageFacts, assert_same_image};
 pub use name_server::NameServer;
 pub use place::{cache_dir, is_root, scratch_dir, workspace_dir};
 pub use pod::{Pod, PodOutput, Profile, RunningPod, Usage};
-pub use registry::{Auth, Registry, RegistryBuilder};
+pub use registry::{Auth, Registry, RegistryBuilder, rsa_key};
 pub use sandbox::{Output, Sandbox};
 pub use tree::{FIXED_TIME, Tree, listing};

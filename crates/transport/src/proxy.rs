@@ -63,7 +63,8 @@ impl ProxyRules {
         })
     }
 
-    /// The proxy to use for `url`, if any. Loopback is never proxied.
+    /// The proxy to use for `url`, if any. Loopback is never proxied, and neither are the links of this machine, where clouds
+    /// have their metadata services: a proxy would ask those of its own machine.
     pub(crate) fn proxy_for(&self, url: &Url) -> Option<&Url> {
         let proxy = match url.scheme() {
             "http" => self.http.as_ref(),
@@ -73,8 +74,8 @@ impl ProxyRules {
         let host = url.host_str()?.trim_end_matches('.');
         let port = url.port_or_known_default();
         let address = literal_address(host);
-        let is_loopback = host == "localhost" || address.is_some_and(|a| a.is_loopback());
-        let is_direct = is_loopback || self.direct.iter().any(|d| d.covers(host, address, port));
+        let is_here = host == "localhost" || address.is_some_and(is_here);
+        let is_direct = is_here || self.direct.iter().any(|d| d.covers(host, address, port));
         (!is_direct).then_some(proxy)
     }
 
@@ -141,6 +142,17 @@ impl Direct {
     }
 }
 
+/// Loopback, link-local, and the block that AWS uses like link-local addresses.
+fn is_here(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_loopback() || address.is_link_local(),
+        IpAddr::V6(address) => {
+            let [first, second, ..] = address.segments();
+            address.is_loopback() || first & 0xffc0 == 0xfe80 || (first, second) == (0xfd00, 0xec2)
+        }
+    }
+}
+
 pub(crate) fn width(address: IpAddr) -> u32 {
     if address.is_ipv4() { 32 } else { 128 }
 }
@@ -186,6 +198,20 @@ mod tests {
     }
 
     #[test]
+    fn metadata_services_are_never_proxied() {
+        check(
+            "",
+            &["http://170.254.169.254/", "http://[fd00:ec3::254]/"],
+            &[
+                "http://169.254.169.254/",
+                "http://169.254.170.23/",
+                "http://[fd00:ec2::254]/",
+                "http://[fe80::1]/",
+            ],
+        );
+    }
+
+    #[test]
     fn names_cover_the_names_below_them() {
         check(
             "corp.example, .sub.example,*.star.example",
@@ -198,7 +224,7 @@ mod tests {
     fn addresses_and_ranges_cover_literal_addresses() {
         check(
             "10.0.0.0/8,192.168.1.7,fd00::/8,0.0.0.0/33",
-            &["https://11.0.0.1/", "https://192.168.1.8/", "https://[fe80::1]/"],
+            &["https://11.0.0.1/", "https://192.168.1.8/", "https://[fc00::1]/"],
             &["https://10.255.0.1/", "https://192.168.1.7/", "https://[fd00::1]/"],
         );
         check("0.0.0.0/0", &["https://[fd00::1]/"], &["https://9.9.9.9/"]);

@@ -17,6 +17,7 @@ mod build_cases;
 mod cache;
 mod command_line;
 mod compression;
+mod credentials;
 mod failure;
 mod hostile;
 mod images;

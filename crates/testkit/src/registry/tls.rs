@@ -11,6 +11,17 @@ pub(super) const AUTHORITY: &str = "authority/ca.crt";
 pub(super) const SERVER: &str = "server.crt";
 pub(super) const SERVER_KEY: &str = "server.key";
 
+/// A new RSA key, PKCS #8 in PEM.
+///
+/// # Errors
+///
+/// Fails if `openssl` is missing.
+pub fn rsa_key() -> anyhow::Result<String> {
+    let mut command = Command::new("openssl");
+    let key = capture(command.args(["genpkey", "-quiet", "-algorithm", "RSA"]))?;
+    Ok(String::from_utf8(key)?)
+}
+
 /// Issues both into `dir`. Two certificates, because rustls does not accept an authority as a server.
 pub(super) fn issue(dir: &Path) -> anyhow::Result<()> {
     std::fs::create_dir_all(dir.join(DIRECTORY))?;

@@ -138,6 +138,8 @@ impl Server {
                     return;
                 }
                 let Ok(stream) = stream else { continue };
+                // A head and its body are two writes; the second would wait for the other side's leisure.
+                drop(stream.set_nodelay(true));
                 if let Ok(copy) = stream.try_clone() {
                     lock(&shared.connections).push(copy);
                 }
