@@ -143,7 +143,7 @@ fn advice(error: &TransportError) -> Option<String> {
     let host = error.url.host();
     if error.is_bad_certificate() {
         return Some(format!(
-            "give the certificate of its authority with --registry-certificate={host}=FILE; to go on without knowing who answers, \
+            "give the certificate of its issuer with --registry-certificate={host}=FILE; to go on without knowing who answers, \
              there is --skip-tls-verify-registry={host}"
         ));
     }

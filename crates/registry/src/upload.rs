@@ -3,7 +3,7 @@
 //! The requests of the OCI distribution specification, "Pushing blobs". Which of them are sent when is for `sending`.
 
 use ebiko_oci::Digest;
-use ebiko_transport::header::{CONNECTION, CONTENT_RANGE, CONTENT_TYPE, HeaderValue, RANGE};
+use ebiko_transport::header::{CONTENT_RANGE, CONTENT_TYPE, HeaderValue, RANGE};
 use ebiko_transport::{Body, Method, Request, Response, StatusCode, Url};
 
 use crate::progress::Meter;
@@ -116,9 +116,8 @@ impl Upload {
             let range = HeaderValue::from_str(&format!("{start}-{}", end.saturating_sub(1)));
             let range = range.map_err(|_| session.protocol("a range is odd"))?;
             // A proxy that cuts a connection after so many bytes must not count those of earlier chunks.
-            request = request
-                .with_header(CONTENT_RANGE, range)
-                .with_header(CONNECTION, HeaderValue::from_static("close"));
+            request = request.with_header(CONTENT_RANGE, range);
+            request.is_alone = true;
         }
         self.has = None;
         session.send(&request, UPLOAD)
