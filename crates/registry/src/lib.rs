@@ -36,10 +36,12 @@ mod push;
 mod sending;
 mod upload;
 
+mod advice;
 mod challenge;
 mod session;
 mod token;
 
+pub use advice::advice_on;
 pub use ahead::Ahead;
 pub use credentials::{Credentials, CredentialsError};
 pub use progress::{Direction, Progress};
@@ -47,4 +49,4 @@ pub use pull::{PullError, PullErrorKind};
 pub use push::{PushError, PushErrorKind};
 pub use registry::{Registry, Settings};
 pub use routes::{RouteError, Routes, api_host};
-pub use session::{ExchangeError, advice_on};
+pub use session::ExchangeError;

@@ -88,16 +88,12 @@ impl Upload {
         let mut request = session.request_to(Method::GET, self.location.clone());
         request.follows_redirects = false;
         let response = session.send(&request, UPLOAD_STATE)?;
-        if !matches!(
-            response.status(),
-            StatusCode::NO_CONTENT | StatusCode::ACCEPTED | StatusCode::OK
-        ) {
+        // A page with 200 comes from somebody who does not know the question.
+        if !matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::ACCEPTED) {
             return Err(session.status(response, UPLOAD_STATE));
         }
-        let has = response.header(RANGE).map_or(Some(0), end_of_range);
-        let has = has
-            .filter(|has| *has <= most)
-            .ok_or_else(|| session.protocol("it says that it has more of a blob than was sent"))?;
+        let has = response.header(RANGE).and_then(end_of_range).filter(|has| *has <= most);
+        let has = has.ok_or_else(|| session.protocol("it cannot say how far an upload is"))?;
         self.moved(session, &response)?;
         self.has = Some(has);
         Ok(has)

@@ -134,8 +134,7 @@ fn a_location_is_relative_to_whoever_answered() {
     assert!(lines.contains(&"PATCH /other/place/uploads/u".to_owned()), "{lines:?}");
 }
 
-#[test]
-fn an_upload_is_never_moved_out_of_encryption() {
+fn with_tls(handler: impl Fn(&Received) -> Answer + Send + Sync + 'static) -> Server {
     use rustls::pki_types::pem::PemObject;
     use rustls::pki_types::{CertificateDer, PrivateKeyDer};
     let pem = include_bytes!("../../transport/tests/data/server.pem");
@@ -150,20 +149,42 @@ fn an_upload_is_never_moved_out_of_encryption() {
             PrivateKeyDer::from_pem_slice(key).unwrap(),
         )
         .unwrap();
-    let plain = Server::start(|_| answer(201));
-    let port = plain.port();
-    let tls =
-        Server::start_with(Some(Arc::new(config)), move |request| match request.method.as_str() {
-            "HEAD" => answer(404),
-            "POST" => answer(202).header("Location", format!("http://localhost:{port}/u")),
-            _ => answer(307).header("Location", format!("http://localhost:{port}/m")),
-        });
+    Server::start_with(Some(Arc::new(config)), handler)
+}
+
+/// A client with every flag there is.
+fn careless(config: &str) -> Registry {
     let roots = vec![include_bytes!("../../transport/tests/data/ca.pem").to_vec()];
     let transport = Transport::new(&Options { roots, ..options() }).unwrap();
     let routes =
         Routes { insecure_push: true, insecure_pull: true, unverified: true, ..Routes::default() };
-    // Also not with every flag there is.
-    let client = Registry::new(transport, Credentials::default(), routes);
+    Registry::new(transport, Credentials::from_docker_config(config.as_bytes()).unwrap(), routes)
+}
+
+#[test]
+fn a_token_service_is_never_shown_a_password_in_the_clear() {
+    let plain = Server::start(|_| answer(200).body(r#"{"token":"t"}"#));
+    let challenge = format!(r#"Bearer realm="http://localhost:{}/token""#, plain.port());
+    let tls = with_tls(move |request| match request.target.as_str() {
+        "/v2/" => answer(200),
+        _ => answer(401).header("WWW-Authenticate", challenge.clone()),
+    });
+    let host = format!("localhost:{}", tls.port());
+    let error = resolve_error(&careless(&login(&host)), &format!("{host}/app:1"));
+    assert!(error.contains("would give up the encryption"), "{error}");
+    assert_eq!(plain.lines(), Vec::<String>::new());
+}
+
+#[test]
+fn an_upload_is_never_moved_out_of_encryption() {
+    let plain = Server::start(|_| answer(201));
+    let port = plain.port();
+    let tls = with_tls(move |request| match request.method.as_str() {
+        "HEAD" => answer(404),
+        "POST" => answer(202).header("Location", format!("http://localhost:{port}/u")),
+        _ => answer(307).header("Location", format!("http://localhost:{port}/m")),
+    });
+    let client = careless("{}");
     let name = format!("localhost:{}/app:1", tls.port());
     let error = client.push(&amd64(), &[reference(&name)], &Events::default()).unwrap_err();
     assert!(chain(&error).contains("would give up the encryption"), "{}", chain(&error));
