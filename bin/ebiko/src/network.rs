@@ -241,6 +241,32 @@ mod tests {
     use super::*;
 
     #[test]
+    fn authorities_come_from_a_file_and_a_directory() {
+        let directory = tempfile::tempdir().unwrap();
+        let mounted = directory.path().join("certs");
+        std::fs::create_dir_all(mounted.join("not-a-file")).unwrap();
+        let write = |path: &Path| {
+            std::fs::write(path, path.file_name().unwrap().as_encoded_bytes()).unwrap();
+            path.display().to_string()
+        };
+        let file = write(&directory.path().join("bundle"));
+        write(&mounted.join("own.pem"));
+        let place = mounted.display().to_string();
+        let roots = |variables: [(&str, &str); 2]| {
+            let roots = roots_of_trust(&Environment::of(variables)).unwrap();
+            let is_ours = |text: &&Vec<u8>| text.len() < 100;
+            let names = roots.iter().filter(is_ours).map(|text| String::from_utf8_lossy(text));
+            (roots.len(), names.collect::<Vec<_>>().join(" "))
+        };
+        let both = roots([("SSL_CERT_FILE", &file), ("SSL_CERT_DIR", &place)]);
+        assert_eq!(both, (2, "bundle own.pem".into()));
+        // The directory does not make the public authorities unknown.
+        let has_bundle = SYSTEM_BUNDLES.iter().any(|path| Path::new(path).is_file());
+        let mounted = roots([("SSL_CERT_DIR", &place), ("HOME", "/")]);
+        assert_eq!(mounted, (1 + usize::from(has_bundle), "own.pem".into()));
+    }
+
+    #[test]
     fn a_long_transfer_is_told_in_sizes() {
         let digest = Digest::of(b"");
         let mut at = Progress {

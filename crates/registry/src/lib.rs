@@ -40,6 +40,7 @@ mod push;
 mod sending;
 mod upload;
 
+mod advice;
 mod challenge;
 mod session;
 mod token;
@@ -48,6 +49,7 @@ mod token;
 #[path = "../../transport/tests/server/mod.rs"]
 mod server;
 
+pub use advice::advice_on;
 pub use ahead::Ahead;
 pub use cache::{CacheError, CacheRepository};
 pub use credentials::{
@@ -59,4 +61,4 @@ pub use pull::{PullError, PullErrorKind};
 pub use push::{PushError, PushErrorKind};
 pub use registry::{Registry, Settings};
 pub use routes::{RouteError, Routes, api_host};
-pub use session::{ExchangeError, advice_on};
+pub use session::ExchangeError;

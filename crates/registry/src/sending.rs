@@ -286,9 +286,11 @@ impl<'s, 'c> Sending<'s, 'c> {
                     self.upload = None;
                 }
             }
-            // After an answer that says no more than that, the same again.
-            Fault::OutOfStep | Fault::NotNow if is_once => self.upload = None,
-            Fault::OutOfStep | Fault::NotNow => {}
+            // Asking has not helped.
+            Fault::OutOfStep if is_once || self.refusals > 0 => self.start_over(self.manner),
+            Fault::OutOfStep => self.refusals += 1,
+            Fault::NotNow if is_once => self.upload = None,
+            Fault::NotNow => {}
         }
         self.failures += 1;
         if self.failures < self.session.attempts() {

@@ -3,7 +3,7 @@
 //! The requests of the OCI distribution specification, "Pushing blobs". Which of them are sent when is for `sending`.
 
 use ebiko_oci::Digest;
-use ebiko_transport::header::{CONNECTION, CONTENT_RANGE, CONTENT_TYPE, HeaderValue, RANGE};
+use ebiko_transport::header::{CONTENT_RANGE, CONTENT_TYPE, HeaderValue, RANGE};
 use ebiko_transport::{Body, Method, Request, Response, StatusCode, Url};
 
 use crate::progress::Meter;
@@ -88,16 +88,12 @@ impl Upload {
         let mut request = session.request_to(Method::GET, self.location.clone());
         request.follows_redirects = false;
         let response = session.send(&request, UPLOAD_STATE)?;
-        if !matches!(
-            response.status(),
-            StatusCode::NO_CONTENT | StatusCode::ACCEPTED | StatusCode::OK
-        ) {
+        // A page with 200 comes from somebody who does not know the question.
+        if !matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::ACCEPTED) {
             return Err(session.status(response, UPLOAD_STATE));
         }
-        let has = response.header(RANGE).map_or(Some(0), end_of_range);
-        let has = has
-            .filter(|has| *has <= most)
-            .ok_or_else(|| session.protocol("it says that it has more of a blob than was sent"))?;
+        let has = response.header(RANGE).and_then(end_of_range).filter(|has| *has <= most);
+        let has = has.ok_or_else(|| session.protocol("it cannot say how far an upload is"))?;
         self.moved(session, &response)?;
         self.has = Some(has);
         Ok(has)
@@ -116,9 +112,8 @@ impl Upload {
             let range = HeaderValue::from_str(&format!("{start}-{}", end.saturating_sub(1)));
             let range = range.map_err(|_| session.protocol("a range is odd"))?;
             // A proxy that cuts a connection after so many bytes must not count those of earlier chunks.
-            request = request
-                .with_header(CONTENT_RANGE, range)
-                .with_header(CONNECTION, HeaderValue::from_static("close"));
+            request = request.with_header(CONTENT_RANGE, range);
+            request.is_alone = true;
         }
         self.has = None;
         session.send(&request, UPLOAD)

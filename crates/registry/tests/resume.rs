@@ -17,9 +17,12 @@ use ebiko_oci::{
     BlobSource, Descriptor, DiffId, Digest, Image, ImageBuilder, ImageFormat, Layer,
     LayerCompression, PortError, Sha256Hasher,
 };
-use ebiko_registry::{Direction, Progress, Registry, Routes};
+use ebiko_registry::{Credentials, Direction, Progress, Registry, Routes};
+use ebiko_transport::Transport;
 use server::{Answer, Received, Server as Scripted, answer};
-use support::{Events, chain, client, contents, layer, noise, platform, reference, timestamp};
+use support::{
+    Events, chain, client, contents, layer, noise, options, platform, reference, timestamp,
+};
 use testkit::{Auth, CutProxy, Registry as Server};
 
 const MIB: usize = 1 << 20;
@@ -230,6 +233,21 @@ fn a_large_layer_arrives_through_a_proxy_that_cuts_again_and_again() {
     #[expect(clippy::disallowed_methods, reason = "what a registry has stored is on the host")]
     let stored = std::fs::metadata(server.blob(&digest.to_string())).unwrap();
     assert_eq!(stored.len(), SIZE);
+}
+
+#[test]
+fn each_chunk_has_a_connection_of_its_own_also_where_http_2_is_spoken() {
+    let server = Server::builder().tls().start().expect("docker-registry starts");
+    let proxy = CutProxy::start(server.port(), 4 * MIB as u64, u64::MAX).unwrap();
+    let transport = Transport::new(&options()).expect("the options are right");
+    let routes = Routes { unverified: true, ..Routes::default() };
+    let (image, _) = of_size(20 * MIB);
+    Registry::new(transport, Credentials::default(), routes)
+        .push(&image, &[reference(&format!("{}/app:1", proxy.host()))], &Events::default())
+        .unwrap_or_else(|error| panic!("{}", chain(&error)));
+    assert!(server.log().contains("HTTP/2.0"));
+    let dir = testkit::scratch_dir("pulled-").unwrap();
+    server.pull("app:1", dir.path(), "x").expect("skopeo finds all blobs, and verifies them");
 }
 
 #[test]

@@ -39,6 +39,8 @@ pub(crate) struct Kind {
     host: Option<String>,
     is_verified: bool,
     dial: Dial,
+    /// Whether every request has a connection of its own. There is no such thing in HTTP/2.
+    is_alone: bool,
 }
 
 impl Clients {
@@ -48,6 +50,7 @@ impl Clients {
         url: &Url,
         dial: Dial,
         is_verified: bool,
+        is_alone: bool,
     ) -> Result<Client, TransportErrorKind> {
         let host = self.tls.special(url);
         // A proxy that speaks TLS itself would be shown the certificate, too.
@@ -62,7 +65,7 @@ impl Clients {
         }
         // There is nothing to verify.
         let is_verified = is_verified || url.scheme() != "https";
-        let kind = Kind { host: host.map(str::to_owned), is_verified, dial };
+        let kind = Kind { host: host.map(str::to_owned), is_verified, dial, is_alone };
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(client) = made.get(&kind) {
             return Ok(client.clone());
@@ -73,7 +76,8 @@ impl Clients {
     }
 
     pub(crate) fn make(&self, kind: &Kind) -> Result<Client, String> {
-        let tls = self.tls.config(kind.host.as_deref(), kind.is_verified);
+        let is_http1_only = self.is_http1_only || kind.is_alone;
+        let tls = self.tls.config(kind.host.as_deref(), kind.is_verified, is_http1_only);
         let dialer = Dialer {
             names: Arc::clone(&self.names),
             dial: kind.dial,
@@ -95,17 +99,17 @@ impl Clients {
             .proxy(Proxy::custom(move |url| rules.proxy_for(url).cloned()))
             .connect_timeout(self.connect_timeout)
             .tcp_keepalive(Duration::from_secs(30))
-            .pool_max_idle_per_host(IDLE_CONNECTIONS)
+            .pool_max_idle_per_host(if kind.is_alone { 0 } else { IDLE_CONNECTIONS })
             // Windows for a fast link; they also bound what a connection may hold in memory.
             .http2_initial_stream_window_size(1024 * 1024)
             .http2_initial_connection_window_size(4 * 1024 * 1024)
             .http2_max_header_list_size(64 * 1024);
-        let builder = if self.is_http1_only { builder.http1_only() } else { builder };
+        let builder = if is_http1_only { builder.http1_only() } else { builder };
         builder.build().map_err(|error| error.to_string())
     }
 
     /// The client for most requests, to find out whether one can be made at all.
     pub(crate) fn usual() -> Kind {
-        Kind { host: None, is_verified: true, dial: Dial::Any }
+        Kind { host: None, is_verified: true, dial: Dial::Any, is_alone: false }
     }
 }

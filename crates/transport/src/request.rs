@@ -31,6 +31,9 @@ pub struct Request {
     /// How long one attempt may take until the response headers are there, besides the time-outs
     /// of [`Timeouts`](crate::Timeouts). For probes; uploads have none.
     pub deadline: Option<Duration>,
+    /// Whether it goes on a connection of its own, which ends with it. Where something on the way cuts connections after
+    /// so many bytes, what came before does not count then.
+    pub is_alone: bool,
     /// Whether redirects are followed. A body is sent again to wherever a redirect leads, so this
     /// is off where the body is a secret; the redirect is then the response.
     pub follows_redirects: bool,
@@ -52,6 +55,7 @@ impl Request {
             is_repeatable,
             extra_attempts: 0,
             deadline: None,
+            is_alone: false,
             follows_redirects: true,
         }
     }
@@ -108,6 +112,7 @@ impl fmt::Debug for Request {
             .field("is_repeatable", &self.is_repeatable)
             .field("extra_attempts", &self.extra_attempts)
             .field("deadline", &self.deadline)
+            .field("is_alone", &self.is_alone)
             .field("follows_redirects", &self.follows_redirects)
             .finish()
     }

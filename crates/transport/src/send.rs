@@ -279,7 +279,8 @@ struct Exchange<'r> {
 
 impl Exchange<'_> {
     async fn run(&self, shared: &Shared) -> Result<reqwest::Response, TransportErrorKind> {
-        let client = shared.clients.get(self.url, self.dial, self.is_verified)?;
+        let client =
+            shared.clients.get(self.url, self.dial, self.is_verified, self.request.is_alone)?;
         let mut builder = client
             .request(self.request.method.clone(), self.url.clone())
             .headers(self.headers.clone());

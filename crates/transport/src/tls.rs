@@ -64,7 +64,6 @@ pub(crate) struct Tls {
     provider: Arc<CryptoProvider>,
     roots: Arc<RootCertStore>,
     hosts: BTreeMap<String, Special>,
-    is_http1_only: bool,
     proxy_hosts: Vec<String>,
 }
 
@@ -81,7 +80,6 @@ impl Tls {
     pub(crate) fn new(
         roots: &[Vec<u8>],
         hosts: &[HostTls],
-        is_http1_only: bool,
         proxy_hosts: Vec<String>,
     ) -> Result<Self, TlsError> {
         let mut store = RootCertStore::empty();
@@ -95,7 +93,6 @@ impl Tls {
             provider: Arc::new(rustls::crypto::ring::default_provider()),
             roots: Arc::new(store),
             hosts: BTreeMap::new(),
-            is_http1_only,
             proxy_hosts,
         };
         for host in hosts {
@@ -103,7 +100,7 @@ impl Tls {
         }
         // A certificate and a key that do not fit are found out now.
         for host in tls.hosts.keys() {
-            tls.config(Some(host), true).map_err(|error| TlsError::Identity {
+            tls.config(Some(host), true, false).map_err(|error| TlsError::Identity {
                 host: host.clone(),
                 reason: error.to_string(),
             })?;
@@ -165,6 +162,7 @@ impl Tls {
         &self,
         host: Option<&str>,
         is_verified: bool,
+        is_http1_only: bool,
     ) -> Result<ClientConfig, rustls::Error> {
         let special = host.and_then(|host| self.hosts.get(host));
         let roots = special.map_or(&self.roots, |special| &special.roots);
@@ -190,7 +188,7 @@ impl Tls {
         };
         // reqwest leaves the protocols of a ready-made configuration alone.
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        if self.is_http1_only {
+        if is_http1_only {
             config.alpn_protocols.remove(0);
         }
         Ok(config)
@@ -257,15 +255,15 @@ mod tests {
     use super::*;
 
     fn tls(roots: &[Vec<u8>], hosts: &[HostTls]) -> Result<Tls, String> {
-        Tls::new(roots, hosts, false, Vec::new()).map_err(|error| error.to_string())
+        Tls::new(roots, hosts, Vec::new()).map_err(|error| error.to_string())
     }
 
     #[test]
     fn texts_without_certificates_fall_back_to_the_built_in_list() {
         for roots in [vec![], vec![b"not a certificate".to_vec()]] {
             let tls = tls(&roots, &[]).expect("it is set up");
-            tls.config(None, true).expect("a configuration is made");
-            tls.config(None, false).expect("a configuration is made");
+            tls.config(None, true, false).expect("a configuration is made");
+            tls.config(None, false, true).expect("a configuration is made");
         }
     }
 

@@ -122,8 +122,7 @@ impl Transport {
             Arc::new(Names::new(&options.resolv_conf, &options.hosts))
         };
         let special = &options.hosts_with_special_tls;
-        let tls = Tls::new(&options.roots, special, options.is_http1_only, rules.hosts())
-            .map_err(|error| fail(&error))?;
+        let tls = Tls::new(&options.roots, special, rules.hosts()).map_err(|error| fail(&error))?;
         let clients = Clients {
             user_agent: options.user_agent.clone(),
             connect_timeout: options.timeouts.connect,

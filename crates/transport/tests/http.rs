@@ -216,6 +216,18 @@ fn a_silent_server_is_given_up() {
 }
 
 #[test]
+fn a_server_that_drips_does_not_hold_us_for_ever() {
+    let server = Server::start(|_| {
+        answer(200).body(vec![b'x'; 1000]).end(End::Drip(Duration::from_millis(50)))
+    });
+    let request = Request::get(url(&format!("http://{}/", server.host())));
+    let response = transport().send(&request).expect("the head comes");
+    let error = response.into_bytes(5000).expect_err("it would take 50 s");
+    let error = chain(&error);
+    assert!(error.ends_with("waited 0.9 s for the body of the response"), "{error}");
+}
+
+#[test]
 fn a_body_in_memory_has_a_limit_by_count() {
     let server = Server::start(|_| answer(200).body(vec![b'x'; 5000]));
     let transport = transport();

@@ -167,3 +167,69 @@ fn privileged_a_registry_with_an_authority_of_its_own_is_used_once_the_authority
         assert_eq!(bench.registry.image("team/app:1").unwrap().layers.len(), 2);
     }
 }
+
+#[test]
+fn privileged_certificates_of_one_registry_are_named_or_waived_by_flags() {
+    let registry = Registry::builder().tls().image(busybox().unwrap()).start().unwrap();
+    let bench = Bench::with_registry(registry);
+    let authority = bench.registry.certificate_authority().unwrap();
+    let host = bench.registry.host();
+    bench.write("Dockerfile", &format!("FROM {host}/library/busybox\nCOPY Dockerfile /\n"));
+    let pod = bench.pod().bind_read_only(&authority, "/own.crt");
+    let destination = format!("--destination={host}/team/app:1");
+    let run = |flag: &str| {
+        let command = ["/kaniko/executor", "--context=dir:///workspace", &destination, flag];
+        pod.run(command).unwrap()
+    };
+    let named = run(&format!("--registry-certificate={host}=/own.crt"));
+    assert_eq!(named.code, 0, "{named}");
+    assert!(!named.stderr.contains("verified"), "{named}");
+    for flag in [format!("--skip-tls-verify-registry={host}"), "--skip-tls-verify".to_owned()] {
+        let waived = run(&flag);
+        assert_eq!(waived.code, 0, "{waived}");
+        let name = flag.split('=').next().unwrap();
+        let warning = format!("not verified ({name})");
+        assert!(waived.stderr.contains(&warning), "{waived}");
+    }
+    for flag in ["--skip-tls-verify-registry=localhost:1", "--skip-tls-verify-pull"] {
+        let refused = run(flag);
+        assert_eq!(refused.code, 1, "{flag}: {refused}");
+    }
+}
+
+#[test]
+fn privileged_nothing_runs_for_a_destination_that_takes_nothing() {
+    let bench = protected(AUTHS[0]);
+    let host = bench.registry.host();
+    std::fs::write(bench.out("config.json"), bench.registry.docker_config()).unwrap();
+    let config = bench.out("config.json");
+    let known = bench.pod().bind_read_only(&config, "/kaniko/.docker/config.json");
+    let open = Registry::builder().start().unwrap();
+    let dockerfile = format!("FROM {host}/library/busybox\nRUN echo it runs\n");
+
+    // The base can be read, and one of the destinations can be written to.
+    let wrong = bench.registry.docker_config().replace(&host, &open.host());
+    std::fs::write(bench.out("wrong.json"), wrong).unwrap();
+    let stranger =
+        bench.pod().bind_read_only(bench.out("wrong.json"), "/kaniko/.docker/config.json");
+    let destinations = [
+        format!("--destination={}", open.reference("app:1")),
+        format!("--destination={host}/app:1"),
+    ];
+    let flags: Vec<&str> = destinations.iter().map(String::as_str).collect();
+    let refused = bench.build_in(&stranger, "FROM scratch\nCOPY Dockerfile /\n", &flags);
+    assert_eq!((refused.code, refused.stdout.as_str()), (1, ""), "{refused}");
+    let denied = format!("`{host}` denies pushing to `app`");
+    for expected in [denied.as_str(), "nothing is built", "hint: put credentials for"] {
+        assert!(refused.stderr.contains(expected), "`{expected}` is missing\n{refused}");
+    }
+    assert!(open.tags("app").is_err(), "nothing was pushed anywhere");
+    bench.build_in(&known, &dockerfile, &flags[1..]).assert_success();
+
+    // An output that cannot be written is found out as early.
+    let output =
+        bench.build("FROM scratch\nCOPY Dockerfile /\n", &["--no-push", "--tar-path=/out"]);
+    assert_eq!(output.code, 1, "{output}");
+    assert!(output.stderr.contains("`/out` cannot be written: it is a directory"), "{output}");
+    assert!(!output.stderr.contains("[stage"), "{output}");
+}

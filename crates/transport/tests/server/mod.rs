@@ -7,6 +7,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 /// One request as it arrived. Header names are in lower case.
 #[derive(Clone, Debug)]
@@ -40,6 +41,8 @@ pub enum End {
     Cut(usize),
     /// This many bytes of the body, then silence.
     Stall(usize),
+    /// The body, one byte at a time, with waits of this length between them.
+    Drip(Duration),
 }
 
 #[derive(Clone, Debug)]
@@ -259,12 +262,21 @@ fn write_answer(
     head.push_str("\r\n");
     let (count, goes_on) = match answer.end {
         End::Whole => (answer.body.len(), true),
+        End::Drip(_) => (0, false),
         End::Cut(count) | End::Stall(count) => (count.min(answer.body.len()), false),
     };
     let body = if request.method == "HEAD" { &[][..] } else { &answer.body[..count] };
     let is_sent = writer.write_all(head.as_bytes()).is_ok()
         && writer.write_all(body).is_ok()
         && writer.flush().is_ok();
+    if let End::Drip(wait) = answer.end {
+        for byte in &answer.body {
+            std::thread::sleep(wait);
+            if writer.write_all(&[*byte]).and_then(|()| writer.flush()).is_err() {
+                break;
+            }
+        }
+    }
     if matches!(answer.end, End::Stall(_)) {
         let over = lock(&state.is_over);
         drop(state.over.wait_while(over, |over| !*over));
