@@ -34,6 +34,11 @@ const PACKAGES: [Package; 19] = [
     },
     Package { name: "libcap2-bin", proof: "/usr/sbin/setcap", use_for: "file capabilities" },
     Package { name: "mmdebstrap", proof: "/usr/bin/mmdebstrap", use_for: "a Debian base image" },
+    Package {
+        name: "nginx-light",
+        proof: "/usr/sbin/nginx",
+        use_for: "what stands before registries",
+    },
     Package { name: "openssh-client", proof: "/usr/bin/ssh-add", use_for: "agents and their keys" },
     Package { name: "openssl", proof: "/usr/bin/openssl", use_for: "certificates and tokens" },
     Package { name: "runc", proof: "/usr/sbin/runc", use_for: "pods" },

@@ -335,7 +335,7 @@ fn walk(dir: &std::path::Path) -> Vec<std::path::PathBuf> {
 fn privileged_a_copy_after_the_cache_knows_the_users_that_a_kept_layer_has_made() {
     let bench = Bench::new();
     bench.write("note", "1\n");
-    let dockerfile = "FROM busybox\nRUN echo joe:x:4711:4711::/: >> /etc/passwd && mkdir -p /home/joe && ln -s joe /home/link\nCOPY --chown=joe note /home/link/\n";
+    let dockerfile = "FROM busybox\nRUN echo jill:x:4711:4711::/: >> /etc/passwd && mkdir -p /home/jill && ln -s jill /home/link\nCOPY --chown=jill note /home/link/\n";
     let flags =
         ["--cache", "--cache-repo=oci:/out/cache", "--no-push", "--tar-path=/out/image.tar"];
     let layer = |extra: &[&str]| {
@@ -348,5 +348,5 @@ fn privileged_a_copy_after_the_cache_knows_the_users_that_a_kept_layer_has_made(
     assert_eq!(performed(&output), [3], "{output}");
     assert!(output.stderr.contains("not unpacked"), "what is below a copy is read only: {output}");
     assert_eq!(first, second);
-    assert!(second.contains(" 4711/4711 ") && second.contains("home/joe/note"), "{second}");
+    assert!(second.contains(" 4711/4711 ") && second.contains("home/jill/note"), "{second}");
 }
