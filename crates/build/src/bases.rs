@@ -5,7 +5,7 @@ use std::path::Path;
 
 use ebiko_oci::{Digest, Event, Image, Layer, PortError, ResolvedImage};
 use ebiko_plan::{
-    Action, BaseImage, BaseReference, Bases, BuildPlan, CopyFrom, ImageStore, StageBase,
+    Action, BaseImage, BaseReference, Bases, BuildPlan, CopyFrom, ImageStore, Reuse, StageBase,
     StageGraph, StagePlan,
 };
 
@@ -106,6 +106,9 @@ impl ResolvedBases {
                 *readers.entry(layer.descriptor.digest).or_default() += 1;
             }
         }
+        for digest in reused_and_read(plan, request) {
+            *readers.entry(digest).or_default() += 1;
+        }
         readers
     }
 
@@ -136,6 +139,33 @@ fn bases_read<'p>(plan: &'p BuildPlan, request: &BuildRequest) -> Vec<&'p BaseRe
         })
         .collect();
     read.extend(lenders);
+    read
+}
+
+/// The layers in the place of steps that the build reads, each as often as it does.
+fn reused_and_read(plan: &BuildPlan, request: &BuildRequest) -> Vec<Digest> {
+    let mut read = Vec::new();
+    let mut goes_on = None;
+    for stage in &plan.stages {
+        let is_carried = goes_on == Some(stage.id);
+        if need(plan, stage, request.base_files, request.layering) > Need::Nothing {
+            let mut next = Some(stage);
+            while let Some(from) = next {
+                read.extend(from.steps.iter().filter_map(|step| match &step.reuse {
+                    Some(Reuse::Layer(layer)) => Some(layer.descriptor.digest),
+                    Some(Reuse::Nothing) | None => None,
+                }));
+                // In a root that goes on, what is beneath is there.
+                next = match from.base {
+                    StageBase::Stage(base) if !is_carried => {
+                        plan.stages.iter().find(|stage| stage.id == base)
+                    }
+                    _ => None,
+                };
+            }
+        }
+        goes_on = continuation(plan, stage).map(|next| next.id);
+    }
     read
 }
 

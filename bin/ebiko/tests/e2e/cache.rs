@@ -350,3 +350,26 @@ fn privileged_a_copy_after_the_cache_knows_the_users_that_a_kept_layer_has_made(
     assert_eq!(first, second);
     assert!(second.contains(" 4711/4711 ") && second.contains("home/jill/note"), "{second}");
 }
+
+#[test]
+fn privileged_a_build_that_fails_keeps_what_it_has_made_and_each_kept_layer_is_fetched_once() {
+    let bench = Bench::new();
+    let good = "FROM busybox AS first\nRUN head -c 100000 /dev/urandom > /noise\n";
+    let repository = format!("--cache-repo={}", bench.registry.reference("team/cache"));
+    let flags = ["--cache", &repository, "--no-push", "--log-format=json"];
+    let output = bench.build(&format!("{good}RUN exit 7\n"), &flags);
+    assert_eq!(output.code, 7, "{output}");
+    let before = bench.registry.requests().len();
+    // Three roots begin with that layer.
+    let stages = format!(
+        "{good}FROM first AS second\nRUN test -s /noise && echo 2 > /2\n\
+         FROM first AS third\nRUN test -s /noise && echo 3 > /3\n\
+         FROM first\nCOPY --from=second /2 /\nCOPY --from=third /3 /\nRUN test -s /noise && cat /2 /3\n"
+    );
+    let output = bench.build(&stages, &flags).assert_success();
+    assert_eq!(performed(&output), [4, 6, 8, 9, 10], "{output}");
+    let requests = bench.registry.requests().split_off(before);
+    let is_layer = |line: &&String| line.starts_with("GET /v2/team/cache/blobs/");
+    let fetched = requests.iter().filter(is_layer).count();
+    assert_eq!(fetched, 2, "a config and a layer: {requests:#?}");
+}
