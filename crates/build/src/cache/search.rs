@@ -236,6 +236,9 @@ mod tests {
 
     use super::*;
 
+    /// Stage, step or number of steps, and what there is to say.
+    type Shown = Vec<(usize, usize, String)>;
+
     /// A cache in memory that notes what it is asked for.
     #[derive(Default)]
     struct Memory {
@@ -305,7 +308,7 @@ mod tests {
         }
 
         /// For each stage with a hit, how many steps and which layers; then what is missing and why.
-        fn run(&self) -> (Vec<(usize, usize, String)>, Vec<(usize, usize, String)>) {
+        fn run(&self) -> (Shown, Shown) {
             let search = Search {
                 plan: &self.plan,
                 keys: &self.keys,
@@ -336,7 +339,7 @@ mod tests {
         }
     }
 
-    fn text(items: &[(usize, usize, &str)]) -> Vec<(usize, usize, String)> {
+    fn text(items: &[(usize, usize, &str)]) -> Shown {
         items.iter().map(|(stage, step, text)| (*stage, *step, (*text).to_owned())).collect()
     }
 
