@@ -15,7 +15,7 @@ struct Package {
     use_for: &'static str,
 }
 
-const PACKAGES: [Package; 19] = [
+const PACKAGES: [Package; 20] = [
     Package { name: "acl", proof: "/usr/bin/setfacl", use_for: "extended attributes in layers" },
     Package {
         name: "apache2-utils",
