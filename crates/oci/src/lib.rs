@@ -30,6 +30,9 @@ mod builder;
 mod edit;
 mod image;
 
+mod join;
+mod tree;
+
 mod observer;
 mod ports;
 
@@ -38,6 +41,7 @@ pub use config::{ContainerConfig, DEFAULT_PATH, Healthcheck, History, ImageConfi
 pub use digest::{DiffId, Digest, DigestError, Sha256, Sha256Hasher};
 pub use edit::ConfigEdit;
 pub use image::{Image, ImageError, Layer};
+pub use join::{JoinError, JoinFault};
 pub use manifest::{
     Descriptor, ImageIndex, ImageManifest, Manifest, ManifestBytes, ManifestError, NoPlatform,
 };
@@ -45,8 +49,9 @@ pub use media_type::{ImageFormat, LayerCompression, MediaType};
 pub use observer::{Event, Observer, Position, StepOutcome};
 pub use platform::{Platform, PlatformError};
 pub use ports::{
-    BlobOrigin, BlobSink, BlobSource, BytesBlob, GrowingBlob, ImageSource, LayerCache, PortError,
-    ResolvedImage,
+    BlobOrigin, BlobSink, BlobSource, BytesBlob, GrowingBlob, ImageSource, LayerCache, LookUpError,
+    NameSource, PortError, ResolvedImage,
 };
 pub use reference::{DOCKER_HUB, Reference, ReferenceError};
 pub use timestamp::{Timestamp, TimestampError};
+pub use tree::{ImageTree, TreeBlob, TreeError, TreeSource};

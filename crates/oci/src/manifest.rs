@@ -31,7 +31,7 @@ impl Descriptor {
     }
 
     /// Whether this index entry is an attestation of BuildKit and not an image.
-    fn is_attestation(&self) -> bool {
+    pub(crate) fn is_attestation(&self) -> bool {
         let is_marked = self
             .annotations
             .as_ref()

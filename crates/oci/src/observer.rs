@@ -52,6 +52,15 @@ pub enum Event<'a> {
         /// What it stands for.
         digest: Digest,
     },
+    /// An image is in a directory on this machine, so that its layers are not fetched.
+    FoundOnDisk {
+        /// The name as it was asked for.
+        reference: &'a Reference,
+        /// The manifest.
+        digest: Digest,
+        /// The directory.
+        path: &'a str,
+    },
     /// Work on a stage begins.
     StageStarted {
         /// Which of the stages that are built.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::{self, Read};
 use std::sync::Arc;
 
-use crate::{Descriptor, Digest, Image, Platform, Reference};
+use crate::{Descriptor, Digest, Image, ManifestBytes, Platform, Reference};
 
 /// The error of a port: whoever implements it has its own type, and the caller adds what was
 /// attempted.
@@ -109,6 +109,25 @@ pub trait ImageSource: Sync {
         reference: &Reference,
         platform: &Platform,
     ) -> Result<ResolvedImage, PortError>;
+}
+
+/// Finds images by name, and tells what a name stands for without looking further: for whoever may have the rest already.
+pub trait NameSource: ImageSource {
+    /// The manifest or index that `reference` stands for now. Asked for once, whatever is resolved besides.
+    fn look_up(&self, reference: &Reference) -> Result<ManifestBytes, LookUpError>;
+
+    /// A blob of the repository of `reference`. Nothing is asked for before it is opened.
+    fn blob(&self, reference: &Reference, descriptor: &Descriptor) -> Arc<dyn BlobSource>;
+}
+
+/// It cannot be found out what a name stands for.
+#[derive(Debug, thiserror::Error)]
+#[error("{source}")]
+pub struct LookUpError {
+    /// Whether nobody could be asked, so that this says nothing about the name.
+    pub is_unreachable: bool,
+    /// What happened.
+    pub source: PortError,
 }
 
 /// Keeps images under keys, for builds that come later, also such that run at the same time somewhere else.
