@@ -1,7 +1,7 @@
 //! The distribution protocol: credentials, pull and push.
 //!
 //! A [`Registry`] finds images by name ([`ImageSource`](ebiko_oci::ImageSource)) and sends images
-//! to names ([`Registry::push`]). It knows the routes ([`Routes`]: mirrors, maps, insecure hosts)
+//! to names ([`Registry::push`]), also whole indexes ([`Registry::push_tree`]). It knows the routes ([`Routes`]: mirrors, maps, insecure hosts)
 //! and the [`Credentials`]; sockets are `ebiko_transport`'s.
 //!
 //! # Guarantees
@@ -38,6 +38,7 @@ mod progress;
 mod pull;
 mod push;
 mod sending;
+mod tree;
 mod upload;
 
 mod advice;

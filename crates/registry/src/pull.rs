@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ebiko_oci::{
     Descriptor, Digest, Image, ImageError, ImageSource, Manifest, ManifestBytes, ManifestError,
-    MediaType, NoPlatform, Platform, PortError, Reference, ResolvedImage,
+    MediaType, NoPlatform, Platform, PortError, Reference, ResolvedImage, TreeError,
 };
 use ebiko_transport::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
 use ebiko_transport::{Method, Request, Response, StatusCode};
@@ -44,7 +44,11 @@ pub enum PullErrorKind {
     #[error("there is no such image in `{registry}`{answer}")]
     NotFound { registry: String, answer: String },
     #[error("none of its {} places has it: {}", failures.len(), failures.join("; "))]
-    Nowhere { failures: Vec<String> },
+    Nowhere {
+        failures: Vec<String>,
+        /// Whether none of them could even be asked.
+        is_unreachable: bool,
+    },
     #[error("`{registry}` sent {what} {actual} where {expected} was asked for")]
     Digest { registry: String, what: &'static str, expected: Digest, actual: Digest },
     #[error("`{registry}` sent {what} of {actual} bytes where its descriptor says {expected}")]
@@ -57,6 +61,19 @@ pub enum PullErrorKind {
     TooDeep,
     #[error("manifest and config do not fit together")]
     Image { source: ImageError },
+    #[error("what it leads to cannot be used")]
+    Tree { source: TreeError },
+}
+
+impl PullErrorKind {
+    /// Whether nobody could be asked, so that this says nothing about the image.
+    pub fn is_unreachable(&self) -> bool {
+        match self {
+            Self::Exchange(error) => error.is_unreachable(),
+            Self::Nowhere { is_unreachable, .. } => *is_unreachable,
+            _ => false,
+        }
+    }
 }
 
 impl From<ExchangeError> for PullErrorKind {
@@ -78,7 +95,7 @@ impl PullError {
 /// A manifest or index, and the place it came from.
 #[derive(Clone, Debug)]
 pub(crate) struct Fetched {
-    manifest: ManifestBytes,
+    pub(crate) manifest: ManifestBytes,
     endpoint: Endpoint,
 }
 
@@ -165,7 +182,7 @@ pub(crate) fn fetch_tagged(
 }
 
 /// Fetches what is behind `reference`, once for each reference.
-fn fetch_manifest(
+pub(crate) fn fetch_manifest(
     client: &Client,
     reference: &Reference,
     endpoints: &[Endpoint],
@@ -181,7 +198,7 @@ fn fetch_manifest(
 }
 
 /// Fetches a manifest by its name at one of `endpoints`. If its digest is known, it has to have that.
-fn fetch_anew(
+pub(crate) fn fetch_anew(
     client: &Client,
     name: &str,
     digest: Option<Digest>,
@@ -259,7 +276,7 @@ fn check_digest(
     Err(PullErrorKind::Digest { registry, what, expected, actual })
 }
 
-fn check_size(
+pub(crate) fn check_size(
     endpoint: &Endpoint,
     what: &'static str,
     expected: u64,
@@ -279,6 +296,7 @@ fn try_all<T>(
     ask: impl Fn(&Session<'_>) -> Result<T, PullErrorKind>,
 ) -> Result<T, PullErrorKind> {
     let mut failures = Vec::new();
+    let mut is_unreachable = true;
     for (index, endpoint) in endpoints.iter().enumerate() {
         let outcome = Session::new(client, endpoint)
             .map_err(PullErrorKind::from)
@@ -287,6 +305,7 @@ fn try_all<T>(
             Ok(value) => return Ok(value),
             Err(error) if endpoints.len() == 1 => return Err(error),
             Err(error) => {
+                is_unreachable &= error.is_unreachable();
                 let failure = format!("{}: {}", endpoint.registry, one_line(&error));
                 if let Some(next) = endpoints.get(index + 1) {
                     client.warn(&format!("{failure}; trying {}", next.registry));
@@ -295,5 +314,5 @@ fn try_all<T>(
             }
         }
     }
-    Err(PullErrorKind::Nowhere { failures })
+    Err(PullErrorKind::Nowhere { failures, is_unreachable })
 }

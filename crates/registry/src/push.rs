@@ -234,7 +234,7 @@ fn blobs(image: &Image) -> Vec<Blob> {
     blobs
 }
 
-fn push_blobs(
+pub(crate) fn push_blobs(
     client: &Client,
     endpoint: &Endpoint,
     blobs: &[Blob],

@@ -81,6 +81,24 @@ impl ExchangeError {
         }
     }
 
+    /// Whether the registry, or the token service that it names, could not be asked at all.
+    ///
+    /// An answer that refuses is an answer, and so is a certificate that is not trusted.
+    pub(crate) fn is_unreachable(&self) -> bool {
+        let source = match self {
+            Self::Transport { source, .. } | Self::NoProtocol { source, .. } => source,
+            Self::Token { source: Some(source), .. } => source,
+            _ => return false,
+        };
+        matches!(
+            source.source,
+            TransportErrorKind::NoName { .. }
+                | TransportErrorKind::CannotConnect { .. }
+                | TransportErrorKind::TimedOut { .. }
+                | TransportErrorKind::Broken { .. }
+        )
+    }
+
     /// How long the registry asks to be left alone.
     pub(crate) fn wish(&self) -> Option<Duration> {
         match self {
