@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ebiko_oci::{BlobSource, Digest, PortError, Sha256Hasher};
@@ -103,6 +103,21 @@ impl FileBlob {
         Arc::new(self)
     }
 
+    pub(crate) fn size(&self) -> u64 {
+        self.size
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// All bytes, or `None` if there are more than `limit`.
+    pub(crate) fn read_at_most(&self, limit: u64) -> io::Result<Option<Vec<u8>>> {
+        let mut bytes = Vec::new();
+        self.read()?.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+        Ok(Some(bytes).filter(|bytes| bytes.len() as u64 <= limit))
+    }
+
     pub(crate) fn read(&self) -> io::Result<impl Read + Send + use<>> {
         self.read_at(0)
     }
@@ -134,6 +149,66 @@ impl BlobSource for FileBlob {
 struct OpenBlobError {
     path: PathBuf,
     source: io::Error,
+}
+
+/// A blob in a file that is verified while it is read, for readers that would only notice that somebody else refuses it.
+#[derive(Debug)]
+pub(crate) struct CheckedBlob {
+    file: FileBlob,
+    digest: Digest,
+    size: u64,
+}
+
+impl CheckedBlob {
+    pub(crate) fn new(file: FileBlob, digest: Digest, size: u64) -> Self {
+        Self { file, digest, size }
+    }
+}
+
+impl BlobSource for CheckedBlob {
+    fn open(&self) -> Result<Box<dyn Read + Send>, PortError> {
+        Ok(Box::new(Checked {
+            input: self.file.open()?,
+            path: self.file.path().to_owned(),
+            hasher: Sha256Hasher::new(),
+            digest: self.digest,
+            left: self.size,
+        }))
+    }
+}
+
+struct Checked {
+    input: Box<dyn Read + Send>,
+    path: PathBuf,
+    hasher: Sha256Hasher,
+    digest: Digest,
+    /// How many bytes are missing.
+    left: u64,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("cannot use `{}`", path.display())]
+struct CheckError {
+    path: PathBuf,
+    source: BlobFault,
+}
+
+impl Read for Checked {
+    /// The last bytes are not given away before they are verified: who knows the size does not ask for more.
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.input.read(buffer)?;
+        self.hasher.update(buffer.get(..count).unwrap_or_default());
+        self.left = self.left.saturating_sub(count as u64);
+        if self.left == 0 {
+            let actual = Digest::new(self.hasher.clone().finish());
+            if actual != self.digest {
+                let source = BlobFault::Digest { expected: self.digest, actual };
+                let error = CheckError { path: self.path.clone(), source };
+                return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+            }
+        }
+        Ok(count)
+    }
 }
 
 #[cfg(test)]

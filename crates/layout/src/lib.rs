@@ -1,7 +1,8 @@
 //! OCI layout directories and docker-archive tars: images as files, in and out.
 //!
 //! [`write_layout`] and [`write_archive`] store an [`Image`](ebiko_oci::Image); [`read_layout()`] and
-//! [`read_archive()`] find it again; [`find_in_layout`] picks one of several. Layers are copied as the blobs they are, never unpacked or
+//! [`read_archive()`] find it again; [`find_in_layout`] picks one of several, and [`read_image_file`] takes whatever a path holds, whole indexes
+//! too. A [`WarmDirectory`] has base images for builds to come; [`WarmSource`] finds them there. Layers are copied as the blobs they are, never unpacked or
 //! compressed anew, so an image that is pushed and stored has one digest.
 //!
 //! # Guarantees
@@ -30,8 +31,11 @@ mod cache;
 mod layout;
 
 mod read_archive;
+mod read_file;
 mod read_layout;
 mod tar_index;
+
+mod warm;
 
 pub use archive::write_archive;
 pub use blob::BlobFault;
@@ -39,4 +43,6 @@ pub use cache::{CacheError, CacheLayout};
 pub use layout::write_layout;
 pub use output::{WriteError, WriteFault};
 pub use read_archive::{ReadArchiveError, ReadArchiveFault, read_archive};
+pub use read_file::{ImageFileKind, ReadFileError, ReadFileFault, read_image_file};
 pub use read_layout::{ReadLayoutError, ReadLayoutFault, find_in_layout, read_layout};
+pub use warm::{Freshness, Refresh, WarmDirectory, WarmSource, Warmed};

@@ -66,22 +66,25 @@ pub(crate) const MAX_JSON: u64 = 32 << 20;
 /// Fails if the file is not such an archive, holds several images, or its config is of another
 /// image. That a layer's content is what the config says shows when it is unpacked.
 pub fn read_archive(path: &Path) -> Result<Image, ReadArchiveError> {
-    read(path).map_err(|source| ReadArchiveError { path: path.into(), source })
+    TarIndex::read(path)
+        .map_err(ReadArchiveFault::from)
+        .and_then(|index| read_from(path, &index))
+        .map_err(|source| ReadArchiveError { path: path.into(), source })
 }
 
-fn read(path: &Path) -> Result<Image, ReadArchiveFault> {
-    let index = TarIndex::read(path)?;
-    let manifest = read_member(&index, "manifest.json")?;
+/// Finds the one image in an archive whose members are known.
+pub(crate) fn read_from(path: &Path, index: &TarIndex) -> Result<Image, ReadArchiveFault> {
+    let manifest = read_member(index, "manifest.json")?;
     let entries: Vec<Entry> = serde_json::from_slice(&manifest)
         .map_err(|source| ReadArchiveFault::Manifest { source })?;
     let [entry] = entries.as_slice() else {
         return Err(ReadArchiveFault::NotOne { count: entries.len() });
     };
-    let config = read_member(&index, &entry.config)?;
+    let config = read_member(index, &entry.config)?;
     let mut layers = Vec::new();
     let mut blobs = Vec::new();
     for name in entry.layers.iter().flatten() {
-        let blob = find(&index, name)?;
+        let blob = find(index, name)?;
         layers.push(describe(&blob, name)?);
         blobs.push(blob);
     }
@@ -119,15 +122,10 @@ fn find(index: &TarIndex, name: &str) -> Result<FileBlob, ReadArchiveFault> {
 }
 
 fn read_member(index: &TarIndex, name: &str) -> Result<Vec<u8>, ReadArchiveFault> {
-    let blob = find(index, name)?;
-    let mut bytes = Vec::new();
-    blob.read()
-        .and_then(|reader| reader.take(MAX_JSON + 1).read_to_end(&mut bytes))
+    let bytes = find(index, name)?
+        .read_at_most(MAX_JSON)
         .map_err(|source| ReadArchiveFault::Member { name: name.into(), source })?;
-    if bytes.len() as u64 > MAX_JSON {
-        return Err(ReadArchiveFault::TooLarge { name: name.into(), limit: MAX_JSON });
-    }
-    Ok(bytes)
+    bytes.ok_or_else(|| ReadArchiveFault::TooLarge { name: name.into(), limit: MAX_JSON })
 }
 
 /// Reads a layer for its digest; how it is compressed shows in its first bytes.

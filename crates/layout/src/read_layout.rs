@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use ebiko_oci::{
     Descriptor, Digest, Image, ImageError, ImageIndex, Manifest, ManifestBytes, ManifestError,
-    MediaType, NoPlatform, Platform, Reference, ResolvedImage,
+    MediaType, NoPlatform, Platform, Reference, ResolvedImage, TreeError,
 };
 use serde::Deserialize;
 
@@ -51,6 +51,12 @@ pub enum ReadLayoutFault {
     TooDeep,
     #[error("its parts do not belong together")]
     Image { source: ImageError },
+    #[error("it has no blob {digest}, which is a part of the image")]
+    Missing { digest: Digest },
+    #[error("the blob {digest} should have {expected} bytes, and has {actual}")]
+    Size { digest: Digest, expected: u64, actual: u64 },
+    #[error("what it leads to cannot be used")]
+    Tree { source: TreeError },
 }
 
 #[derive(Deserialize)]
@@ -154,11 +160,7 @@ const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
 fn read(directory: &Path) -> Result<Image, ReadLayoutFault> {
     let index = read_index(directory)?;
-    let digests: BTreeSet<Digest> =
-        index.manifests.iter().map(|descriptor| descriptor.digest).collect();
-    let (Some(descriptor), 1) = (index.manifests.first(), digests.len()) else {
-        return Err(ReadLayoutFault::NotOne { count: digests.len() });
-    };
+    let descriptor = only_entry(&index)?;
     let bytes = read_blob(directory, descriptor.digest)?;
     let parsed = Manifest::parse(&bytes, Some(&descriptor.media_type)).map_err(|source| {
         ReadLayoutFault::Manifest { name: blob_name(descriptor.digest), source }
@@ -166,15 +168,32 @@ fn read(directory: &Path) -> Result<Image, ReadLayoutFault> {
     read_image(directory, descriptor.digest, parsed, bytes)
 }
 
+/// The one image of a layout, which may have several names.
+pub(crate) fn only_entry(index: &ImageIndex) -> Result<&Descriptor, ReadLayoutFault> {
+    let digests: BTreeSet<Digest> =
+        index.manifests.iter().map(|descriptor| descriptor.digest).collect();
+    match (index.manifests.first(), digests.len()) {
+        (Some(descriptor), 1) => Ok(descriptor),
+        (_, count) => Err(ReadLayoutFault::NotOne { count }),
+    }
+}
+
 /// The list of images, after a look at the version of the layout.
 pub(crate) fn read_index(directory: &Path) -> Result<ImageIndex, ReadLayoutFault> {
-    let marker: Marker = serde_json::from_slice(&read_file(directory, "oci-layout")?)
+    index_of(|name| read_file(directory, name))
+}
+
+/// The list of images of a layout whose files `read` reads.
+pub(crate) fn index_of(
+    read: impl Fn(&str) -> Result<Vec<u8>, ReadLayoutFault>,
+) -> Result<ImageIndex, ReadLayoutFault> {
+    let marker: Marker = serde_json::from_slice(&read("oci-layout")?)
         .map_err(|source| ReadLayoutFault::Marker { source })?;
     if marker.image_layout_version != "1.0.0" {
         return Err(ReadLayoutFault::Version { version: marker.image_layout_version });
     }
     let name = "index.json";
-    let index = Manifest::parse(&read_file(directory, name)?, Some(&MediaType::OciIndex))
+    let index = Manifest::parse(&read(name)?, Some(&MediaType::OciIndex))
         .map_err(|source| ReadLayoutFault::Manifest { name: name.into(), source })?;
     match index {
         Manifest::Index(index) => Ok(index),
@@ -182,7 +201,7 @@ pub(crate) fn read_index(directory: &Path) -> Result<ImageIndex, ReadLayoutFault
     }
 }
 
-fn read_image(
+pub(crate) fn read_image(
     directory: &Path,
     digest: Digest,
     manifest: Manifest,
@@ -207,7 +226,7 @@ pub(crate) fn blob_name(digest: Digest) -> String {
     format!("blobs/sha256/{}", digest.hex())
 }
 
-fn read_blob(directory: &Path, digest: Digest) -> Result<Vec<u8>, ReadLayoutFault> {
+pub(crate) fn read_blob(directory: &Path, digest: Digest) -> Result<Vec<u8>, ReadLayoutFault> {
     let bytes = read_file(directory, &blob_name(digest))?;
     let actual = Digest::of(&bytes);
     if actual != digest {
@@ -216,7 +235,7 @@ fn read_blob(directory: &Path, digest: Digest) -> Result<Vec<u8>, ReadLayoutFaul
     Ok(bytes)
 }
 
-fn read_file(directory: &Path, name: &str) -> Result<Vec<u8>, ReadLayoutFault> {
+pub(crate) fn read_file(directory: &Path, name: &str) -> Result<Vec<u8>, ReadLayoutFault> {
     let mut bytes = Vec::new();
     let path = directory.join(name);
     let mut read = || {
