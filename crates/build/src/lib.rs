@@ -18,6 +18,7 @@ mod request;
 mod sources;
 
 mod check;
+mod references;
 
 mod archive;
 mod bases;
@@ -63,6 +64,7 @@ pub use check::{check, outline, targets};
 pub use compression::CompressionError;
 pub use failure::{BuildError, StepFailure};
 pub use inputs::{ContextFault, InputError};
+pub use references::base_images;
 pub use request::{
     Afterwards, BaseFiles, BaseLayers, BuildRequest, CachePolicy, FileTimes, Ground, Layering,
     PlatformChoice, Ports,
