@@ -4,11 +4,10 @@ use std::path::PathBuf;
 
 use clap::builder::BoolishValueParser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, ValueEnum};
 
-use crate::login::Login;
-
-use crate::network_flags::NetworkFlags;
+use crate::commands::Command;
+use crate::flags::{DigestFlags, MessageFlags, RegistryFlags};
 
 /// Builds a container image from a Dockerfile, inside a container and without a daemon.
 ///
@@ -25,7 +24,7 @@ use crate::network_flags::NetworkFlags;
     args_conflicts_with_subcommands = true
 )]
 pub(crate) struct Cli {
-    /// What to do instead of a build
+    /// What is done instead of a build
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
 
@@ -131,17 +130,8 @@ pub(crate) struct Cli {
     #[arg(long, value_name = "DIRECTORY")]
     pub(crate) oci_layout_path: Option<PathBuf>,
 
-    /// Write the image's digest to this file
-    #[arg(long, value_name = "FILE")]
-    pub(crate) digest_file: Option<PathBuf>,
-
-    /// Write a line REGISTRY/REPOSITORY@DIGEST for each destination to this file
-    #[arg(long, value_name = "FILE", requires = "destinations")]
-    pub(crate) image_name_with_digest_file: Option<PathBuf>,
-
-    /// Write a line REGISTRY/REPOSITORY:TAG@DIGEST for each destination to this file
-    #[arg(long, value_name = "FILE", requires = "destinations")]
-    pub(crate) image_name_tag_with_digest_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) digests: DigestFlags,
 
     /// Use layers of earlier builds in the place of steps, and keep new ones
     #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true,
@@ -171,50 +161,19 @@ pub(crate) struct Cli {
     #[arg(long, value_name = "DURATION", default_value = "336h")]
     pub(crate) cache_ttl: String,
 
+    /// Base images that the warmer has left for --cache; only read, and need not be there [default:
+    /// /cache]
+    #[arg(long, value_name = "DIRECTORY")]
+    pub(crate) cache_dir: Option<PathBuf>,
+
     /// Use kept layers, and keep no new ones
     #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true,
           default_value = "false", default_missing_value = "true",
           hide_default_value = true, value_name = "BOOL", value_parser = BoolishValueParser::new())]
     pub(crate) no_push_cache: bool,
 
-    /// Push with plain HTTP
-    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true,
-          default_value = "false", default_missing_value = "true",
-          hide_default_value = true, value_name = "BOOL", value_parser = BoolishValueParser::new())]
-    pub(crate) insecure: bool,
-
-    /// Pull with plain HTTP
-    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true,
-          default_value = "false", default_missing_value = "true",
-          hide_default_value = true, value_name = "BOOL", value_parser = BoolishValueParser::new())]
-    pub(crate) insecure_pull: bool,
-
-    /// Use plain HTTP with this registry (repeatable)
-    #[arg(long = "insecure-registry", value_name = "HOST[:PORT]")]
-    pub(crate) insecure_registries: Vec<String>,
-
-    /// Pull from NEW instead of OLD, and from OLD where NEW fails (repeatable) [environment:
-    /// KANIKO_REGISTRY_MAP]
-    #[arg(long = "registry-map", value_name = "OLD=NEW[;OLD=NEW…]")]
-    pub(crate) registry_maps: Vec<String>,
-
-    /// Pull from this registry instead of Docker Hub (repeatable) [environment:
-    /// KANIKO_REGISTRY_MIRROR]
-    #[arg(long = "registry-mirror", value_name = "HOST[:PORT][/PREFIX]")]
-    pub(crate) registry_mirrors: Vec<String>,
-
     #[command(flatten)]
-    pub(crate) network: NetworkFlags,
-    /// Ask this credential helper: env, google, ecr, acr or gitlab; "" asks none (repeatable)
-    /// [default: all, in this order]
-    #[arg(long = "credential-helpers", value_name = "NAME", value_delimiter = ',')]
-    pub(crate) credential_helpers: Vec<String>,
-
-    /// Credentials for pulling only: a file like config.json, whose entries come before those of
-    /// config.json with the same path. So one registry can be pulled from and pushed to as two
-    /// users [environment: EBIKO_PULL_DOCKER_CONFIG]
-    #[arg(long, value_name = "FILE")]
-    pub(crate) pull_docker_config: Option<PathBuf>,
+    pub(crate) registry: RegistryFlags,
 
     /// How a change of a file is found: by metadata and content, by metadata, or by time
     #[arg(long, alias = "snapshotMode", value_name = "MODE", default_value = "full")]
@@ -299,26 +258,14 @@ pub(crate) struct Cli {
           value_parser = BoolishValueParser::new())]
     pub(crate) cleanup: Option<bool>,
 
-    /// Which messages to print
-    #[arg(short = 'v', long, value_name = "LEVEL", default_value = "info")]
-    pub(crate) verbosity: Verbosity,
-
-    /// How messages look; color is plain text where standard error is no terminal or NO_COLOR is
-    /// set [default: color]
-    #[arg(long, value_name = "FORMAT")]
-    pub(crate) log_format: Option<LogFormat>,
+    #[command(flatten)]
+    pub(crate) messages: MessageFlags,
 
     /// Build on the container's own root filesystem although this does not look like a container
     #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true,
           default_value = "false", default_missing_value = "true",
           hide_default_value = true, value_name = "BOOL", value_parser = BoolishValueParser::new())]
     pub(crate) force: bool,
-}
-
-/// What there is to do besides building.
-#[derive(Debug, Subcommand)]
-pub(crate) enum Command {
-    Login(Login),
 }
 
 /// `--snapshot-mode`.
@@ -377,7 +324,6 @@ pub(crate) enum LogFormat {
 const NOT_YET: &[&str] = &[
     "--annotation",
     "--bucket",
-    "--cache-dir",
     "--cgroup-parent",
     "--context-sub-path",
     "--force-build-metadata",
@@ -406,6 +352,7 @@ impl Cli {
         let flags = [
             ("--use-new-run", self.use_new_run),
             ("--compressed-caching", self.compressed_caching.is_some()),
+            ("--cache-dir without --cache", self.cache_dir.is_some() && !self.cache),
         ];
         flags.into_iter().filter_map(|(flag, is_given)| is_given.then_some(flag))
     }

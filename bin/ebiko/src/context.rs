@@ -213,7 +213,7 @@ fn find_dockerfile(
     bail!("there is no Dockerfile; looked for {}", tried.join(" and "));
 }
 
-fn read_dockerfile(path: &Path) -> anyhow::Result<Vec<u8>> {
+pub(crate) fn read_dockerfile(path: &Path) -> anyhow::Result<Vec<u8>> {
     let mut text = Vec::new();
     File::open(path)
         .and_then(|file| file.take(DOCKERFILE_LIMIT + 1).read_to_end(&mut text))

@@ -16,8 +16,9 @@ use anyhow::Context as _;
 use ebiko_registry::{CredentialPrograms, Credentials, Helper, ProgramOutcome, Surroundings};
 use ebiko_rootless::Program;
 
-use crate::cli::{Cli, Verbosity};
+use crate::cli::Verbosity;
 use crate::environment::Environment;
+use crate::flags::CredentialFlags;
 use crate::report::Reporter;
 
 /// Names the config for pulling, unless the flag does.
@@ -76,13 +77,13 @@ pub(crate) enum Asking {
 /// Reads the configs, asks the programs that they name if that must be now, and sets up the built-in helpers.
 /// `registries` are those that will be needed for certain.
 pub(crate) fn read(
-    cli: &Cli,
+    flags: &CredentialFlags,
     environment: &Environment,
     asking: Asking,
     registries: &[String],
     reporter: &Reporter,
 ) -> anyhow::Result<Credentials> {
-    let mut credentials = configs(cli, environment)?;
+    let mut credentials = configs(flags, environment)?;
     let programs = Programs::of(environment);
     match asking {
         Asking::Now => {
@@ -92,7 +93,7 @@ pub(crate) fn read(
         }
         Asking::Later => credentials = credentials.with_programs(Arc::new(programs)),
     }
-    let (helpers, unknown) = helpers(&cli.credential_helpers);
+    let (helpers, unknown) = helpers(&flags.credential_helpers);
     for name in unknown {
         let known = Helper::ALL.map(Helper::name).join(", ");
         reporter.say(
@@ -114,7 +115,7 @@ fn now() -> u64 {
 }
 
 /// The config for pulling, `DOCKER_AUTH_CONFIG`, and the first file that is there.
-fn configs(cli: &Cli, environment: &Environment) -> anyhow::Result<Credentials> {
+fn configs(flags: &CredentialFlags, environment: &Environment) -> anyhow::Result<Credentials> {
     let mut credentials = Credentials::default();
     if let Some(json) = environment.get_filled(AUTH_CONFIG) {
         credentials = credentials
@@ -135,7 +136,7 @@ fn configs(cli: &Cli, environment: &Environment) -> anyhow::Result<Credentials> 
             }
         }
     }
-    let flag = cli.pull_docker_config.as_deref();
+    let flag = flags.pull_docker_config.as_deref();
     let pull = flag.or_else(|| environment.get_filled(PULL_CONFIG).map(Path::new));
     if let Some(file) = pull {
         let file = environment.absolute(file);

@@ -53,6 +53,17 @@ impl From<BuildError> for Failure {
 }
 
 impl Failure {
+    /// One failure of several, after which it goes on: the causes and the advice, a line for each.
+    pub(crate) fn from_port(error: &(dyn Error + 'static)) -> String {
+        let mut hints = Vec::new();
+        let mut cause = Some(error);
+        while let Some(error) = cause {
+            hints.extend(hint(error));
+            cause = error.source();
+        }
+        render(error, None, &hints)
+    }
+
     /// A failure outside a build, with advice.
     pub(crate) fn with_hint(error: &dyn Error, hint: &str) -> Self {
         Self { text: render(error, None, &[hint.to_owned()]), status: 1, lines: Vec::new() }

@@ -13,6 +13,7 @@ use ebiko_registry::log_in;
 use crate::cli::Verbosity;
 use crate::credentials::{docker_config, read_file};
 use crate::environment::Environment;
+use crate::flags::MessageFlags;
 use crate::report::Reporter;
 
 /// A password is a line.
@@ -45,6 +46,9 @@ pub(crate) struct Login {
     /// Read the password from standard input
     #[arg(long)]
     password_stdin: bool,
+
+    #[command(flatten)]
+    pub(crate) messages: MessageFlags,
 }
 
 /// Without the password.
@@ -123,7 +127,8 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
-    use crate::cli::{Cli, Command, LogFormat};
+    use crate::cli::{Cli, LogFormat};
+    use crate::commands::Command;
 
     /// Logs in with these arguments and this input; the config, or the error.
     fn check(directory: &Path, arguments: &[&str], input: &str) -> Result<String, String> {

@@ -1,4 +1,4 @@
-//! `executor`: flags to a request, adapters to ports, events to lines, errors to an exit code.
+//! `executor` and `warmer`: flags to a request, adapters to ports, events to lines, errors to an exit code.
 //!
 //! The order of the steps matters: the process must have one thread until it has entered its namespaces, and
 //! must have read every file of its own (credentials, roots of trust, `resolv.conf`) before the first layer replaces
@@ -6,9 +6,12 @@
 
 mod caching;
 mod cli;
+mod commands;
 mod compression;
 mod context;
+mod digest_files;
 mod environment;
+mod flags;
 
 mod credentials;
 mod login;
@@ -20,6 +23,7 @@ mod request;
 mod resources;
 mod sources;
 mod supplies;
+mod warmed;
 
 mod failure;
 mod report;
@@ -31,11 +35,13 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use ebiko_build::{BuildError, Ports, Roots};
+use ebiko_layout::{WarmDirectory, WarmSource};
 use ebiko_oci::Reference;
 use ebiko_rootless::{Choice, Entered, Place, enter_private, protect_self, survey};
 
 use crate::caching::Caching;
-use crate::cli::{Cli, Command, Verbosity};
+use crate::cli::{Cli, Verbosity};
+use crate::commands::Program;
 use crate::credentials::Asking;
 use crate::environment::Environment;
 use crate::failure::Failure;
@@ -46,8 +52,8 @@ use crate::request::{Home, Workplace};
 use crate::sources::Fetcher;
 
 fn main() -> ExitCode {
-    let cli = match Cli::read(std::env::args_os()) {
-        Ok(cli) => cli,
+    let program = match Program::read(std::env::args_os()) {
+        Ok(program) => program,
         Err(error) => {
             // `--help` and `--version` come this way too; they are printed to standard output and are no failures.
             error.print().ok();
@@ -58,10 +64,15 @@ fn main() -> ExitCode {
         Ok(environment) => (environment, None),
         Err(error) => (Environment::default(), Some(Failure::from(error))),
     };
-    let reporter = Arc::new(Reporter::new(cli.log_format, cli.verbosity, &environment));
-    let result = match unreadable {
-        None => run(&cli, &environment, &reporter),
-        Some(failure) => Err(failure),
+    let messages = program.messages();
+    let reporter = Arc::new(Reporter::new(messages.log_format, messages.verbosity, &environment));
+    let result = match (unreadable, &program) {
+        (Some(failure), _) => Err(failure),
+        (None, Program::Warmer(flags)) => commands::warmer::run(flags, &environment, &reporter),
+        (None, Program::Executor(cli)) => match &cli.command {
+            Some(command) => command.run(&environment, &reporter),
+            None => run(cli, &environment, &reporter),
+        },
     };
     match result {
         Ok(status) => ExitCode::from(status),
@@ -74,15 +85,12 @@ fn main() -> ExitCode {
 
 /// Builds and publishes. The answer is the exit status.
 fn run(cli: &Cli, environment: &Environment, reporter: &Arc<Reporter>) -> Result<u8, Failure> {
-    if let Some(Command::Login(login)) = &cli.command {
-        login.run(environment, io::stdin().lock(), reporter)?;
-        return Ok(0);
-    }
     if let Some(question) = Question::of(cli)? {
         return ask(question, cli, environment, reporter);
     }
     let outputs = Outputs::plan(cli, environment)?;
     let caching = Caching::plan(cli, environment, &outputs)?;
+    let warm = warmed::directory(cli, environment)?;
     for flag in cli.without_effect() {
         reporter.say(Verbosity::Debug, format!("`{flag}` changes nothing"));
     }
@@ -104,13 +112,14 @@ fn run(cli: &Cli, environment: &Environment, reporter: &Arc<Reporter>) -> Result
         },
     };
     let (interrupt, temporary) = signals::watch().context("cannot prepare for signals")?;
-    let transport = network::transport(cli, environment, reporter)?;
+    let transport = network::transport(&cli.registry, environment, reporter)?;
     // What knows credentials must be a program of the machine, not one that a layer or a RUN has put in its place.
     let asking = if matches!(place, Place::InPlace) { Asking::Now } else { Asking::Later };
     let kept_in = caching.as_ref().and_then(Caching::repository);
     let known: Vec<Reference> = outputs.pushes().iter().chain(kept_in).cloned().collect();
+    let flags = &cli.registry;
     let registry =
-        network::registry(cli, environment, transport.clone(), asking, &known, reporter)?;
+        network::registry(flags, environment, transport.clone(), asking, &known, reporter)?;
     protect_self().context("cannot hide this process from the steps of the build")?;
     outputs.try_out(cli, &registry)?;
 
@@ -125,12 +134,15 @@ fn run(cli: &Cli, environment: &Environment, reporter: &Arc<Reporter>) -> Result
     }
     let mut request = request?;
     request.cache = caching.as_ref().map(|caching| caching.policy.clone());
-    let kept_at = caching.as_ref().and_then(Caching::directory);
+    // What is not there may be in an image.
+    let warmed_at = warm.as_ref().map(WarmDirectory::path).filter(|path| path.is_dir());
+    let kept_at = caching.as_ref().and_then(Caching::directory).into_iter().chain(warmed_at);
     let ground = request::ground(cli, environment, &request, &outputs, kept_at, &workplace)?;
     let cache = caching.as_ref().map(|caching| caching.open(&registry));
     let ahead = registry.ahead(outputs.pushes());
+    let warm = warm.as_ref().map(|warm| WarmSource::new(warm, &registry, &**reporter));
     let ports = Ports {
-        images: &registry,
+        images: warm.as_ref().map_or(&registry, |warm| warm),
         sources: &sources,
         ahead: &ahead,
         cache: cache.as_deref(),
@@ -163,17 +175,21 @@ fn ask(
     reporter: &Arc<Reporter>,
 ) -> Result<u8, Failure> {
     let (interrupt, temporary) = signals::watch().context("cannot prepare for signals")?;
-    let transport = network::transport(cli, environment, reporter)?;
+    let flags = &cli.registry;
+    let transport = network::transport(flags, environment, reporter)?;
     let asking = Asking::Later;
-    let registry = network::registry(cli, environment, transport.clone(), asking, &[], reporter)?;
+    let registry =
+        network::registry(flags, environment, transport.clone(), asking, &[], reporter)?;
     let directory = request::temporary_dir(environment)?;
     temporary.set(Some(directory.path().to_owned()));
     let secrets = supplies::secrets(cli, environment)?;
     let sources = Fetcher::new(transport, &interrupt, secrets);
     let fetched = directory.path().join("buildcontext");
     let request = request::read(cli, environment, 0, &fetched, &sources)?;
+    let warm = warmed::directory(cli, environment)?;
+    let warm = warm.as_ref().map(|warm| WarmSource::new(warm, &registry, &**reporter));
     let ports = Ports {
-        images: &registry,
+        images: warm.as_ref().map_or(&registry, |warm| warm),
         sources: &sources,
         ahead: &registry.ahead(&[]),
         cache: None,

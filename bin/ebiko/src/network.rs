@@ -14,9 +14,10 @@ use ebiko_oci::{DOCKER_HUB, Reference};
 use ebiko_registry::{Direction, Progress, Registry, Routes, Settings};
 use ebiko_transport::{ClientIdentity, HostTls, Options, Proxies, Retrying, Transport};
 
-use crate::cli::{Cli, Verbosity};
+use crate::cli::Verbosity;
 use crate::credentials::{self, Asking};
 use crate::environment::Environment;
+use crate::flags::RegistryFlags;
 use crate::network_flags::NetworkFlags;
 use crate::report::{Reporter, bytes, short};
 
@@ -39,7 +40,7 @@ const CERTIFICATE_LIMIT: u64 = 4 << 20;
 
 /// Sets up the network: reads roots of trust, `resolv.conf` and `hosts`; sends nothing.
 pub(crate) fn transport(
-    cli: &Cli,
+    flags: &RegistryFlags,
     environment: &Environment,
     reporter: &Arc<Reporter>,
 ) -> anyhow::Result<Transport> {
@@ -47,8 +48,8 @@ pub(crate) fn transport(
     let options = Options {
         user_agent: user_agent(environment),
         roots: roots_of_trust(environment)?,
-        hosts_with_special_tls: hosts_with_special_tls(&cli.network, environment)?,
-        allowed_hosts: cli.network.registry_redirects.clone(),
+        hosts_with_special_tls: hosts_with_special_tls(&flags.pull.network, environment)?,
+        allowed_hosts: flags.pull.network.registry_redirects.clone(),
         // kaniko's name for it.
         is_http1_only: environment.get_bool("FF_KANIKO_DISABLE_HTTP2")?.unwrap_or(false),
         proxies: proxies(environment),
@@ -65,29 +66,29 @@ pub(crate) fn transport(
 /// Builds the client. Reads credentials, and runs the programs that know some if that must be now; sends nothing. Images
 /// will be pushed to `pushes`.
 pub(crate) fn registry(
-    cli: &Cli,
+    flags: &RegistryFlags,
     environment: &Environment,
     transport: Transport,
     asking: Asking,
     known: &[Reference],
     reporter: &Arc<Reporter>,
 ) -> anyhow::Result<Registry> {
-    for warning in unverified(&cli.network) {
+    for warning in unverified(&flags.pull.network) {
         reporter.say(Verbosity::Warn, warning);
     }
     let (warnings, progress) = (Arc::clone(reporter), Arc::clone(reporter));
-    let routes = routes(cli, environment)?;
+    let routes = routes(flags, environment)?;
     let known = known.iter().map(|reference| reference.registry().to_owned());
     let registries: Vec<String> =
         known.chain(routes.hosts()).chain([DOCKER_HUB.to_owned()]).collect();
-    let credentials = credentials::read(cli, environment, asking, &registries, reporter)?;
+    let credentials = credentials::read(&flags.pull.credentials, environment, asking, &registries, reporter)?;
     let registry = Registry::new(transport, credentials, routes);
     Ok(registry
         .with_settings(Settings {
-            push_retries: cli.network.push_retry,
-            download_retries: cli.network.image_download_retry,
-            layer_retries: cli.network.image_fs_extract_retry,
-            ignores_immutable_tags: cli.network.push_ignore_immutable_tag_errors,
+            push_retries: flags.push_retry,
+            download_retries: flags.pull.network.image_download_retry,
+            layer_retries: flags.pull.network.image_fs_extract_retry,
+            ignores_immutable_tags: flags.push_ignore_immutable_tag_errors,
         })
         .with_warnings(move |text| warnings.say(Verbosity::Warn, text))
         .with_progress(PROGRESS_EVERY, move |at| progress.say(Verbosity::Info, on_its_way(at))))
@@ -212,22 +213,24 @@ fn proxies(environment: &Environment) -> Proxies {
     }
 }
 
-fn routes(cli: &Cli, environment: &Environment) -> anyhow::Result<Routes> {
+fn routes(flags: &RegistryFlags, environment: &Environment) -> anyhow::Result<Routes> {
     let mut routes = Routes {
-        insecure_push: cli.insecure,
-        insecure_pull: cli.insecure_pull,
-        insecure_registries: cli.insecure_registries.clone(),
-        unverified: cli.network.skip_tls_verify,
-        unverified_pull: cli.network.skip_tls_verify_pull,
-        unverified_registries: cli.network.skip_tls_verify_registries.clone(),
-        skips_fallback: cli.network.skip_default_registry_fallback,
+        insecure_push: flags.insecure,
+        insecure_pull: flags.pull.insecure_pull,
+        insecure_registries: flags.pull.insecure_registries.clone(),
+        unverified: flags.pull.network.skip_tls_verify,
+        unverified_pull: flags.pull.network.skip_tls_verify_pull,
+        unverified_registries: flags.pull.network.skip_tls_verify_registries.clone(),
+        skips_fallback: flags.pull.network.skip_default_registry_fallback,
         ..Routes::default()
     };
     let variable = |name| environment.get_filled(name).into_iter();
-    for map in cli.registry_maps.iter().map(String::as_str).chain(variable("KANIKO_REGISTRY_MAP")) {
+    for map in
+        flags.pull.registry_maps.iter().map(String::as_str).chain(variable("KANIKO_REGISTRY_MAP"))
+    {
         routes.add_map(map)?;
     }
-    let mirrors = cli.registry_mirrors.iter().map(String::as_str);
+    let mirrors = flags.pull.registry_mirrors.iter().map(String::as_str);
     for mirror in mirrors.chain(variable("KANIKO_REGISTRY_MIRROR")) {
         routes.add_mirror(mirror)?;
     }

@@ -49,22 +49,6 @@ pub(crate) struct NetworkFlags {
           hide_default_value = true, value_name = "BOOL", value_parser = BoolishValueParser::new())]
     pub(crate) skip_default_registry_fallback: bool,
 
-    /// Begin to build without asking whether the destinations may be pushed to
-    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true,
-          default_value = "false", default_missing_value = "true",
-          hide_default_value = true, value_name = "BOOL", value_parser = BoolishValueParser::new())]
-    pub(crate) skip_push_permission_check: bool,
-
-    /// Take it for pushed where a tag is there already and the registry does not let it change
-    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true,
-          default_value = "false", default_missing_value = "true",
-          hide_default_value = true, value_name = "BOOL", value_parser = BoolishValueParser::new())]
-    pub(crate) push_ignore_immutable_tag_errors: bool,
-
-    /// Repeat a failed request of a push this many times more than the usual four
-    #[arg(long, value_name = "NUMBER", default_value = "0", value_parser = clap::value_parser!(u32).range(..=1000))]
-    pub(crate) push_retry: u32,
-
     /// Repeat a failed request for a manifest this many times more than the usual four
     #[arg(long, value_name = "NUMBER", default_value = "0", value_parser = clap::value_parser!(u32).range(..=1000))]
     pub(crate) image_download_retry: u32,

@@ -243,6 +243,11 @@ impl Reporter {
             Event::Resolved { reference, digest } => {
                 info(format!("{reference} is {digest}"), json!({ "digest": digest.to_string() }))
             }
+            // The wording is kaniko's.
+            Event::FoundOnDisk { reference, digest, path } => info(
+                format!("Found {digest} in local cache `{path}` for {}", reference.familiar()),
+                json!({ "digest": digest.to_string(), "path": path }),
+            ),
             Event::Exported { path } => info(format!("wrote {path}"), json!({ "path": path })),
             // The wording of these two is kaniko's: scripts look for it.
             Event::PushStarted { reference } => info(

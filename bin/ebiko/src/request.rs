@@ -152,17 +152,25 @@ fn contexts(cli: &Cli, environment: &Environment) -> anyhow::Result<BTreeMap<Str
 
 /// A name without a value takes the environment's, and is not given at all if there is none, as in Docker.
 pub(crate) fn build_args(cli: &Cli, environment: &Environment) -> Vec<(String, Option<String>)> {
-    let argument = |argument: &String| match argument.split_once('=') {
-        Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
-        None => (argument.clone(), environment.get(argument).map(str::to_owned)),
-    };
-    let mut arguments: Vec<_> = cli.build_args.iter().map(argument).collect();
+    let mut arguments = given_args(&cli.build_args, environment);
     // Docker takes this one from the environment without being asked.
     if !arguments.iter().any(|(name, value)| name == EPOCH && value.is_some()) {
         let given = cli.source_date_epoch.as_deref().or_else(|| environment.get_filled(EPOCH));
         arguments.extend(given.map(|value| (EPOCH.to_owned(), Some(value.to_owned()))));
     }
     arguments
+}
+
+/// What each `--build-arg` says.
+pub(crate) fn given_args(
+    texts: &[String],
+    environment: &Environment,
+) -> Vec<(String, Option<String>)> {
+    let argument = |argument: &String| match argument.split_once('=') {
+        Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
+        None => (argument.clone(), environment.get(argument).map(str::to_owned)),
+    };
+    texts.iter().map(argument).collect()
 }
 
 /// The build argument that says how old an image is to be.
@@ -252,12 +260,12 @@ impl Workplace {
 }
 
 /// What the build needs to know of the workplace, and what it must stay away from there.
-pub(crate) fn ground<'w>(
+pub(crate) fn ground<'w, 'p>(
     cli: &Cli,
     environment: &Environment,
     request: &BuildRequest,
     outputs: &Outputs,
-    cache: Option<&Path>,
+    kept: impl Iterator<Item = &'p Path>,
     workplace: &'w Workplace,
 ) -> anyhow::Result<Ground<'w>> {
     let cleanup = match cli.cleanup {
@@ -270,7 +278,7 @@ pub(crate) fn ground<'w>(
     let protected = [request.context.clone(), workplace.executable_dir.clone()]
         .into_iter()
         .chain(outputs.paths().cloned())
-        .chain(cache.map(Path::to_owned))
+        .chain(kept.map(Path::to_owned))
         .chain(request.caches.clone())
         .chain(ignored.filter(|path| path.is_absolute()))
         .collect();

@@ -48,6 +48,20 @@ pub(crate) fn watch() -> io::Result<(Arc<Interrupt>, Temporary)> {
     Ok((interrupt, temporary))
 }
 
+/// Ends the process at the first signal, for commands that leave nothing behind that matters. As the first process of a
+/// container it would not end otherwise.
+///
+/// To be called before any other thread is started.
+pub(crate) fn end_at_first() -> io::Result<()> {
+    let signals = HeldSignals::hold()?;
+    std::thread::Builder::new().name("signals".into()).spawn(move || {
+        if let Ok(signal) = signals.wait() {
+            end(signal, &Temporary::default());
+        }
+    })?;
+    Ok(())
+}
+
 /// Ends the process although the build has not ended: it waits for a registry, or does not heed.
 #[expect(clippy::exit, clippy::print_stderr, reason = "nobody else will do it any more")]
 #[expect(clippy::disallowed_methods, reason = "the temporary directory is on the host")]

@@ -27,6 +27,7 @@ mod many;
 mod mounts;
 mod own_image;
 mod pods;
+mod publish;
 mod questions;
 mod registries;
 mod remote;
@@ -36,4 +37,5 @@ mod taking;
 
 mod thin;
 mod tight;
+mod warmer;
 mod workstation;

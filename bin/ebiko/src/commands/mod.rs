@@ -1,0 +1,175 @@
+//! What the program does besides building.
+
+mod index;
+mod push;
+pub(crate) mod warmer;
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::sync::Arc;
+
+use clap::{CommandFactory as _, Parser as _, Subcommand};
+use ebiko_oci::Reference;
+use ebiko_registry::Registry;
+
+use crate::cli::Cli;
+use crate::credentials::Asking;
+use crate::environment::Environment;
+use crate::failure::Failure;
+use crate::flags::{MessageFlags, RegistryFlags};
+use crate::login::Login;
+use crate::report::Reporter;
+use crate::{network, signals};
+
+use self::warmer::WarmerCli;
+
+/// What the executor does if it is told to instead of a build.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Push an image that is in a file or a directory
+    Push(push::PushFlags),
+
+    Login(Login),
+
+    /// Make indexes, by which one name stands for images for several platforms
+    #[command(subcommand, disable_help_subcommand = true)]
+    Index(index::IndexCommand),
+}
+
+impl Command {
+    fn messages(&self) -> &MessageFlags {
+        match self {
+            Self::Push(flags) => &flags.messages,
+            Self::Login(login) => &login.messages,
+            Self::Index(index::IndexCommand::Create(flags)) => &flags.messages,
+        }
+    }
+
+    /// Does it. The answer is the exit status.
+    pub(crate) fn run(
+        &self,
+        environment: &Environment,
+        reporter: &Arc<Reporter>,
+    ) -> Result<u8, Failure> {
+        match self {
+            Self::Push(flags) => push::run(flags, environment, reporter),
+            Self::Login(login) => {
+                login.run(environment, std::io::stdin().lock(), reporter)?;
+                Ok(0)
+            }
+            Self::Index(index::IndexCommand::Create(flags)) => {
+                index::create(flags, environment, reporter)
+            }
+        }
+    }
+}
+
+/// Which of the programs in this file is meant: the name by which it was started says so.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one of them")]
+pub(crate) enum Program {
+    Executor(Cli),
+    Warmer(WarmerCli),
+}
+
+impl Program {
+    /// Reads the command line. `--help` and `--version` come back as errors that are no failures.
+    pub(crate) fn read(arguments: impl Iterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let arguments: Vec<OsString> = arguments.collect();
+        let name = arguments.first().and_then(|first| Path::new(first).file_name());
+        if name.is_some_and(|name| name == "warmer") {
+            return WarmerCli::try_parse_from(arguments).map(Self::Warmer);
+        }
+        Cli::read(arguments.into_iter()).map(Self::Executor)
+    }
+
+    pub(crate) fn messages(&self) -> &MessageFlags {
+        match self {
+            Self::Executor(Cli { command: Some(command), .. }) => command.messages(),
+            Self::Executor(cli) => &cli.messages,
+            Self::Warmer(flags) => &flags.messages,
+        }
+    }
+}
+
+/// A client for a command that leaves nothing behind if it is ended early.
+fn client(
+    flags: &RegistryFlags,
+    environment: &Environment,
+    known: &[Reference],
+    reporter: &Arc<Reporter>,
+) -> anyhow::Result<Registry> {
+    signals::end_at_first()?;
+    let transport = network::transport(flags, environment, reporter)?;
+    network::registry(flags, environment, transport, Asking::Later, known, reporter)
+}
+
+/// A mistake in the flags that their parser cannot see, said as it says its own.
+fn usage<C: clap::CommandFactory>(text: &str) -> anyhow::Error {
+    anyhow::anyhow!("{text}; see `{} --help`", C::command().get_name())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(arguments: &[&str]) -> Result<Program, String> {
+        Program::read(arguments.iter().map(Into::into)).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_flags_of_the_warmer_are_consistent() {
+        WarmerCli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_name_of_the_file_decides() {
+        for (name, is_warmer) in [
+            ("/kaniko/executor", false),
+            ("/kaniko/warmer", true),
+            ("warmer", true),
+            ("ebiko", false),
+        ] {
+            let image = if is_warmer { "--image=a" } else { "--no-push" };
+            let program = read(&[name, image]).unwrap();
+            assert_eq!(matches!(program, Program::Warmer(_)), is_warmer, "{name}");
+        }
+        assert!(read(&["/warmer/executor", "--image=a"]).is_err(), "the directory does not count");
+    }
+
+    #[test]
+    fn a_build_needs_no_command_and_a_stray_word_is_an_error() {
+        assert!(matches!(read(&["executor"]), Ok(Program::Executor(Cli { command: None, .. }))));
+        for words in [&["build"][..], &["--no-push", "true"], &["--no-push", "push", "x", "-d=a"]] {
+            let arguments = [&["executor"], words].concat();
+            assert!(read(&arguments).is_err(), "{arguments:?}");
+        }
+        let error = read(&["executor", "pusch", "x"]).unwrap_err();
+        assert!(error.contains("pusch"), "{error}");
+    }
+
+    #[test]
+    fn commands_have_flags_of_their_own() {
+        let flags =
+            ["executor", "push", "image.tar", "-d=a", "-d", "b,c", "--insecure", "-v=debug"];
+        let Ok(Program::Executor(Cli { command: Some(Command::Push(push)), .. })) = read(&flags)
+        else {
+            panic!("it is a push")
+        };
+        assert_eq!(push.destinations, ["a", "b,c"]);
+        assert!(push.registry.insecure);
+        for wrong in [
+            &["push", "-d=a"][..],
+            &["push", "x"],
+            &["push", "x", "y", "-d=a"],
+            &["push", "x", "-d=a", "--context=."],
+            &["index"],
+            &["index", "create", "-d=a"],
+            &["index", "create", "x"],
+        ] {
+            assert!(read(&[&["executor"], wrong].concat()).is_err(), "{wrong:?}");
+        }
+        let create = ["executor", "index", "create", "-d=a", "x", "y", "--digest-file=z"];
+        assert!(read(&create).is_ok());
+    }
+}
