@@ -23,9 +23,9 @@ impl DigestFiles {
             path.as_ref().map(|path| Place::find(environment.absolute(path)))
         };
         Self {
-            digest: place(&flags.digest_file),
-            names: place(&flags.image_name_with_digest_file),
-            tagged_names: place(&flags.image_name_tag_with_digest_file),
+            digest: place(&flags.digest),
+            names: place(&flags.names),
+            tagged_names: place(&flags.tagged_names),
         }
     }
 

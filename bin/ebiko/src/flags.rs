@@ -10,7 +10,6 @@ use crate::network_flags::NetworkFlags;
 
 /// How registries are reached, in both directions.
 #[derive(Debug, Clone, Default, Args)]
-#[expect(clippy::doc_markdown, reason = "the comments are the text of `--help`")]
 pub(crate) struct RegistryFlags {
     /// Push with plain HTTP
     #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true,
@@ -89,16 +88,20 @@ pub(crate) struct CredentialFlags {
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct DigestFlags {
     /// Write the image's digest to this file
-    #[arg(long, value_name = "FILE")]
-    pub(crate) digest_file: Option<PathBuf>,
+    #[arg(long = "digest-file", value_name = "FILE")]
+    pub(crate) digest: Option<PathBuf>,
 
     /// Write a line REGISTRY/REPOSITORY@DIGEST for each destination to this file
-    #[arg(long, value_name = "FILE", requires = "destinations")]
-    pub(crate) image_name_with_digest_file: Option<PathBuf>,
+    #[arg(long = "image-name-with-digest-file", value_name = "FILE", requires = "destinations")]
+    pub(crate) names: Option<PathBuf>,
 
     /// Write a line REGISTRY/REPOSITORY:TAG@DIGEST for each destination to this file
-    #[arg(long, value_name = "FILE", requires = "destinations")]
-    pub(crate) image_name_tag_with_digest_file: Option<PathBuf>,
+    #[arg(
+        long = "image-name-tag-with-digest-file",
+        value_name = "FILE",
+        requires = "destinations"
+    )]
+    pub(crate) tagged_names: Option<PathBuf>,
 }
 
 /// Which messages there are, and how they look.

@@ -178,8 +178,7 @@ fn ask(
     let flags = &cli.registry;
     let transport = network::transport(flags, environment, reporter)?;
     let asking = Asking::Later;
-    let registry =
-        network::registry(flags, environment, transport.clone(), asking, &[], reporter)?;
+    let registry = network::registry(flags, environment, transport.clone(), asking, &[], reporter)?;
     let directory = request::temporary_dir(environment)?;
     temporary.set(Some(directory.path().to_owned()));
     let secrets = supplies::secrets(cli, environment)?;

@@ -81,7 +81,8 @@ pub(crate) fn registry(
     let known = known.iter().map(|reference| reference.registry().to_owned());
     let registries: Vec<String> =
         known.chain(routes.hosts()).chain([DOCKER_HUB.to_owned()]).collect();
-    let credentials = credentials::read(&flags.pull.credentials, environment, asking, &registries, reporter)?;
+    let credentials =
+        credentials::read(&flags.pull.credentials, environment, asking, &registries, reporter)?;
     let registry = Registry::new(transport, credentials, routes);
     Ok(registry
         .with_settings(Settings {

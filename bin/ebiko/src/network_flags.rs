@@ -7,7 +7,6 @@ use clap::{ArgAction, Args};
 
 /// A part of the command line.
 #[derive(Debug, Default, Clone, Args)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag that kaniko has")]
 pub(crate) struct NetworkFlags {
     /// Push and pull without verifying the certificates of registries: whoever is on the way can read credentials and
     /// change images

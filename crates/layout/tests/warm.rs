@@ -61,7 +61,7 @@ impl NameSource for Fake {
     }
 
     fn blob(&self, reference: &Reference, descriptor: &Descriptor) -> Arc<dyn BlobSource> {
-        let blobs = self.images.values().flat_map(|image| image.layers());
+        let blobs = self.images.values().flat_map(Image::layers);
         let mut blobs = blobs.filter(|layer| layer.descriptor.digest == descriptor.digest);
         Arc::new(FakeBlob {
             origin: BlobOrigin {

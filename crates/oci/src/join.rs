@@ -23,7 +23,7 @@ pub struct JoinError {
 #[expect(missing_docs, reason = "the messages are the documentation")]
 pub enum JoinFault {
     #[error("it is for {platform}, and so is `{other}`")]
-    SamePlatform { platform: Platform, other: String },
+    SamePlatform { platform: Box<Platform>, other: String },
     #[error("its config does not say what it runs on")]
     NoPlatform,
     #[error("cannot read its config {digest}")]
@@ -59,7 +59,7 @@ impl ImageTree {
                 {
                     let platform = platform.normalized();
                     if let Some((_, other)) = known.iter().find(|(known, _)| *known == platform) {
-                        let other = other.clone();
+                        let (platform, other) = (Box::new(platform), other.clone());
                         return Err(fail(JoinFault::SamePlatform { platform, other }));
                     }
                     known.push((platform, name.clone()));

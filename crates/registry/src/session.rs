@@ -85,10 +85,11 @@ impl ExchangeError {
     ///
     /// An answer that refuses is an answer, and so is a certificate that is not trusted.
     pub(crate) fn is_unreachable(&self) -> bool {
-        let source = match self {
-            Self::Transport { source, .. } | Self::NoProtocol { source, .. } => source,
-            Self::Token { source: Some(source), .. } => source,
-            _ => return false,
+        let (Self::Transport { source, .. }
+        | Self::NoProtocol { source, .. }
+        | Self::Token { source: Some(source), .. }) = self
+        else {
+            return false;
         };
         matches!(
             source.source,

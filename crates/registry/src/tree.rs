@@ -38,7 +38,7 @@ impl Registry {
     ///
     /// It is read from the registry itself and from no mirror: a mirror may not know yet what was pushed a moment ago. Blobs
     /// are not fetched.
-    pub fn fetch_tree(&self, reference: &Reference) -> Result<ImageTree, PullError> {
+    pub fn fetch_tree(&self, reference: &Reference) -> Result<ImageTree, Box<PullError>> {
         let routes = &self.client.routes;
         let origin = routes.for_push(reference);
         let is_insecure = origin.is_insecure || routes.insecure_pull;
@@ -52,7 +52,7 @@ impl Registry {
             let root = remote.fetch(&name, reference.digest())?;
             ImageTree::collect(root, &mut remote)
         };
-        find().map_err(|source| PullError { reference: reference.familiar(), source })
+        find().map_err(|source| PullError { reference: reference.familiar(), source }.into())
     }
 
     /// Makes `tree` available under every one of `destinations`, with its digest unchanged.

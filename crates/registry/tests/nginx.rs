@@ -46,7 +46,7 @@ fn a_storage_behind_a_presigned_address_sees_no_login() {
     let registry = client(&config(&server, &host), Routes::default());
     let image = image(ImageFormat::Oci, "linux/amd64");
     let name = reference(&format!("{host}/team/app:1"));
-    registry.push(&image, &[name.clone()], &Events::default()).unwrap();
+    registry.push(&image, std::slice::from_ref(&name), &Events::default()).unwrap();
 
     let registry = client(&config(&server, &host), Routes::default());
     let pulled = resolved(&registry, &name.to_string(), "linux/amd64");

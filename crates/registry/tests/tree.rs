@@ -1,4 +1,5 @@
 //! Indexes with everything beneath them, against Debian's `docker-registry` and judged by skopeo.
+#![expect(clippy::disallowed_methods, reason = "runs the program that judges")]
 
 mod support;
 
@@ -148,7 +149,7 @@ fn two_images_of_one_platform_are_refused_and_so_is_a_missing_one() {
     let error = join(&same).expect_err("one of them would never be found");
     assert!(matches!(error.source, JoinFault::SamePlatform { .. }), "{}", chain(&error));
     let missing = logged_in(&server).fetch_tree(&reference(&server.reference("none:1")));
-    let error = chain(&missing.expect_err("nobody pushed it"));
+    let error = chain(&*missing.expect_err("nobody pushed it"));
     assert!(error.contains("there is no such image"), "{error}");
 }
 

@@ -23,7 +23,6 @@ pub(crate) enum IndexCommand {
 
 /// The flags of `executor index create`.
 #[derive(Debug, Args)]
-#[expect(clippy::doc_markdown, reason = "the comments are the text of `--help`")]
 pub(crate) struct CreateFlags {
     /// An image, whose config says for which platform it is; of an index, all images that it lists
     #[arg(value_name = "IMAGE", required = true)]
@@ -68,7 +67,7 @@ pub(super) fn create(
     let registry = client(&flags.registry, environment, &destinations, reporter)?;
     let mut parts = Vec::new();
     for reference in &images {
-        let tree = registry.fetch_tree(reference).map_err(anyhow::Error::from)?;
+        let tree = registry.fetch_tree(reference).map_err(|error| anyhow::Error::from(*error))?;
         reporter.event(Event::Resolved { reference, digest: tree.root.digest });
         parts.push((reference.familiar(), tree));
     }

@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::sync::Arc;
 
-use clap::{CommandFactory as _, Parser as _, Subcommand};
+use clap::{Parser as _, Subcommand};
 use ebiko_oci::Reference;
 use ebiko_registry::Registry;
 
@@ -111,6 +111,8 @@ fn usage<C: clap::CommandFactory>(text: &str) -> anyhow::Error {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory as _;
+
     use super::*;
 
     fn read(arguments: &[&str]) -> Result<Program, String> {

@@ -16,7 +16,6 @@ use crate::report::Reporter;
 
 /// The flags of `executor push`.
 #[derive(Debug, Args)]
-#[expect(clippy::doc_markdown, reason = "the comments are the text of `--help`")]
 pub(crate) struct PushFlags {
     /// A tar as `docker save` writes it, with one image; a directory with an OCI layout; or a tar of
     /// one. What a layout holds keeps its digest, and of an index everything beneath it is pushed

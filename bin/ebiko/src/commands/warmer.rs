@@ -27,7 +27,6 @@ use crate::{network, signals, warmed};
 
 /// Puts base images into a directory, from which builds with `--cache` take them.
 #[derive(Debug, Parser)]
-#[expect(clippy::doc_markdown, reason = "the comments are the text of `--help`")]
 #[command(name = "warmer", version, max_term_width = 100)]
 pub(crate) struct WarmerCli {
     /// An image to warm (repeatable)
@@ -116,7 +115,7 @@ pub(crate) fn run(
         }
         // The builds that need the others are the better for them; kaniko's status, too.
         (failed, all) => {
-            reporter.say(Verbosity::Warn, format!("{failed} of {all} images could not be warmed"))
+            reporter.say(Verbosity::Warn, format!("{failed} of {all} images could not be warmed"));
         }
     }
     Ok(0)

@@ -1,10 +1,12 @@
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
+use crate::cli::Cli;
 
-fn cli(arguments: &[&str]) -> Cli {
+fn flags(arguments: &[&str]) -> CredentialFlags {
     let arguments = std::iter::once("executor").chain(arguments.iter().copied());
-    Cli::read(arguments.map(Into::into)).unwrap()
+    let cli = Cli::read(arguments.map(Into::into)).unwrap();
+    cli.registry.pull.credentials
 }
 
 /// A config that knows `user` for `r.io`.
@@ -27,7 +29,7 @@ fn check(files: &[&str], variables: &[(&str, &str)], arguments: &[&str], expecte
         Environment::of_list(variables.iter().map(|(name, value)| (*name, at(value))));
     let arguments: Vec<String> = arguments.iter().map(|text| at(text)).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let actual = match configs(&cli(&arguments), &environment) {
+    let actual = match configs(&flags(&arguments), &environment) {
         Ok(credentials) => {
             let print = format!("{credentials:?}");
             // The keys are all that is printed.
@@ -100,8 +102,8 @@ fn a_config_for_pulling_is_named_by_flag_or_variable_and_must_be_there() {
 #[test]
 fn helpers_are_asked_in_the_order_of_the_flags() {
     let read = |arguments: &[&str]| {
-        let cli = cli(arguments);
-        let (helpers, unknown) = helpers(&cli.credential_helpers);
+        let flags = flags(arguments);
+        let (helpers, unknown) = helpers(&flags.credential_helpers);
         let names: Vec<_> = helpers.into_iter().map(Helper::name).collect();
         format!("{} | {unknown:?}", names.join(" "))
     };

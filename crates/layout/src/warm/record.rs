@@ -1,6 +1,6 @@
 //! What names stood for when they were warmed.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use ebiko_oci::{Digest, Platform, Reference, ResolvedImage, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -79,13 +79,13 @@ impl WarmDirectory {
         };
         let directory = self.path.join(RECORDS);
         let path = directory.join(Self::record_name(&record.reference, &record.platform));
-        self.write_note(path, &record).map_err(|source| WriteError { path: directory, source })
+        self.write_note(&path, &record).map_err(|source| WriteError { path: directory, source })
     }
 
-    fn write_note(&self, path: PathBuf, record: &Record) -> Result<(), WriteFault> {
+    fn write_note(&self, path: &Path, record: &Record) -> Result<(), WriteFault> {
         let mut bytes = serde_json::to_vec_pretty(record)
-            .map_err(|source| WriteFault::Write { path: path.clone(), source: source.into() })?;
+            .map_err(|source| WriteFault::Write { path: path.into(), source: source.into() })?;
         bytes.push(b'\n');
-        self.write_small(&path, &bytes)
+        self.write_small(path, &bytes)
     }
 }

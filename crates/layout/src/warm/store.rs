@@ -52,7 +52,7 @@ impl WarmDirectory {
 
     fn try_warm(&self, image: &Image, refresh: Refresh) -> Result<Warmed, WriteFault> {
         let digest = image.digest();
-        self.make_directory(&self.path)?;
+        make_directory(&self.path)?;
         let _lock = self.lock(digest)?;
         if refresh == Refresh::Needed {
             match self.state(digest) {
@@ -92,9 +92,9 @@ impl WarmDirectory {
 
     /// Writes a file that everybody can read, and its directory.
     pub(super) fn write_small(&self, path: &Path, bytes: &[u8]) -> Result<(), WriteFault> {
-        self.make_directory(&self.path)?;
+        make_directory(&self.path)?;
         if let Some(parent) = path.parent() {
-            self.make_directory(parent)?;
+            make_directory(parent)?;
         }
         let mut output = Output::create(path)?;
         output
@@ -104,20 +104,10 @@ impl WarmDirectory {
         allow(path, 0o644)
     }
 
-    /// Makes a directory that everybody can look into, unless it is there.
-    fn make_directory(&self, path: &Path) -> Result<(), WriteFault> {
-        if path.is_dir() {
-            return Ok(());
-        }
-        fs::create_dir_all(path)
-            .map_err(|source| WriteFault::Create { path: path.into(), source })?;
-        allow(path, 0o755)
-    }
-
     /// Waits until nobody else warms the image. The lock ends with the file.
     fn lock(&self, digest: Digest) -> Result<File, WriteFault> {
         let locks = self.path.join(LOCKS);
-        self.make_directory(&locks)?;
+        make_directory(&locks)?;
         let path = locks.join(format!("{digest}.lock"));
         let create = |source| WriteFault::Create { path: path.clone(), source };
         let file = match OpenOptions::new().create(true).append(true).open(&path) {
@@ -164,6 +154,15 @@ impl WarmDirectory {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
         File::open(directory).and_then(|file| file.set_modified(now)).map_err(write)
     }
+}
+
+/// Makes a directory that everybody can look into, unless it is there.
+fn make_directory(path: &Path) -> Result<(), WriteFault> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    fs::create_dir_all(path).map_err(|source| WriteFault::Create { path: path.into(), source })?;
+    allow(path, 0o755)
 }
 
 /// Whether the bytes of the layer are what its digest says.
