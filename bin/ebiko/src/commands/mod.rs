@@ -174,4 +174,31 @@ mod tests {
         let create = ["executor", "index", "create", "-d=a", "x", "y", "--digest-file=z"];
         assert!(read(&create).is_ok());
     }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "reads the documentation on the host")]
+    fn every_command_of_the_guides_is_understood() {
+        let guides = testkit::workspace_dir().join("docs/guide");
+        let mut count = 0;
+        for entry in std::fs::read_dir(guides).unwrap() {
+            let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+            // A command may go on in the next line.
+            let text = text.replace("\\\n", " ");
+            for line in text.lines() {
+                let Some(command) =
+                    line.strip_prefix("$ ").filter(|line| line.starts_with("/kaniko/"))
+                else {
+                    continue;
+                };
+                let command = command.split(['<', '#']).next().unwrap_or_default();
+                let words = command.split_whitespace().map(|word| word.trim_matches('\''));
+                let words: Vec<&str> = words.filter(|word| *word != "…").collect();
+                if let Err(error) = read(&words) {
+                    panic!("{line}\n{error}");
+                }
+                count += 1;
+            }
+        }
+        assert!(count > 5, "{count}");
+    }
 }
