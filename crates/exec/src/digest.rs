@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ebiko_context::Context;
 use ebiko_oci::{Digest, Sha256, Sha256Hasher};
-use ebiko_plan::{Action, CopyFrom, CopySource, MountKind};
+use ebiko_plan::{Action, CopyFrom, CopySource, MountKind, copy_source, path_source};
 use ebiko_rootfs::{Metadata, Root, RootPath, Xattrs};
 use ebiko_rootless::Interrupt;
 
@@ -43,7 +43,7 @@ pub struct SourceState {
     pub stamp: Digest,
 }
 
-/// Looks at all files of contexts that `action` reads, for each path as the action has it.
+/// Looks at all files of contexts that `action` reads, for each source by its name in the keys.
 ///
 /// Stages, images, downloads and repositories are not looked at: what is in them has a name.
 ///
@@ -98,7 +98,7 @@ fn look(
                         } else {
                             sum.add_all(path, &Filter::all_but(&exclude))?;
                         }
-                        states.insert(path.clone(), sum.finish()?);
+                        states.insert(copy_source(&copy.from, named), sum.finish()?);
                     }
                     CopySource::Download(_) | CopySource::Git(_) => {}
                 }
@@ -115,7 +115,7 @@ fn look(
                 let Some(source) = source(from, files)? else { continue };
                 let mut sum = Sum::new(source, files, depth);
                 sum.add_all(path, &Filter::all_but(&exclude))?;
-                states.insert(path.clone(), sum.finish()?);
+                states.insert(path_source(from, path), sum.finish()?);
             }
         }
         Action::WorkDir(_) => {}

@@ -29,9 +29,29 @@ pub struct KeyInputs {
     pub commands: Vec<(String, String)>,
 }
 
-/// The content of the sources of one step. For [`CopySource::Path`] and bind mounts the name is the path as the action has
-/// it, for others the address.
+/// The content of the sources of one step, each by a name that no other source of the step has: see [`path_source`] and
+/// [`copy_source`].
 pub type SourceDigests = BTreeMap<String, Digest>;
+
+/// The name of what is at `path` in a context: one step may read the same path of several.
+pub fn path_source(from: &CopyFrom, path: &str) -> String {
+    match from {
+        CopyFrom::Named(context) => format!("{context}\0{path}"),
+        _ => path.to_owned(),
+    }
+}
+
+/// The name of one source of a copy from `from`.
+pub fn copy_source(from: &CopyFrom, source: &CopySource) -> String {
+    match source {
+        CopySource::Path(path) => path_source(from, path),
+        CopySource::Download(download) => download.url.clone(),
+        CopySource::Git(git) => {
+            // Two versions of one repository are two sources.
+            format!("{}\0{:?}\0{:?}", git.remote, git.reference, git.checksum)
+        }
+    }
+}
 
 /// The keys of a plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -225,12 +245,12 @@ impl Keying<'_> {
             match source {
                 CopySource::Path(path) => paths.push(path),
                 CopySource::Download(download) => {
-                    let content = self.source(at, &download.url)?;
+                    let content = self.source(at, &copy_source(&copy.from, source))?;
                     let what = format!("what is at `{}`", shown(&download.url));
                     ingredients.add_list(&what, [&*download.name, &content.to_string()]);
                 }
                 CopySource::Git(git) => {
-                    let content = self.source(at, &git.remote)?.to_string();
+                    let content = self.source(at, &copy_source(&copy.from, source))?.to_string();
                     let how = format!(
                         "{:?} {} {} {}",
                         git.checksum, git.keep_git_dir, git.submodules, git.commit_time
@@ -261,7 +281,7 @@ impl Keying<'_> {
         match from {
             CopyFrom::Context | CopyFrom::Named(_) => {
                 for path in paths {
-                    let content = self.source(at, path)?;
+                    let content = self.source(at, &path_source(from, path))?;
                     let of = match from {
                         CopyFrom::Named(name) => format!(" in the context {name}"),
                         _ => String::new(),

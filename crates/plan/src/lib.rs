@@ -63,7 +63,7 @@ pub use dockerfile_parser::{Network, Security, Sharing};
 pub use epoch::EpochSource;
 pub use git::{GitSource, GitSourceError};
 pub use graph::StageGraph;
-pub use keys::{CacheKeys, KeyInputs, SourceDigests, StageKeys, StepKey};
+pub use keys::{CacheKeys, KeyInputs, SourceDigests, StageKeys, StepKey, copy_source, path_source};
 pub use options::{BuildOptions, Entitlement};
 pub use outline::{Outline, OutlineArg, OutlineMount};
 pub use plan::{

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use dockerfile_parser::Dockerfile;
 use ebiko_oci::{Descriptor, DiffId, Digest, ImageConfig, ImageFormat, LayerCompression, Platform};
 use ebiko_plan::{
-    Action, BaseImage, Bases, BuildOptions, BuildPlan, CacheHits, CopyFrom, CopySource, KeyInputs,
-    ReusedLayer, StageGraph, StageHit, StageId,
+    Action, BaseImage, Bases, BuildOptions, BuildPlan, CacheHits, KeyInputs, Reuse, ReusedLayer,
+    StageGraph, StageHit, StageId, copy_source, path_source,
 };
 
 /// What a key is made from besides the Dockerfile.
@@ -53,17 +53,14 @@ fn keys(dockerfile: &str, world: &World) -> Vec<Digest> {
             let mut sources = BTreeMap::new();
             if let Action::Copy(copy) = action {
                 for source in &copy.sources {
-                    let name = match source {
-                        CopySource::Path(path) => path,
-                        CopySource::Download(download) => &download.url,
-                        CopySource::Git(git) => &git.remote,
-                    };
-                    sources.insert(name.clone(), content(name));
+                    let name = copy_source(&copy.from, source);
+                    sources.insert(name.clone(), content(&name));
                 }
             }
-            if action.reads().any(|from| *from == CopyFrom::Context) {
+            for from in action.reads() {
                 for path in ["/", "/a", "/b"] {
-                    sources.insert(path.to_owned(), content(path));
+                    let name = path_source(from, path);
+                    sources.insert(name.clone(), content(&name));
                 }
             }
             files.insert((stage.id, index), sources);
@@ -120,6 +117,12 @@ fn whatever_changes_a_layer_changes_its_key() {
         ("COPY --from=other /a /", "COPY a /"),
         ("COPY --from=scratch / /", "COPY --from=other / /"),
         ("ADD https://h/a /", "ADD https://h/b /"),
+        ("ADD https://h/a.git#x /", "ADD https://h/a.git#y /"),
+        (
+            "ADD https://h/a.git#x https://h/a.git#y /d/",
+            "ADD https://h/a.git#z https://h/a.git#y /d/",
+        ),
+        ("ADD https://h/a.git#x /", "ADD https://h/a.git#x:sub /"),
         ("ADD --unpack=false a /", "ADD a /"),
         ("WORKDIR /a", "WORKDIR /a/b"),
         ("USER a\nWORKDIR /a", "USER b\nWORKDIR /a"),
@@ -177,6 +180,32 @@ fn what_is_around_a_build_is_in_its_keys_where_it_matters() {
     assert_ne!(keys(declared, &world()), keys(declared, &with(proxy)), "unless it is asked for");
 }
 
+/// The same path of two contexts, and two versions of one repository.
+#[test]
+fn no_source_of_a_step_takes_the_place_of_another() {
+    let contexts = || [("one".to_owned(), "/1".to_owned()), ("two".to_owned(), "/2".to_owned())];
+    let options =
+        BuildOptions { contexts: contexts().into(), ..BuildOptions::new(Platform::linux("amd64")) };
+    let names = |instruction: &str| {
+        let dockerfile = format!("FROM base\n{instruction}\n");
+        let (plan, _) = plan(&dockerfile, &World { options: options.clone(), ..world() });
+        let Some(action) = plan.stages[0].steps[0].action.clone() else { panic!("it has one") };
+        let mut names: Vec<String> = match &action {
+            Action::Copy(copy) => {
+                copy.sources.iter().map(|source| copy_source(&copy.from, source)).collect()
+            }
+            _ => action.reads().map(|from| path_source(from, "/a")).collect(),
+        };
+        names.sort();
+        names.dedup();
+        names.len()
+    };
+    let mounts = "--mount=target=/x,source=a --mount=from=one,target=/y,source=a";
+    assert_eq!(names(&format!("RUN {mounts} --mount=from=two,target=/z,source=a x")), 3);
+    assert_eq!(names("ADD https://h/a.git#x https://h/a.git#y https://h/a.git /d/"), 3);
+    assert_eq!(names("COPY a b /d/"), 2);
+}
+
 #[test]
 fn a_step_whose_source_is_missing_has_no_key_and_nothing_that_stands_on_it() {
     let (plan, bases) = plan("FROM base\nRUN x\nCOPY a /\nRUN y\n", &world());
@@ -187,10 +216,10 @@ fn a_step_whose_source_is_missing_has_no_key_and_nothing_that_stands_on_it() {
     assert_eq!(keys.stage(StageId(0)).unwrap().end, None);
 }
 
-fn layer(name: &str) -> Option<ReusedLayer> {
+fn layer(name: &str) -> ReusedLayer {
     let media_type = ImageFormat::Oci.layer(LayerCompression::Gzip);
     let descriptor = Descriptor::new(media_type, Digest::of(name.as_bytes()), 1);
-    Some(ReusedLayer { descriptor, diff_id: DiffId::of(name.as_bytes()) })
+    ReusedLayer { descriptor, diff_id: DiffId::of(name.as_bytes()) }
 }
 
 const STAGES: &str = "FROM base AS a\nRUN a\nFROM base AS b\nENV x=y\nRUN b\nFROM b\nRUN c\nCOPY --from=a /x /\nCMD z\n";
@@ -199,8 +228,8 @@ const STAGES: &str = "FROM base AS a\nRUN a\nFROM base AS b\nENV x=y\nRUN b\nFRO
 fn a_stage_that_nobody_needs_any_more_goes() {
     let (plan, _) = plan(STAGES, &world());
     let hits = CacheHits::from([
-        (StageId(2), StageHit { steps: 2, layers: vec![layer("c"), layer("copy")] }),
-        (StageId(1), StageHit { steps: 2, layers: vec![layer("b")] }),
+        (StageId(2), StageHit { steps: 2, layers: vec![Some(layer("c")), Some(layer("copy"))] }),
+        (StageId(1), StageHit { steps: 2, layers: vec![Some(layer("b"))] }),
     ]);
     let pruned = plan.prune(&hits);
     let kept: Vec<usize> = pruned.stages.iter().map(|stage| stage.id.0).collect();
@@ -214,7 +243,8 @@ fn a_stage_that_nobody_needs_any_more_goes() {
 #[test]
 fn a_stage_whose_files_are_read_stays() {
     let (plan, _) = plan(STAGES, &world());
-    let hits = CacheHits::from([(StageId(2), StageHit { steps: 1, layers: vec![layer("c")] })]);
+    let hits =
+        CacheHits::from([(StageId(2), StageHit { steps: 1, layers: vec![Some(layer("c"))] })]);
     let pruned = plan.prune(&hits);
     let facts: Vec<_> = pruned
         .stages
@@ -226,12 +256,23 @@ fn a_stage_whose_files_are_read_stays() {
 }
 
 #[test]
+fn one_layer_may_stand_for_several_steps() {
+    let (plan, _) = plan("FROM base\nRUN a\nENV x=y\nRUN b\nCMD z\n", &world());
+    let hit = StageHit { steps: 3, layers: vec![None, Some(layer("both"))] };
+    let pruned = plan.prune(&CacheHits::from([(StageId(0), hit)]));
+    let reused: Vec<_> = pruned.stages[0].steps.iter().map(|step| step.reuse.clone()).collect();
+    let layer = Reuse::Layer(Box::new(layer("both")));
+    assert_eq!(reused, [Some(Reuse::Nothing), None, Some(layer), None]);
+    assert!(pruned.to_string().contains("reuse    a layer of a later step"), "{pruned}");
+}
+
+#[test]
 fn a_hit_that_does_not_fit_is_passed_over() {
     let (plan, _) = plan(STAGES, &world());
     for hit in [
         StageHit { steps: 1, layers: Vec::new() },
-        StageHit { steps: 1, layers: vec![layer("c"), layer("d")] },
-        StageHit { steps: 9, layers: vec![layer("c"), layer("copy")] },
+        StageHit { steps: 1, layers: vec![Some(layer("c")), Some(layer("d"))] },
+        StageHit { steps: 9, layers: vec![Some(layer("c")), Some(layer("copy"))] },
     ] {
         let hits = CacheHits::from([(StageId(2), hit)]);
         assert_eq!(plan.prune(&hits), plan);

@@ -7,7 +7,7 @@ use ebiko_exec::{SourceFiles, read_sources, reads_sources};
 use ebiko_oci::{Digest, PortError};
 use ebiko_plan::{
     Action, BuildPlan, CopyFrom, CopySource, DownloadSource, GitSource, KeyInputs, SourceDigests,
-    StageId,
+    StageId, copy_source,
 };
 
 use super::versions::Versions;
@@ -74,15 +74,16 @@ fn ask(
         for source in &copy.sources {
             match source {
                 CopySource::Path(_) => {}
-                CopySource::Download(source) => {
-                    let digest = versions.content(source, inputs)?;
-                    known.contents.insert(source.url.clone(), digest);
-                    known.downloads.insert(source.clone(), digest);
+                CopySource::Download(download) => {
+                    let digest = versions.content(download, inputs)?;
+                    known.contents.insert(copy_source(&copy.from, source), digest);
+                    known.downloads.insert(download.clone(), digest);
                 }
-                CopySource::Git(source) => {
-                    let commit = ports.sources.commit(source)?;
-                    known.contents.insert(source.remote.clone(), Digest::of(commit.as_bytes()));
-                    known.commits.insert(source.clone(), commit);
+                CopySource::Git(git) => {
+                    let commit = ports.sources.commit(git)?;
+                    let digest = Digest::of(commit.as_bytes());
+                    known.contents.insert(copy_source(&copy.from, source), digest);
+                    known.commits.insert(git.clone(), commit);
                 }
             }
         }
