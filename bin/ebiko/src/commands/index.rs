@@ -65,6 +65,9 @@ pub(super) fn create(
         .map(|text| text.parse().context("an IMAGE does not name an image"))
         .collect::<anyhow::Result<Vec<Reference>>>()?;
     let registry = client(&flags.registry, environment, &destinations, reporter)?;
+    if !flags.registry.skip_push_permission_check {
+        registry.check_push(&destinations).map_err(anyhow::Error::from)?;
+    }
     let mut parts = Vec::new();
     for reference in &images {
         let tree = registry.fetch_tree(reference).map_err(|error| anyhow::Error::from(*error))?;

@@ -49,6 +49,9 @@ pub(super) fn run(
 ) -> Result<u8, Failure> {
     let destinations = destinations(&flags.destinations)?;
     let registry = client(&flags.registry, environment, &destinations, reporter)?;
+    if !flags.registry.skip_push_permission_check {
+        registry.check_push(&destinations).map_err(anyhow::Error::from)?;
+    }
     let path = environment.absolute(&flags.path);
     let (kind, tree) = read_image_file(&path).map_err(anyhow::Error::from)?;
     let kind = match kind {

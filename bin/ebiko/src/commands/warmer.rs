@@ -9,7 +9,9 @@ use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Parser};
 use ebiko_build::{BuildOptions, base_images, parse_platform};
 use ebiko_layout::{Refresh, WarmDirectory, Warmed};
-use ebiko_oci::{ImageSource as _, NameSource as _, Platform, PortError, Reference};
+use ebiko_oci::{
+    ImageSource as _, NameSource as _, Platform, PortError, Reference, ReferenceError,
+};
 use ebiko_registry::Registry;
 use ebiko_remote::{DownloadOptions, Network};
 use ebiko_transport::Transport;
@@ -91,11 +93,14 @@ pub(crate) fn run(
         &[],
         reporter,
     )?;
-    let wanted = wanted(flags, environment, &transport, &registry)?;
+    let Wanted { images, wrong } = wanted(flags, environment, &transport, &registry)?;
 
     let refresh = if flags.force { Refresh::Always } else { Refresh::Needed };
-    let mut failed = 0;
-    for (reference, platform) in &wanted {
+    let mut failed = wrong.len();
+    for error in &wrong {
+        reporter.say(Verbosity::Error, format!("`--image` does not name an image: {error}"));
+    }
+    for (reference, platform) in &images {
         let shown = format!("{} for {platform}", reference.familiar());
         match warm(reference, platform, &registry, &directory, refresh) {
             Ok(done) => reporter.say(Verbosity::Info, format!("{shown}: {done}")),
@@ -106,7 +111,7 @@ pub(crate) fn run(
             }
         }
     }
-    match (failed, wanted.len()) {
+    match (failed, images.len() + wrong.len()) {
         (0, 0) => reporter.say(Verbosity::Info, "no image is named, so none is warmed"),
         (0, _) => {}
         (failed, all) if failed == all => {
@@ -121,13 +126,20 @@ pub(crate) fn run(
     Ok(0)
 }
 
-/// What is to be warmed, each once and in order.
+/// What is to be warmed. One wrong name is no reason to leave the others cold.
+struct Wanted {
+    /// Each once and in order.
+    images: BTreeSet<(Reference, Platform)>,
+    /// What is wrong with names that name no image.
+    wrong: Vec<ReferenceError>,
+}
+
 fn wanted(
     flags: &WarmerCli,
     environment: &Environment,
     transport: &Transport,
     registry: &Registry,
-) -> Result<BTreeSet<(Reference, Platform)>, Failure> {
+) -> Result<Wanted, Failure> {
     let build_platform = Platform::linux(std::env::consts::ARCH);
     let platform = match &flags.custom_platform {
         Some(text) => parse_platform(text, &build_platform)
@@ -135,17 +147,21 @@ fn wanted(
             .context("`--custom-platform` is wrong")?,
         None => build_platform.clone(),
     };
-    let mut wanted = BTreeSet::new();
+    let mut wanted = Wanted { images: BTreeSet::new(), wrong: Vec::new() };
     for text in flags.images.iter().filter(|text| *text != "scratch") {
-        let reference: Reference = text.parse().context("`--image` does not name an image")?;
-        wanted.insert((reference, platform.clone()));
+        match text.parse::<Reference>() {
+            Ok(reference) => {
+                wanted.images.insert((reference, platform.clone()));
+            }
+            Err(error) => wanted.wrong.push(error),
+        }
     }
     if let Some(dockerfile) = &flags.dockerfile {
         let text = dockerfile_text(dockerfile, environment, transport)?;
         let build_args = given_args(&flags.build_args, environment);
         let options = BuildOptions { build_args, build_platform, ..BuildOptions::new(platform) };
         let images = base_images(dockerfile, &text, &options, registry);
-        wanted.extend(images.map_err(ebiko_build::BuildError::from)?);
+        wanted.images.extend(images.map_err(ebiko_build::BuildError::from)?);
     }
     Ok(wanted)
 }

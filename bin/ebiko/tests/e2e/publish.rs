@@ -5,7 +5,7 @@ use std::process::Command;
 use testkit::base::{BaseImage, busybox};
 use testkit::command::capture;
 use testkit::oracle::two_platforms;
-use testkit::{Output, Registry, Sandbox};
+use testkit::{Auth, Output, Registry, Sandbox};
 
 /// The program in a sandbox, and a registry.
 struct Publisher {
@@ -126,6 +126,25 @@ fn what_cannot_be_pushed_is_named_with_the_reason() {
     let pinned = format!("--destination=x@sha256:{}", "0".repeat(64));
     let output = publisher.sandbox.ebiko(["push", "text", &pinned]);
     assert!(output.code == 1 && output.stderr.contains("has a digest"), "{output}");
+}
+
+#[test]
+fn a_destination_that_may_not_be_pushed_to_is_found_out_before_anything_is_read_or_written() {
+    let publisher = Publisher::new();
+    let auth = Auth::Basic { user: "joe", password: "pass:word" };
+    let closed = Registry::builder().auth(auth).start().unwrap();
+    let destination = format!("--destination={}", closed.reference("x:1"));
+    let image = publisher.registry.reference("library/busybox:latest");
+    for command in [&["push", "missing"][..], &["index", "create", &image]] {
+        let flags = [&*destination, "--digest-file=digest"];
+        let output = publisher.sandbox.ebiko([command, &flags].concat());
+        assert_eq!(output.code, 1, "{output}");
+        assert!(output.stderr.contains("the repository would not take it"), "{output}");
+        assert!(!publisher.sandbox.exists("digest"), "{output}");
+        let flags = [&flags[..], &["--skip-push-permission-check"]].concat();
+        let output = publisher.sandbox.ebiko([command, &flags].concat());
+        assert!(output.code == 1 && !output.stderr.contains("would not take it"), "{output}");
+    }
 }
 
 #[test]
