@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use ebiko_oci::{
-    BlobSource, BytesBlob, Descriptor, Digest, Event, Image, MediaType, Observer, Reference,
+    BlobSource, BytesBlob, Descriptor, Digest, Event, Image, ImageTree, ManifestBytes, MediaType,
+    Observer, Reference, TreeBlob,
 };
 use ebiko_transport::header::{CONTENT_TYPE, HeaderValue};
 use ebiko_transport::{Body, Method, StatusCode};
@@ -54,7 +55,7 @@ pub struct PushError {
 pub enum PushErrorKind {
     #[error(transparent)]
     Exchange(Box<ExchangeError>),
-    #[error("the repository would not take it, so nothing is built")]
+    #[error("the repository would not take it, so nothing is begun")]
     Check(#[source] Box<ExchangeError>),
     #[error("cannot send blob {digest}")]
     Blob { digest: Digest, source: Box<ExchangeError> },
@@ -95,6 +96,14 @@ pub(crate) struct Blob {
     pub(crate) source: Arc<dyn BlobSource>,
 }
 
+/// What is pushed: what gets the tags, and what has to be there before.
+struct Everything<'a> {
+    root: &'a ManifestBytes,
+    /// Manifests that the root leads to, each before those that name it.
+    beneath: &'a [ManifestBytes],
+    blobs: Vec<Blob>,
+}
+
 impl Registry {
     /// Makes `image` available under every one of `destinations`, in several registries at the same time.
     ///
@@ -112,13 +121,45 @@ impl Registry {
         destinations: &[Reference],
         observer: &dyn Observer,
     ) -> Result<(), PushError> {
+        let all = Everything { root: image.manifest(), beneath: &[], blobs: blobs(image) };
+        self.push_everything(&all, destinations, observer)
+    }
+
+    /// Makes `tree` available under every one of `destinations`, with its digest unchanged.
+    ///
+    /// The same as [`push`](Self::push), also for an index: what is beneath it is sent before it, and so are all blobs.
+    ///
+    /// # Errors
+    ///
+    /// As [`push`](Self::push).
+    pub fn push_tree(
+        &self,
+        tree: &ImageTree,
+        destinations: &[Reference],
+        observer: &dyn Observer,
+    ) -> Result<(), PushError> {
+        let blob = |blob: &TreeBlob| Blob {
+            digest: blob.descriptor.digest,
+            size: blob.descriptor.size,
+            source: Arc::clone(&blob.source),
+        };
+        let blobs = tree.blobs.iter().map(blob).collect();
+        let all = Everything { root: &tree.root, beneath: &tree.beneath, blobs };
+        self.push_everything(&all, destinations, observer)
+    }
+
+    fn push_everything(
+        &self,
+        all: &Everything<'_>,
+        destinations: &[Reference],
+        observer: &dyn Observer,
+    ) -> Result<(), PushError> {
         if let Some(destination) =
             destinations.iter().find(|to| to.tag().is_none() || to.digest().is_some())
         {
             let destination = destination.to_string();
             return Err(PushError { destination, source: PushErrorKind::NoTag });
         }
-        let blobs = blobs(image);
         // Tags of one repository share its blobs.
         let mut repositories: Vec<(Endpoint, Vec<usize>)> = Vec::new();
         for (index, destination) in destinations.iter().enumerate() {
@@ -137,8 +178,7 @@ impl Registry {
         let failures: Mutex<Vec<(usize, PushErrorKind)>> = Mutex::default();
         at_once(PARALLEL_REGISTRIES, &registries, |repositories| {
             repositories.iter().all(|(endpoint, tags)| {
-                let failed =
-                    push_to(&self.client, endpoint, tags, destinations, image, &blobs, observer);
+                let failed = push_to(&self.client, endpoint, tags, destinations, all, observer);
                 let goes_on = failed.is_empty();
                 lock(&failures).extend(failed);
                 goes_on
@@ -165,22 +205,30 @@ fn push_to(
     endpoint: &Endpoint,
     tags: &[usize],
     destinations: &[Reference],
-    image: &Image,
-    blobs: &[Blob],
+    all: &Everything<'_>,
     observer: &dyn Observer,
 ) -> Vec<(usize, PushErrorKind)> {
     for index in tags {
         observer.event(Event::PushStarted { reference: &destinations[*index] });
     }
-    if let Err(error) = push_blobs(client, endpoint, blobs, observer) {
+    let beneath = || {
+        push_blobs(client, endpoint, &all.blobs, observer)?;
+        for manifest in all.beneath {
+            push_manifest(client, endpoint, &manifest.digest.to_string(), manifest)?;
+        }
+        Ok(())
+    };
+    if let Err(error) = beneath() {
         return vec![(tags[0], error)];
     }
     let failures: Mutex<Vec<(usize, PushErrorKind)>> = Mutex::default();
     at_once(PARALLEL, tags, |index| {
         let destination = &destinations[*index];
-        match push_manifest(client, endpoint, destination, image) {
+        let tag = destination.tag().unwrap_or("latest");
+        match push_manifest(client, endpoint, tag, all.root) {
             Ok(Stored::AsSent) => {
-                observer.event(Event::Pushed { reference: destination, digest: image.digest() });
+                let digest = all.root.digest;
+                observer.event(Event::Pushed { reference: destination, digest });
             }
             Ok(Stored::NotAtAll { answer }) => {
                 let text = format!("`{destination}` is left as it is: {answer}");
@@ -234,7 +282,7 @@ fn blobs(image: &Image) -> Vec<Blob> {
     blobs
 }
 
-pub(crate) fn push_blobs(
+fn push_blobs(
     client: &Client,
     endpoint: &Endpoint,
     blobs: &[Blob],
@@ -288,16 +336,16 @@ enum Stored {
     },
 }
 
+/// Stores a manifest under a tag or its digest.
 fn push_manifest(
     client: &Client,
     endpoint: &Endpoint,
-    destination: &Reference,
-    image: &Image,
+    name: &str,
+    manifest: &ManifestBytes,
 ) -> Result<Stored, PushErrorKind> {
     let session = Session::new(client, endpoint)?;
     let what = "the manifest";
-    let manifest = image.manifest();
-    let path = format!("manifests/{}", destination.tag().unwrap_or("latest"));
+    let path = format!("manifests/{name}");
     let media_type = HeaderValue::from_str(&manifest.media_type.to_string())
         .map_err(|_| session.protocol("the media type is no header"))?;
     let request = session

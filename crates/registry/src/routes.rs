@@ -187,6 +187,15 @@ impl Routes {
         }
     }
 
+    /// The place of `reference` itself, to read what was pushed there and no mirror may have yet. Where one may push or pull
+    /// with plain `http`, one may read this so.
+    pub(crate) fn for_origin(&self, reference: &Reference) -> Endpoint {
+        let push = self.for_push(reference);
+        let is_insecure = push.is_insecure || self.insecure_pull;
+        let verification = self.verification(&push.registry, Access::Pull);
+        Endpoint { access: Access::Pull, is_insecure, verification, ..push }
+    }
+
     fn is_insecure(&self, host: &str, is_insecure_for_all: bool) -> bool {
         is_insecure_for_all || names(&self.insecure_registries, host)
     }

@@ -22,6 +22,9 @@ use crate::secret::Secret;
 /// How long the other side may take to show whether it speaks TLS.
 const PROBE: Duration = Duration::from_secs(10);
 
+/// How often a request is repeated because another thread's proof was not good enough. There are fewer threads.
+const PROOFS: usize = 8;
+
 /// How much of an error's text is read.
 const ERROR_LIMIT: usize = 16 * 1024;
 
@@ -192,20 +195,28 @@ impl<'c> Session<'c> {
     /// Credentials go to the registry's own origin only: an upload location or a redirect
     /// elsewhere carries its own proof in its URL. `what` is for the error.
     pub(crate) fn send(&self, request: &Request, what: &str) -> Result<Response, ExchangeError> {
-        let is_own = self.is_own(request);
-        let known = self.known(request);
-        let first = self.send_as(request, known.as_ref())?;
-        if first.status() != StatusCode::UNAUTHORIZED || !is_own {
-            return self.allowed(first, what);
+        let mut shown = self.known(request);
+        let mut response = self.send_as(request, shown.as_ref())?;
+        for _ in 0..PROOFS {
+            if response.status() != StatusCode::UNAUTHORIZED || !self.is_own(request) {
+                break;
+            }
+            let mut is_ours = false;
+            let next = self.client.next_authorization(self.endpoint, shown.as_ref(), || {
+                is_ours = true;
+                self.answer_challenge(&response)
+            })?;
+            if next.is_none() || next == shown {
+                break;
+            }
+            response = self.send_as(request, next.as_ref())?;
+            // One that another thread has got may be good for less: a token for a mount names the other repository.
+            if is_ours {
+                break;
+            }
+            shown = next;
         }
-        let next = self
-            .client
-            .next_authorization(self.endpoint, known.as_ref(), || self.answer_challenge(&first))?;
-        if next.is_none() || next == known {
-            return self.allowed(first, what);
-        }
-        let second = self.send_as(request, next.as_ref())?;
-        self.allowed(second, what)
+        self.allowed(response, what)
     }
 
     /// Sends `request` once, with what proved who we are before, and does not mind what comes of it.

@@ -63,7 +63,7 @@ fn every_repository_is_asked_once_whether_it_may_be_pushed_to() {
     let host = server.host();
     assert!(
         chain(&error).starts_with(&format!(
-            "cannot push to `{host}/app:1`: the repository would not take it, so nothing is built: `{host}` denies pushing \
+            "cannot push to `{host}/app:1`: the repository would not take it, so nothing is begun: `{host}` denies pushing \
              to `app` without credentials"
         )),
         "{}",

@@ -94,9 +94,10 @@ fn only_if_all_images_fail_the_warmer_fails() {
     let some = warmer.run(&["-i", "busybox", "-i", "missing:1", "-i", "scratch"]).assert_success();
     assert!(some.stderr.contains("cannot warm missing:1"), "{some}");
     assert!(some.stderr.contains("1 of 2 images could not be warmed"), "{some}");
-    let all = warmer.run(&["-i", "missing:1", "-i", "missing:2"]);
+    let all = warmer.run(&["-i", "missing:1", "-i", "missing:2", "-i", "Wrong"]);
     assert_eq!(all.code, 1, "{all}");
-    assert!(all.stderr.contains("missing:2") && all.stderr.contains("none of 2 images"), "{all}");
+    assert!(all.stderr.contains("missing:2") && all.stderr.contains("`Wrong` is not"), "{all}");
+    assert!(all.stderr.contains("none of 3 images"), "{all}");
     let none = warmer.run(&[]);
     assert!(none.code == 1 && none.stderr.contains("--image"), "{none}");
 }
