@@ -220,7 +220,7 @@ fn privileged_nothing_runs_for_a_destination_that_takes_nothing() {
     let refused = bench.build_in(&stranger, "FROM scratch\nCOPY Dockerfile /\n", &flags);
     assert_eq!((refused.code, refused.stdout.as_str()), (1, ""), "{refused}");
     let denied = format!("`{host}` denies pushing to `app`");
-    for expected in [denied.as_str(), "nothing is built", "hint: put credentials for"] {
+    for expected in [denied.as_str(), "nothing is begun", "hint: put credentials for"] {
         assert!(refused.stderr.contains(expected), "`{expected}` is missing\n{refused}");
     }
     assert!(open.tags("app").is_err(), "nothing was pushed anywhere");

@@ -183,9 +183,10 @@ mod tests {
     }
 
     #[test]
-    fn without_flags_the_eight_workloads_and_the_walk_are_measured_three_times() {
+    fn without_flags_all_workloads_and_the_walk_are_measured_three_times() {
         let request = parse("").unwrap();
-        assert_eq!(request.only.len(), 9);
+        assert_eq!(request.only.len(), WORKLOADS.len() + 2);
+        assert!(request.wants(CACHED.name));
         assert!(request.wants("many") && request.wants(WALK) && !request.wants(FLAT));
         assert_eq!((request.rounds, request.memory, request.cpus), (3, 4 << 30, None));
         assert_eq!(request.modes, [Mode::Full]);
