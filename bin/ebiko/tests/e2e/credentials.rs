@@ -1,11 +1,12 @@
 //! Logins, credential programs and what is said when there is none. Most only ask questions, for which no root is needed.
 
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use testkit::base::busybox;
-use testkit::{Auth, Output, Registry, Sandbox};
+use testkit::{Auth, Nginx, Output, Registry, Sandbox};
 
-use crate::bench::Bench;
+use crate::bench::{Bench, host};
 
 fn registry() -> Registry {
     let auth = Auth::Basic { user: "joe", password: "pass:word" };
@@ -141,4 +142,63 @@ fn privileged_in_a_pod_a_program_is_asked_before_the_build_and_never_afterwards(
     bench.build(dockerfile, &[&destination]).assert_success();
     assert_eq!(bench.read("asked"), "get\n", "once, before the RUN");
     bench.registry.image("team/app:1").unwrap();
+}
+
+/// A registry in which two teams whose names begin alike have a password each, as nginx makes one of an open one.
+fn of_two_teams(upstream: &str, passwords: &Path) -> Nginx {
+    let file = |name: &str, line: &str| {
+        let path = passwords.join(name);
+        std::fs::write(&path, line).unwrap();
+        path.display().to_string()
+    };
+    let line = |user: &str, password: &str| host("htpasswd", &["-nbm", user, password], passwords);
+    let (one, two) = (line("alice", "a-secret"), line("bob", "b-secret"));
+    let files = [file("one", &one), file("two", &two), file("both", &format!("{one}{two}"))];
+    Nginx::start(1, |ports| {
+        let place = |path: &str, file: &str| {
+            format!(
+                "location {path} {{ auth_basic team; auth_basic_user_file {file}; proxy_pass http://{upstream}; \
+                 proxy_set_header Host $http_host; proxy_set_header Authorization ''; }}\n"
+            )
+        };
+        let places = [
+            place("/v2/org/team/", &files[0]),
+            place("/v2/org/team-b/", &files[1]),
+            place("/v2/", &files[2]),
+        ];
+        format!("server {{\n listen 127.0.0.1:{};\n client_max_body_size 0;\n{}}}\n", ports[0], places.concat())
+    })
+    .unwrap()
+}
+
+/// So many builds, each of which pushes to both teams.
+const BUILDS: usize = 200;
+
+#[test]
+fn privileged_two_logins_with_one_prefix_are_used_where_they_belong_every_time() {
+    let bench = Bench::new();
+    let passwords = testkit::scratch_dir("passwords-").unwrap();
+    let nginx = of_two_teams(&bench.registry.host(), passwords.path());
+    let host = nginx.host(0);
+    let config = format!(
+        r#"{{"auths": {{"{host}/org/team": {{"username": "alice", "password": "a-secret"}},
+            "{host}/org/team-b": {{"username": "bob", "password": "b-secret"}}}}}}"#
+    );
+    std::fs::write(bench.out("config.json"), config).unwrap();
+    let pod = bench.pod().bind_read_only(bench.out("config.json"), "/kaniko/.docker/config.json");
+    for build in 0..BUILDS {
+        let flags = [
+            format!("--destination={host}/org/team/app:{build}"),
+            format!("--destination={host}/org/team-b/app:{build}"),
+            format!("--insecure-registry={host}"),
+        ];
+        let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+        bench.build_in(&pod, "FROM scratch\nCOPY Dockerfile /\n", &flags).assert_success();
+    }
+    for team in ["org/team/app", "org/team-b/app"] {
+        assert_eq!(bench.registry.tags(team).unwrap().len(), BUILDS);
+    }
+    let denied: Vec<String> =
+        nginx.requests().into_iter().filter(|line| line.contains(" 403 ")).collect();
+    assert_eq!(denied, Vec::<String>::new());
 }
