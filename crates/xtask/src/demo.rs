@@ -50,10 +50,13 @@ pub(crate) fn executor_image(binary: &Path) -> anyhow::Result<()> {
     )
 }
 
-/// The context of `bin/ebiko/Dockerfile`: the binary as `executor`, the roots of trust as `ca-certificates.crt`.
+/// The context of `bin/ebiko/Dockerfile`: the binary as `executor`, its other name as a link in `names`, the roots of trust as
+/// `ca-certificates.crt`.
 fn executor_context(binary: &Path) -> anyhow::Result<PathBuf> {
     let context = new_dir("executor-context")?;
     std::fs::copy(binary, context.join("executor")).context("cannot copy the binary")?;
+    std::fs::create_dir(context.join("names"))?;
+    std::os::unix::fs::symlink("executor", context.join("names/warmer"))?;
     let authorities = if let Some(bundle) =
         AUTHORITIES.iter().find(|path| Path::new(path).is_file())
     {

@@ -1,5 +1,7 @@
 //! The program builds its own image, and that image builds.
 
+use std::os::unix::fs::symlink;
+
 use serde_json::json;
 use testkit::oracle::unpack;
 use testkit::{executor_binary, listing};
@@ -10,6 +12,8 @@ use crate::bench::{Archive, Bench, workspace};
 pub(crate) fn build(bench: &Bench) -> Archive {
     std::fs::copy(executor_binary().unwrap(), bench.context().join("executor")).unwrap();
     bench.write("ca-certificates.crt", "");
+    std::fs::create_dir(bench.context().join("names")).unwrap();
+    symlink("executor", bench.context().join("names/warmer")).unwrap();
     bench.archive(&std::fs::read_to_string(workspace("bin/ebiko/Dockerfile")).unwrap(), &[])
 }
 
@@ -39,6 +43,11 @@ fn privileged_the_executor_image_builds_itself() {
         files.lines().all(|line| line.contains("kaniko") || line.contains("workspace")),
         "{files}"
     );
+
+    // The same file under its other name is the warmer.
+    let (pod, _) = unpacked.pod().unwrap();
+    let help = pod.run(["/kaniko/warmer", "--help"]).unwrap().assert_success();
+    assert!(help.stdout.contains("Usage: warmer"), "{help}");
 
     // The copy, in a pod made of what umoci unpacked, makes the same image again.
     let (pod, mut command) = unpacked.pod().unwrap();
