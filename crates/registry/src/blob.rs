@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::sync::{Arc, Mutex};
 
+use ebiko_cloud::one_line;
 use ebiko_oci::{BlobOrigin, BlobSource, Descriptor, Digest, MediaType, PortError, Sha256Hasher};
 use ebiko_transport::header::{CONTENT_RANGE, HeaderValue, RANGE};
 use ebiko_transport::{Method, Response, StatusCode};
@@ -11,7 +12,7 @@ use ebiko_transport::{Method, Response, StatusCode};
 use crate::progress::{Direction, Meter};
 use crate::registry::{Client, lock};
 use crate::routes::Endpoint;
-use crate::session::{ExchangeError, Session, one_line};
+use crate::session::{ExchangeError, Session};
 use crate::upload::PROGRESS;
 
 /// So much progress makes a broken connection a new failure and not one more of the same.

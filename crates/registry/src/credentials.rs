@@ -20,12 +20,13 @@ use self::config::{Config, Content, Scope};
 use self::helper::{Answer, Helpers};
 use self::program::{Programs, Said, Silence};
 use crate::routes::Access;
-use crate::secret::Secret;
+use ebiko_cloud::Secret;
 
 pub(crate) use self::config::canonical_registry;
-pub use self::helper::{Clock, Helper, Surroundings};
+pub use self::helper::{Clock, Helper};
 pub use self::login::{LoginError, log_in};
 pub use self::program::{CredentialPrograms, ProgramOutcome};
+pub use ebiko_cloud::Surroundings;
 
 /// All that is known about registries' credentials.
 #[derive(Clone, Default)]

@@ -28,7 +28,6 @@ mod registry;
 mod routes;
 
 mod credentials;
-mod secret;
 
 mod ahead;
 mod blob;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ebiko_cloud::one_line;
 use ebiko_oci::{
     Descriptor, Digest, Image, ImageError, ImageSource, Manifest, ManifestBytes, ManifestError,
     MediaType, NoPlatform, Platform, PortError, Reference, ResolvedImage, TreeError,
@@ -12,7 +13,7 @@ use ebiko_transport::{Method, Request, Response, StatusCode};
 use crate::blob::RemoteBlob;
 use crate::registry::{Client, Registry};
 use crate::routes::Endpoint;
-use crate::session::{ExchangeError, Session, one_line};
+use crate::session::{ExchangeError, Session};
 
 /// Manifests and configs are read into memory up to this many bytes, the usual limit of registries
 /// themselves.
@@ -249,7 +250,7 @@ fn get(
     match response.status() {
         StatusCode::OK => Ok(response),
         StatusCode::NOT_FOUND => {
-            let answer = match crate::session::error_text(response) {
+            let answer = match ebiko_cloud::error_text(response) {
                 text if text.is_empty() => text,
                 text => format!(" ({text})"),
             };

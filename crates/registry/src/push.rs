@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
+use ebiko_cloud::one_line;
 use ebiko_oci::{
     BlobSource, BytesBlob, Descriptor, Digest, Event, Image, ImageTree, ManifestBytes, MediaType,
     Observer, Reference, TreeBlob,
@@ -14,7 +15,7 @@ use ebiko_transport::{Body, Method, StatusCode};
 use crate::registry::{Client, Delivery, Registry, lock};
 use crate::routes::Endpoint;
 use crate::sending::Sending;
-use crate::session::{ExchangeError, Session, one_line};
+use crate::session::{ExchangeError, Session};
 
 /// So many blobs of one image are sent at the same time.
 const PARALLEL: usize = 4;

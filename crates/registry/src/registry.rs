@@ -12,7 +12,7 @@ use crate::credentials::Credentials;
 use crate::progress::{Direction, Meter, Progress, ProgressTeller};
 use crate::pull::Fetched;
 use crate::routes::{Endpoint, Routes};
-use crate::secret::Secret;
+use ebiko_cloud::Secret;
 
 /// A client for all registries. Clones share what is remembered.
 #[derive(Clone)]

@@ -1,6 +1,5 @@
 //! One authorized request to one registry.
 
-use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
@@ -10,23 +9,19 @@ use ebiko_transport::header::{LOCATION, WWW_AUTHENTICATE};
 use ebiko_transport::{
     Method, Request, Response, StatusCode, TransportError, TransportErrorKind, Trust, Url,
 };
-use serde::Deserialize;
 
 use crate::advice::advice;
 use crate::challenge::{self, Challenge};
 use crate::credentials::{Credential, CredentialsError, Found, Identity};
 use crate::registry::Client;
 use crate::routes::{Access, Endpoint};
-use crate::secret::Secret;
+use ebiko_cloud::{Secret, error_text, is_loopback, one_line};
 
 /// How long the other side may take to show whether it speaks TLS.
 const PROBE: Duration = Duration::from_secs(10);
 
 /// How often a request is repeated because another thread's proof was not good enough. There are fewer threads.
 const PROOFS: usize = 8;
-
-/// How much of an error's text is read.
-const ERROR_LIMIT: usize = 16 * 1024;
 
 /// A registry did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -404,71 +399,4 @@ fn probe(
             source: Box::new(source),
         }),
     }
-}
-
-pub(crate) fn is_loopback(url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default().trim_end_matches('.');
-    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
-    host == "localhost"
-        || host.ends_with(".localhost")
-        || address.is_ok_and(|address| address.is_loopback())
-}
-
-/// What a registry says about an error: `CODE: message` for each, or the beginning of a text.
-pub(crate) fn error_text(response: Response) -> String {
-    #[derive(Deserialize)]
-    struct Body {
-        #[serde(default)]
-        errors: Vec<Item>,
-        // Token services.
-        #[serde(default, alias = "error_description", alias = "message")]
-        details: Option<String>,
-    }
-    #[derive(Deserialize)]
-    struct Item {
-        #[serde(default)]
-        code: String,
-        #[serde(default)]
-        message: String,
-    }
-    let body = response.into_excerpt(ERROR_LIMIT);
-    let text = match serde_json::from_slice::<Body>(&body) {
-        Ok(Body { errors, .. }) if !errors.is_empty() => {
-            let items = errors.into_iter().map(|Item { code, message }| {
-                if message.is_empty() { code } else { format!("{code}: {message}") }
-            });
-            items.collect::<Vec<_>>().join("; ")
-        }
-        Ok(Body { details: Some(details), .. }) => details,
-        Ok(_) => String::new(),
-        Err(_) => plain_text(&String::from_utf8_lossy(&body)),
-    };
-    let is_shown = |character: char| !character.is_control();
-    text.chars()
-        .map(|c| if is_shown(c) { c } else { ' ' })
-        .take(500)
-        .collect::<String>()
-        .trim()
-        .into()
-}
-
-/// The text of a page from a proxy in between is of no use to anybody.
-fn plain_text(text: &str) -> String {
-    let text = text.trim();
-    if text.starts_with('<') {
-        String::new()
-    } else {
-        text.lines().next().unwrap_or_default().into()
-    }
-}
-
-/// The error with its causes, on one line, for where several are listed.
-pub(crate) fn one_line(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

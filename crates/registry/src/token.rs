@@ -8,8 +8,8 @@ use ebiko_transport::{Body, Method, Request, StatusCode, Trust, Url};
 use serde::Deserialize;
 
 use crate::credentials::Credential;
-use crate::secret::Secret;
-use crate::session::{ExchangeError, Session, basic, error_text};
+use crate::session::{ExchangeError, Session, basic};
+use ebiko_cloud::{Secret, error_text};
 
 /// Tokens of large organisations list many groups; 1 MiB is beyond any header limit.
 const TOKEN_LIMIT: usize = 1024 * 1024;

@@ -8,7 +8,7 @@ use ebiko_oci::DOCKER_HUB;
 use serde::Deserialize;
 
 use super::{Credential, CredentialsError};
-use crate::secret::Secret;
+use ebiko_cloud::Secret;
 
 /// The name that Docker Hub has in a config and for a credential program.
 pub(super) const DOCKER_HUB_KEY: &str = "https://index.docker.io/v1/";

@@ -4,26 +4,19 @@
 //! is its own. What it then says is remembered, for as long as it holds.
 
 mod acr;
-mod aws;
 mod ecr;
 mod google;
-mod http;
-mod shared_config;
-mod sigv4;
 mod variables;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io;
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+use ebiko_cloud::{Google, Http, Obstacle, Outcome, Surroundings};
 use ebiko_transport::Transport;
 
 use self::acr::Acr;
 use self::ecr::Ecr;
-use self::google::Google;
-use self::http::Http;
 use self::variables::{GitLab, Variables};
 use super::Credential;
 use crate::registry::lock;
@@ -94,36 +87,6 @@ impl fmt::Display for Helper {
     }
 }
 
-/// What the machine has for helpers. Only this is looked at, and only while helpers are set up.
-pub struct Surroundings<'m> {
-    /// The environment variables.
-    pub variables: &'m BTreeMap<String, String>,
-    /// Reads a file that a variable or a cloud's own config names.
-    pub read: &'m dyn Fn(&Path) -> io::Result<Vec<u8>>,
-}
-
-impl fmt::Debug for Surroundings<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<_> = self.variables.keys().collect();
-        f.debug_struct("Surroundings").field("variables", &names).finish_non_exhaustive()
-    }
-}
-
-impl Surroundings<'_> {
-    /// A variable that is set to something else than nothing.
-    fn get(&self, name: &str) -> Option<&str> {
-        self.variables.get(name).map(String::as_str).filter(|value| !value.is_empty())
-    }
-
-    /// The text of a file, without white space around it, as tokens are wanted.
-    fn token(&self, file: &str) -> Result<String, String> {
-        let bytes = (self.read)(Path::new(file))
-            .map_err(|error| format!("`{file}` cannot be read: {error}"))?;
-        let text = String::from_utf8(bytes).map_err(|_| format!("`{file}` is no text"))?;
-        Ok(text.trim().to_owned())
-    }
-}
-
 /// What a helper says about a registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
@@ -139,23 +102,6 @@ pub(super) enum Answer {
         why: String,
         is_news: bool,
     },
-}
-
-/// Why there is no credential.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Obstacle {
-    Nothing(String),
-    Failed(String),
-}
-
-type Outcome<T> = Result<T, Obstacle>;
-
-fn nothing<T>(why: impl Into<String>) -> Outcome<T> {
-    Err(Obstacle::Nothing(why.into()))
-}
-
-fn failed<T>(why: impl Into<String>) -> Outcome<T> {
-    Err(Obstacle::Failed(why.into()))
 }
 
 /// A credential and when it ends, in seconds since 1970.
@@ -238,7 +184,7 @@ impl Helpers {
         let http = Http::new(transport);
         let lent = match helper {
             Helper::Environment => self.variables.lend(registry),
-            Helper::Google => self.google.lend(&http, now),
+            Helper::Google => google::lend(&self.google, &http, now),
             Helper::Ecr => self.ecr.lend(&http, registry, now),
             Helper::Acr => self.acr.lend(&http, registry, now),
             Helper::GitLab => self.gitlab.lend(),

@@ -2,14 +2,13 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use ebiko_cloud::{Aws, Http, Obstacle, Outcome, Surroundings, end, endpoint, failed, signed};
 use ebiko_transport::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use ebiko_transport::{Body, Method, Request, Url};
 use serde::Deserialize;
 
 use super::super::Credential;
-use super::aws::{Aws, endpoint, signed};
-use super::http::{Http, end};
-use super::{Lent, Obstacle, Outcome, Surroundings, failed};
+use super::Lent;
 
 /// The one public registry.
 const PUBLIC: &str = "public.ecr.aws";

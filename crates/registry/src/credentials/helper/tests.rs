@@ -1,5 +1,7 @@
 //! The helpers against token services on loopback that look at every request.
 
+use std::io;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use ebiko_transport::{Options, Proxies, Retries};
@@ -17,6 +19,7 @@ const LATER: &str = "2027-01-15T09:00:00Z";
 const ECR: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
 
 /// A machine with variables and files.
+#[derive(Clone)]
 struct Machine {
     variables: BTreeMap<String, String>,
     files: BTreeMap<&'static str, String>,
@@ -520,8 +523,9 @@ fn a_file_of_google_that_cannot_be_used_says_why_and_quotes_nothing() {
 
 /// Azure: the helper with the registry's exchange, and the instance's metadata, on `server`.
 fn acr(machine: &Machine, server: &Server) -> String {
-    let instance = format!("{}/metadata/identity/oauth2/token", url(server));
-    let mut acr = machine.with(|surroundings| Acr::read_at(surroundings, &instance));
+    let mut machine = machine.clone();
+    machine.variables.insert("AZURE_POD_IDENTITY_AUTHORITY_HOST".into(), url(server));
+    let mut acr = machine.with(Acr::read);
     acr.exchange = format!("{}/oauth2/exchange", url(server)).parse().ok();
     let transport = transport();
     match acr.lend(&Http::new(&transport), "r.azurecr.io", NOW) {

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use ebiko_cloud::{Outcome, Secret, Surroundings, nothing};
+
 use super::super::Credential;
-use super::{Lent, Outcome, Surroundings, nothing};
-use crate::secret::Secret;
+use super::Lent;
 
 /// `KANIKO_<HOST>_USER` and `KANIKO_<HOST>_PASSWORD`.
 ///

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use ebiko_transport::Url;
 use ring::{digest, hmac};
 
-use super::aws::Keys;
+use super::Keys;
 
 /// Who signs, for what.
 pub(super) struct Signer<'k> {
@@ -22,7 +22,7 @@ impl Signer<'_> {
     /// The value of `Authorization`.
     ///
     /// `headers` are those that are signed, with names in lower case and in order; `host` and `x-amz-date` are among them.
-    /// The path is signed as it stands in the URL: that of every service asked here is `/`.
+    /// The path is signed as it stands in the URL, as S3 wants it; that of every other service asked here is `/`.
     pub(super) fn authorization(
         &self,
         method: &str,

@@ -4,15 +4,19 @@
 //! container (ECS, EKS pod identity); the instance's metadata service, version 2. The first that is set up is the one that
 //! is used: a role that may not be assumed is an error and not a reason to be somebody else.
 
+mod shared_config;
+mod sigv4;
+
 use ebiko_transport::header::{HOST, HeaderName, HeaderValue};
 use ebiko_transport::{Method, Request, Url};
 use serde::Deserialize;
 
-use super::http::{Http, end, form, get, metadata_url, service_url, with_secret_header};
-use super::shared_config::Profiles;
-use super::sigv4::Signer;
-use super::{Obstacle, Outcome, Surroundings, failed, nothing};
+use self::shared_config::Profiles;
+use self::sigv4::Signer;
+use crate::http::{Http, end, form, get, metadata_url, service_url, with_secret_header};
+use crate::obstacle::{Obstacle, Outcome, failed, nothing};
 use crate::secret::Secret;
+use crate::surroundings::Surroundings;
 
 /// Where ECS serves the credentials of a task.
 const ECS: &str = "http://169.254.170.2";
@@ -40,18 +44,19 @@ const SESSION: &str = "ebiko";
 const PROFILE_DEPTH: usize = 5;
 
 /// What requests are signed with.
-pub(super) struct Keys {
-    pub(super) id: String,
-    pub(super) secret: Secret,
-    pub(super) session: Option<Secret>,
+#[derive(Debug)]
+pub struct Keys {
+    pub(crate) id: String,
+    pub(crate) secret: Secret,
+    pub(crate) session: Option<Secret>,
     /// When they end, in seconds since 1970.
-    pub(super) until: u64,
+    pub until: u64,
 }
 
-/// Where credentials come from on this machine.
-pub(super) struct Aws {
+/// Who this machine is to AWS.
+pub struct Aws {
     source: Source,
-    /// The region that is set, for STS.
+    /// The region that is set.
     region: Option<String>,
     sts: Option<Url>,
 }
@@ -89,7 +94,8 @@ enum Source {
 }
 
 impl Aws {
-    pub(super) fn read(surroundings: &Surroundings<'_>) -> Self {
+    /// Looks where the SDKs look; uses no network.
+    pub fn read(surroundings: &Surroundings<'_>) -> Self {
         let profiles = profiles(surroundings);
         let profile = surroundings
             .get("AWS_PROFILE")
@@ -116,8 +122,18 @@ impl Aws {
         Self { source, region, sts }
     }
 
+    /// The region that is set.
+    pub fn region(&self) -> Option<&str> {
+        self.region.as_deref()
+    }
+
+    /// Who that is, in words that hold no secret.
+    pub fn who(&self) -> String {
+        self.source.who()
+    }
+
     /// The keys; `region` is for STS where none is set.
-    pub(super) fn keys(&self, http: &Http<'_>, region: &str, now: u64) -> Outcome<Keys> {
+    pub fn keys(&self, http: &Http<'_>, region: &str, now: u64) -> Outcome<Keys> {
         let region = self.region.as_deref().unwrap_or(region);
         self.keys_of(&self.source, http, region, now)
     }
@@ -175,11 +191,44 @@ impl Aws {
         if let Some(url) = &self.sts {
             return Ok(url.clone());
         }
-        let partition = PARTITIONS.iter().find(|(prefix, _)| region.starts_with(prefix));
-        let domain = partition.map_or("amazonaws.com", |(_, domain)| domain);
-        Url::parse(&format!("https://sts.{region}.{domain}/"))
-            .map_err(|_| Obstacle::Failed(format!("`{region}` is not a region")))
+        match domain_of(region) {
+            Some(domain) => Url::parse(&format!("https://sts.{region}.{domain}/"))
+                .map_err(|_| Obstacle::Failed(format!("`{region}` is not a region"))),
+            None => failed(format!("`{region}` is not a region")),
+        }
     }
+}
+
+impl std::fmt::Debug for Aws {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut shown = f.debug_struct("Aws");
+        shown.field("who", &self.who()).field("region", &self.region).finish_non_exhaustive()
+    }
+}
+
+impl Source {
+    fn who(&self) -> String {
+        match self {
+            Self::Keys { id, .. } => format!("the owner of the access key `{id}`"),
+            Self::WebIdentity { role, .. } => format!("the role `{role}` (a web identity)"),
+            Self::Role { role, base, .. } => {
+                format!("the role `{role}`, assumed by {}", base.who())
+            }
+            Self::Container { .. } => "the role of this pod or task".to_owned(),
+            Self::Instance { .. } => "the role of this instance".to_owned(),
+            Self::None | Self::Broken { .. } => "nobody".to_owned(),
+        }
+    }
+}
+
+/// The domain of the services in a region, which must be one: what a server says must not become a host of somebody
+/// else's.
+pub fn domain_of(region: &str) -> Option<&'static str> {
+    let is_region = region.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric)
+        && region.len() <= 40
+        && region.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    let partition = PARTITIONS.iter().find(|(prefix, _)| region.starts_with(prefix));
+    is_region.then(|| partition.map_or("amazonaws.com", |(_, domain)| domain))
 }
 
 /// STS answers in XML; all that is wanted are a few texts without markup.
@@ -207,7 +256,7 @@ fn assumed(http: &Http<'_>, request: Request, now: u64) -> Outcome<Keys> {
 }
 
 /// A request with `Authorization`, for the service at its URL.
-pub(super) fn signed(
+pub fn signed(
     mut request: Request,
     keys: &Keys,
     service: &str,
@@ -249,10 +298,7 @@ pub(super) fn signed(
 }
 
 /// The URL that replaces a service's own, if one is set.
-pub(super) fn endpoint(
-    surroundings: &Surroundings<'_>,
-    service: &str,
-) -> Result<Option<Url>, String> {
+pub fn endpoint(surroundings: &Surroundings<'_>, service: &str) -> Result<Option<Url>, String> {
     let own = format!("AWS_ENDPOINT_URL_{service}");
     let set = surroundings.get(&own).map(|text| (text, own.as_str()));
     set.or_else(|| Some((surroundings.get("AWS_ENDPOINT_URL")?, "AWS_ENDPOINT_URL")))
@@ -470,5 +516,42 @@ impl JsonKeys {
             session: self.token.map(Secret::new),
             until: until.unwrap_or_else(|| end(now, None)),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_region_has_the_domain_of_its_partition_and_is_never_a_piece_of_a_host() {
+        for (region, expected) in [
+            ("eu-central-1", Some("amazonaws.com")),
+            ("cn-north-1", Some("amazonaws.com.cn")),
+            ("us-gov-west-1", Some("amazonaws.com")),
+            ("", None),
+            ("a.evil.example/", None),
+            ("evil.example#", None),
+            ("-a", None),
+        ] {
+            assert_eq!(domain_of(region), expected, "{region}");
+        }
+    }
+
+    #[test]
+    fn who_it_is_holds_no_secret() {
+        let base =
+            Source::Keys { id: "AKIA1".into(), secret: Secret::new("s3cret"), session: None };
+        let role = Source::Role {
+            role: "arn:aws:iam::1:role/x".into(),
+            session: "s".into(),
+            external_id: Some("s3cret".into()),
+            base: Box::new(base),
+        };
+        let aws = Aws { source: role, region: None, sts: None };
+        let expected =
+            "the role `arn:aws:iam::1:role/x`, assumed by the owner of the access key `AKIA1`";
+        assert_eq!(aws.who(), expected);
+        assert!(!format!("{aws:?}").contains("s3cret"));
     }
 }

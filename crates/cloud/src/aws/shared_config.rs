@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 /// Settings by profile.
 #[derive(Default)]
-pub(super) struct Profiles(BTreeMap<String, BTreeMap<String, String>>);
+pub(crate) struct Profiles(BTreeMap<String, BTreeMap<String, String>>);
 
 impl Profiles {
     /// Adds `config`, where a profile's section is `[profile NAME]`.
-    pub(super) fn add_config(&mut self, text: &str) {
+    pub(crate) fn add_config(&mut self, text: &str) {
         self.add(text, |section| match section.split_once(char::is_whitespace) {
             Some(("profile", name)) => Some(name.trim().to_owned()),
             None if section == "default" => Some(section.to_owned()),
@@ -18,7 +18,7 @@ impl Profiles {
     }
 
     /// Adds `credentials`, where it is `[NAME]`; what it says wins.
-    pub(super) fn add_credentials(&mut self, text: &str) {
+    pub(crate) fn add_credentials(&mut self, text: &str) {
         self.add(text, |section| Some(section.to_owned()));
     }
 
@@ -47,11 +47,11 @@ impl Profiles {
         }
     }
 
-    pub(super) fn has(&self, profile: &str) -> bool {
+    pub(crate) fn has(&self, profile: &str) -> bool {
         self.0.contains_key(profile)
     }
 
-    pub(super) fn get(&self, profile: &str, key: &str) -> Option<&str> {
+    pub(crate) fn get(&self, profile: &str, key: &str) -> Option<&str> {
         self.0.get(profile)?.get(key).map(String::as_str).filter(|value| !value.is_empty())
     }
 }

@@ -1,4 +1,4 @@
-//! Requests to token services.
+//! Requests to token services, which hold secrets.
 
 use std::time::Duration;
 
@@ -6,8 +6,8 @@ use ebiko_transport::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue};
 use ebiko_transport::{Body, Method, Request, Response, Transport, Url, is_transient_status};
 use serde::de::DeserializeOwned;
 
-use super::{Obstacle, Outcome, failed, nothing};
-use crate::session::{error_text, one_line};
+use crate::obstacle::{Obstacle, Outcome, failed, nothing};
+use crate::words::{error_text, one_line};
 
 /// How long a token service may take to answer once.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -25,17 +25,19 @@ const ANSWER_LIMIT: usize = 256 * 1024;
 const SHOWN: usize = 300;
 
 /// A client for token services. Redirects are never followed: the requests hold secrets.
-pub(super) struct Http<'t> {
+#[derive(Debug)]
+pub struct Http<'t> {
     transport: &'t Transport,
 }
 
 impl<'t> Http<'t> {
-    pub(super) fn new(transport: &'t Transport) -> Self {
+    /// Sends through `transport`.
+    pub fn new(transport: &'t Transport) -> Self {
         Self { transport }
     }
 
     /// The JSON that `what`, which must be there, answers to `request`.
-    pub(super) fn json<T: DeserializeOwned>(&self, request: Request, what: &str) -> Outcome<T> {
+    pub fn json<T: DeserializeOwned>(&self, request: Request, what: &str) -> Outcome<T> {
         let body = self.bytes(request, what)?;
         // The JSON error could quote a token.
         serde_json::from_slice(&body)
@@ -43,7 +45,7 @@ impl<'t> Http<'t> {
     }
 
     /// What `what`, which must be there, answers to `request`.
-    pub(super) fn bytes(&self, mut request: Request, what: &str) -> Outcome<Vec<u8>> {
+    pub fn bytes(&self, mut request: Request, what: &str) -> Outcome<Vec<u8>> {
         request.deadline = Some(PATIENCE);
         request.follows_redirects = false;
         // Repeated here, and less often than downloads: a build waits for it.
@@ -66,7 +68,7 @@ impl<'t> Http<'t> {
     }
 
     /// The JSON that a metadata service answers, which need not be there.
-    pub(super) fn metadata<T: DeserializeOwned>(&self, request: Request, what: &str) -> Outcome<T> {
+    pub(crate) fn metadata<T: DeserializeOwned>(&self, request: Request, what: &str) -> Outcome<T> {
         let body = self.metadata_bytes(request, what)?;
         serde_json::from_slice(&body)
             .map_err(|_| Obstacle::Failed(format!("{what} answers something that is not its JSON")))
@@ -75,7 +77,7 @@ impl<'t> Http<'t> {
     /// What a metadata service answers, which need not be there.
     ///
     /// All clouds have theirs at the same address, so that of another cloud may answer, and it says no in many ways.
-    pub(super) fn metadata_bytes(&self, mut request: Request, what: &str) -> Outcome<Vec<u8>> {
+    pub(crate) fn metadata_bytes(&self, mut request: Request, what: &str) -> Outcome<Vec<u8>> {
         request.deadline = Some(METADATA_PATIENCE);
         request.follows_redirects = false;
         request.is_repeatable = false;
@@ -115,12 +117,12 @@ fn read(response: Response, what: &str) -> Outcome<Vec<u8>> {
 }
 
 /// `GET url`, for JSON.
-pub(super) fn get(url: Url) -> Request {
+pub(crate) fn get(url: Url) -> Request {
     Request::get(url).with_header(ACCEPT, HeaderValue::from_static("application/json"))
 }
 
 /// `POST url` with a form.
-pub(super) fn form(url: Url, fields: &[(&str, &str)]) -> Request {
+pub fn form(url: Url, fields: &[(&str, &str)]) -> Request {
     let mut encoder = url.clone();
     encoder.set_query(None);
     encoder.query_pairs_mut().extend_pairs(fields);
@@ -132,11 +134,7 @@ pub(super) fn form(url: Url, fields: &[(&str, &str)]) -> Request {
 }
 
 /// Sets a header to a value that no print may show.
-pub(super) fn with_secret_header(
-    request: Request,
-    name: &'static str,
-    value: &str,
-) -> Outcome<Request> {
+pub fn with_secret_header(request: Request, name: &'static str, value: &str) -> Outcome<Request> {
     let Ok(mut value) = HeaderValue::from_str(value) else {
         return failed(format!(
             "the value for the header `{name}` holds a byte that no header may hold"
@@ -147,17 +145,17 @@ pub(super) fn with_secret_header(
 }
 
 /// The URL of a token service, which is sent secrets: `https`, or on this machine.
-pub(super) fn service_url(text: &str, what: &str) -> Result<Url, String> {
+pub fn service_url(text: &str, what: &str) -> Result<Url, String> {
     match Url::parse(text) {
         Ok(url) if url.scheme() == "https" => Ok(url),
-        Ok(url) if url.scheme() == "http" && crate::session::is_loopback(&url) => Ok(url),
+        Ok(url) if url.scheme() == "http" && is_loopback(&url) => Ok(url),
         Ok(_) => Err(format!("{what} is not an https URL")),
         Err(_) => Err(format!("{what} is not a URL")),
     }
 }
 
 /// The URL of a metadata service, which is on the link, where there is no TLS.
-pub(super) fn metadata_url(text: &str, what: &str) -> Result<Url, String> {
+pub(crate) fn metadata_url(text: &str, what: &str) -> Result<Url, String> {
     let text = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
     match Url::parse(&text) {
         Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(url),
@@ -166,6 +164,15 @@ pub(super) fn metadata_url(text: &str, what: &str) -> Result<Url, String> {
 }
 
 /// The end of a token that holds for `seconds` from `now` on.
-pub(super) fn end(now: u64, seconds: Option<u64>) -> u64 {
+pub fn end(now: u64, seconds: Option<u64>) -> u64 {
     now.saturating_add(seconds.unwrap_or(3600))
+}
+
+/// Whether `url` is on this machine.
+pub fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default().trim_end_matches('.');
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
+    host == "localhost"
+        || host.ends_with(".localhost")
+        || address.is_ok_and(|address| address.is_loopback())
 }

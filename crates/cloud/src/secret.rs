@@ -4,15 +4,16 @@ use std::fmt;
 
 /// A password or token. It has no `Display`, and its debug print says only that it is there.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Secret(String);
+pub struct Secret(String);
 
 impl Secret {
-    pub(crate) fn new(text: impl Into<String>) -> Self {
+    /// Keeps a text from being printed.
+    pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
     /// The value, for the one place that puts it into a request.
-    pub(crate) fn reveal(&self) -> &str {
+    pub fn reveal(&self) -> &str {
         &self.0
     }
 }
