@@ -7,6 +7,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, ValueEnum};
 
 use crate::commands::Command;
+use crate::context_flags::ContextFlags;
 use crate::flags::{DigestFlags, MessageFlags, RegistryFlags};
 
 /// Builds a container image from a Dockerfile, inside a container and without a daemon.
@@ -28,14 +29,12 @@ pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
 
-    /// The Dockerfile: a path as given, or below the context
+    /// The Dockerfile: a path as given, or below the context, or a URL
     #[arg(short = 'f', long, value_name = "PATH", default_value = "Dockerfile")]
     pub(crate) dockerfile: PathBuf,
 
-    /// The build context: a directory, an archive (tar://FILE, or - for standard input), a git
-    /// repository (git://HOST/PATH, https://HOST/PATH.git#REF:DIRECTORY) or the URL of an archive
-    #[arg(short = 'c', long, value_name = "CONTEXT", default_value = "/workspace/")]
-    pub(crate) context: String,
+    #[command(flatten)]
+    pub(crate) place: ContextFlags,
 
     /// Push the image under this name (repeatable)
     #[arg(short = 'd', long = "destination", value_name = "REGISTRY/REPOSITORY[:TAG]")]
@@ -323,11 +322,8 @@ pub(crate) enum LogFormat {
 /// must not go on without it, so they are refused by name and not with "unknown".
 const NOT_YET: &[&str] = &[
     "--annotation",
-    "--bucket",
     "--cgroup-parent",
-    "--context-sub-path",
     "--force-build-metadata",
-    "--git",
     "--image-format",
     "--kaniko-dir",
     "--log-timestamp",
@@ -352,6 +348,7 @@ impl Cli {
         let flags = [
             ("--use-new-run", self.use_new_run),
             ("--compressed-caching", self.compressed_caching.is_some()),
+            ("--git without a repository", self.place.has_git_in_vain()),
             ("--cache-dir without --cache", self.cache_dir.is_some() && !self.cache),
         ];
         flags.into_iter().filter_map(|(flag, is_given)| is_given.then_some(flag))

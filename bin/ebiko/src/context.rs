@@ -9,9 +9,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use ebiko_build::{GitSource, Time, find_ignore_file, read_inside, unpack_context};
-use ebiko_remote::{Authorization, GitSettings, LocalContext, Material, Surroundings};
+use ebiko_remote::{
+    Authorization, DownloadOptions, GitSettings, LocalContext, Material, Network, Surroundings,
+};
+use ebiko_transport::{ShownUrl, Url, Verification};
 
 use crate::cli::Cli;
+use crate::credentials;
 use crate::environment::Environment;
 use crate::request::build_args;
 use crate::resources::limits;
@@ -43,7 +47,10 @@ pub(crate) fn open(
     let found = fetch(cli, environment, directory, sources)?;
     let time = |seconds: Option<i64>| seconds.map(|secs| Time { secs, nanos: 0 });
     let (context, context_age) = match found.material {
-        Material::Directory(context) => (context, time(found.last_modified)),
+        Material::Directory { path, sub_path } => {
+            let context = if sub_path == Path::new("") { path } else { inside(&path, &sub_path)? };
+            (context, time(found.last_modified))
+        }
         Material::File { path, sub_path } => {
             let context = directory.join("files");
             std::fs::create_dir_all(&context)
@@ -67,13 +74,22 @@ pub(crate) fn open(
             (inside(&context, &sub_path)?, time(found.last_modified).or(newest))
         }
     };
-    let (path, dockerfile) = find_dockerfile(cli, environment, &context, found.is_fetched)?;
+    let (path, dockerfile) = match cli.dockerfile.to_str().filter(|text| is_url(text)) {
+        Some(url) => {
+            std::fs::create_dir_all(directory)
+                .with_context(|| format!("cannot make the directory `{}`", directory.display()))?;
+            let path = directory.join("Dockerfile");
+            let text = fetch_dockerfile(&sources.network(), url, &path)?;
+            (path, text)
+        }
+        None => find_dockerfile(cli, environment, &context, found.is_fetched)?,
+    };
     let ignore_file =
         if found.heeds_ignore_file { find_ignore_file(&context, &path)? } else { None };
     Ok(BuildFiles {
         context,
         context_age,
-        dockerfile_name: cli.dockerfile.display().to_string(),
+        dockerfile_name: shown(&cli.dockerfile),
         dockerfile,
         ignore_file: ignore_file.map(|found| found.text),
     })
@@ -96,7 +112,8 @@ fn fetch(
 ) -> anyhow::Result<LocalContext> {
     // A build in this container that was killed may have left its own.
     remove(directory)?;
-    let context = cli.context.as_str();
+    let (context, _warning) = cli.place.place()?;
+    let context = context.as_str();
     // `git://` is kaniko's way to say https, and a directory of that name is a directory.
     let is_here =
         context.starts_with("git://") || environment.absolute(Path::new(context)).exists();
@@ -114,14 +131,12 @@ fn fetch(
         let last = arguments.iter().rfind(|(given, _)| given == name);
         last.and_then(|(_, value)| value.as_deref()).filter(|value| !value.is_empty())
     };
+    let keeps_git_dir =
+        given("BUILDKIT_CONTEXT_KEEP_GIT_DIR").and_then(Environment::boolean).unwrap_or(false);
     let repository = repository.map(|source| GitSource {
         // As in BuildKit: a build whose time is given has files that are as old as the commit.
         commit_time: source.commit_time || given("SOURCE_DATE_EPOCH").is_some(),
-        keep_git_dir: source.keep_git_dir
-            || matches!(
-                given("BUILDKIT_CONTEXT_KEEP_GIT_DIR"),
-                Some("1" | "t" | "T" | "true" | "TRUE" | "True")
-            ),
+        keep_git_dir: source.keep_git_dir || keeps_git_dir,
         ..source
     });
     let request = repository.map(|source| sources.request(&source)).transpose()?;
@@ -132,13 +147,19 @@ fn fetch(
         network: sources.network(),
         stdin: stdin.as_ref(),
         repository: request.as_ref(),
-        git: &git_settings(environment)?,
+        git: &git_settings(cli, environment, keeps_git_dir)?,
+        clouds: &credentials::clouds(environment),
     };
-    Ok(ebiko_remote::fetch(context, "", &surroundings)?)
+    Ok(ebiko_remote::fetch(context, &cli.place.context_sub_path, &surroundings)?)
 }
 
-/// kaniko's variables for repositories that are written `git://`.
-fn git_settings(environment: &Environment) -> anyhow::Result<GitSettings> {
+/// What `--git` and kaniko's variables say of repositories.
+fn git_settings(
+    cli: &Cli,
+    environment: &Environment,
+    keep_git_dir: bool,
+) -> anyhow::Result<GitSettings> {
+    let flags = cli.place.git()?;
     let is_plain_http = match environment.get_filled("GIT_PULL_METHOD") {
         None | Some("https") => false,
         Some("http") => true,
@@ -146,23 +167,62 @@ fn git_settings(environment: &Environment) -> anyhow::Result<GitSettings> {
             "the environment variable GIT_PULL_METHOD is `{other}`; it must be `https` or `http`"
         ),
     };
-    let login = match environment.get_filled("GIT_TOKEN") {
-        Some(token) => Some((token, "")),
-        None => environment
-            .get_filled("GIT_USERNAME")
-            .map(|user| (user, environment.get("GIT_PASSWORD").unwrap_or_default())),
+    let variable = |name| environment.get_filled(name);
+    let login = match (variable("GIT_TOKEN"), variable("GIT_USERNAME"), variable("GIT_PASSWORD")) {
+        (Some(token), _, _) => Some((token, "")),
+        (None, None, None) => None,
+        (None, user, password) => Some((user.unwrap_or_default(), password.unwrap_or_default())),
     };
     let authorization = login.map(|(user, password)| Authorization::basic(user, password));
-    let authorization: Option<Authorization> = authorization.transpose()?;
-    Ok(GitSettings { is_plain_http, authorization, ..GitSettings::default() })
+    Ok(GitSettings {
+        is_plain_http,
+        branch: flags.branch,
+        submodules: flags.submodules,
+        history: flags.history,
+        keep_git_dir,
+        verification: if flags.skips_tls {
+            Verification::NotOfTheChosen
+        } else {
+            Verification::Always
+        },
+        authorization: authorization.transpose()?,
+    })
 }
 
-/// The directory `sub_path` of an unpacked archive, which may hold links to anywhere.
+fn is_url(text: &str) -> bool {
+    text.starts_with("http://") || text.starts_with("https://")
+}
+
+/// The Dockerfile's name for messages. A URL may hold a token.
+fn shown(dockerfile: &Path) -> String {
+    let text = dockerfile.display().to_string();
+    match Url::parse(&text) {
+        Ok(url) if is_url(&text) => ShownUrl::of(&url).to_string(),
+        _ => text,
+    }
+}
+
+/// The text of the Dockerfile at `url`, which becomes the file `path`.
+pub(crate) fn fetch_dockerfile(
+    network: &Network<'_>,
+    url: &str,
+    path: &Path,
+) -> anyhow::Result<Vec<u8>> {
+    let options = DownloadOptions { limit: DOCKERFILE_LIMIT };
+    ebiko_remote::download(network, url, None, &options, path)
+        .context("cannot fetch the Dockerfile")?;
+    read_dockerfile(path)
+}
+
+/// The directory `sub_path` of a context, which may hold links to anywhere.
 fn inside(context: &Path, sub_path: &Path) -> anyhow::Result<PathBuf> {
     let wanted = context.join(sub_path);
     let find = || format!("there is no directory `{}` in the build context", sub_path.display());
     let found = wanted.canonicalize().with_context(find)?;
     let top = context.canonicalize().with_context(find)?;
+    if !found.is_dir() {
+        bail!("`{}` is not a directory of the build context", sub_path.display());
+    }
     if !found.starts_with(&top) {
         bail!("the directory `{}` leads out of the build context", sub_path.display());
     }
@@ -180,8 +240,8 @@ fn find_dockerfile(
     is_fetched: bool,
 ) -> anyhow::Result<(PathBuf, Vec<u8>)> {
     let given = &cli.dockerfile;
-    if let Some(url) = given.to_str().filter(|text| text.contains("://")) {
-        bail!("`--dockerfile={url}`: fetching a Dockerfile is not supported yet; give a path");
+    if let Some((scheme, _)) = given.to_str().and_then(|text| text.split_once("://")) {
+        bail!("`--dockerfile={scheme}://…`: a Dockerfile is a path or at an `https://` address");
     }
     let path = environment.absolute(given);
     let mut tried = Vec::new();

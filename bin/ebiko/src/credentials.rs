@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use ebiko_registry::{CredentialPrograms, Credentials, Helper, ProgramOutcome, Surroundings};
+use ebiko_remote::Clouds;
 use ebiko_rootless::Program;
 
 use crate::cli::Verbosity;
@@ -101,11 +102,22 @@ pub(crate) fn read(
             format!("`--credential-helpers={name}` is unknown and left out; there are {known}"),
         );
     }
+    Ok(of_the_machine(environment, |surroundings| {
+        credentials.with_helpers(&helpers, surroundings, Arc::new(now))
+    }))
+}
+
+/// What the clouds' storages are to be told about us.
+pub(crate) fn clouds(environment: &Environment) -> Clouds {
+    of_the_machine(environment, |surroundings| Clouds::read(surroundings, Arc::new(now)))
+}
+
+/// Lets somebody look at this machine's variables and files.
+fn of_the_machine<T>(environment: &Environment, look: impl FnOnce(&Surroundings<'_>) -> T) -> T {
     let variables: BTreeMap<String, String> =
         environment.all().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     let read = |path: &Path| read_file(&environment.absolute(path));
-    let surroundings = Surroundings { variables: &variables, read: &read };
-    Ok(credentials.with_helpers(&helpers, &surroundings, Arc::new(now)))
+    look(&Surroundings { variables: &variables, read: &read })
 }
 
 /// Seconds since 1970. Tokens end by the clock, and a build may take longer than they hold.

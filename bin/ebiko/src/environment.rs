@@ -80,12 +80,20 @@ impl Environment {
     /// A boolean as Go's `strconv.ParseBool` reads it.
     pub(crate) fn get_bool(&self, name: &str) -> anyhow::Result<Option<bool>> {
         let Some(value) = self.get_filled(name) else { return Ok(None) };
-        match value {
-            "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(Some(true)),
-            "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(Some(false)),
-            _ => anyhow::bail!(
+        match Self::boolean(value) {
+            Some(value) => Ok(Some(value)),
+            None => anyhow::bail!(
                 "the environment variable {name} is `{value}`; it must be true or false"
             ),
+        }
+    }
+
+    /// A boolean as Go's `strconv.ParseBool` reads it.
+    pub(crate) fn boolean(value: &str) -> Option<bool> {
+        match value {
+            "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+            "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+            _ => None,
         }
     }
 

@@ -9,6 +9,7 @@ mod cli;
 mod commands;
 mod compression;
 mod context;
+mod context_flags;
 mod digest_files;
 mod environment;
 mod flags;
@@ -91,6 +92,14 @@ fn run(cli: &Cli, environment: &Environment, reporter: &Arc<Reporter>) -> Result
     let outputs = Outputs::plan(cli, environment)?;
     let caching = Caching::plan(cli, environment, &outputs)?;
     let warm = warmed::directory(cli, environment)?;
+    if let (_, Some(warning)) = cli.place.place()? {
+        reporter.say(Verbosity::Warn, warning);
+    }
+    if cli.place.git()?.skips_tls {
+        let warning =
+            "the certificate of the repository's host is not verified (--git=insecure-skip-tls)";
+        reporter.say(Verbosity::Warn, warning.to_owned());
+    }
     for flag in cli.without_effect() {
         reporter.say(Verbosity::Debug, format!("`{flag}` changes nothing"));
     }

@@ -4,8 +4,11 @@ use std::fs::File;
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use crate::download::{DownloadError, DownloadOptions, download};
-use crate::git::{Authorization, GitError, GitRequest, checkout};
+use ebiko_transport::Verification;
+
+use crate::bucket::{self, Clouds};
+use crate::download::{DownloadError, DownloadOptions, Downloaded, download};
+use crate::git::{Authorization, GitError, GitRequest, History, checkout};
 use crate::spec::{ContextSpec, RepositorySpec, SpecError, WebUrl};
 use crate::{Network, host};
 
@@ -25,17 +28,25 @@ pub struct Surroundings<'a> {
     pub repository: Option<&'a GitRequest>,
     /// How repositories that are written `git://` are fetched.
     pub git: &'a GitSettings,
+    /// Who this machine is to the clouds.
+    pub clouds: &'a Clouds,
 }
 
-/// How repositories that are written `git://` are fetched.
+/// How repositories that are written `git://` are fetched, and, where it says so, others.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GitSettings {
     /// Whether they are asked for without encryption.
     pub is_plain_http: bool,
-    /// The branch or tag, if the context names none.
+    /// The branch or tag, whatever the context names.
     pub branch: Option<String>,
-    /// Whether submodules are checked out.
-    pub submodules: bool,
+    /// Whether submodules are checked out; if nothing is said, those of a repository that is written `git://` are not.
+    pub submodules: Option<bool>,
+    /// How many commits are fetched, and kept in `.git`; without it there is no `.git`.
+    pub history: Option<History>,
+    /// Whether `.git` is kept.
+    pub keep_git_dir: bool,
+    /// Whether the certificate of the host is verified.
+    pub verification: Verification,
     /// Who we are to the host.
     pub authorization: Option<Authorization>,
 }
@@ -59,8 +70,14 @@ pub struct LocalContext {
 /// What a context is on this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Material {
-    /// A directory. Whether it can be read is for the one who opens it to find.
-    Directory(PathBuf),
+    /// A directory, of which the context is the directory `sub_path`. Whether it can be read, and whether a link in it
+    /// leads out, is for the one who opens it to find.
+    Directory {
+        /// Where the directory is.
+        path: PathBuf,
+        /// Relative, without `.` and `..`; empty for the whole.
+        sub_path: PathBuf,
+    },
     /// A file: an archive, or, where it is none, the Dockerfile itself. Which of them it is, is for
     /// the one who knows archives to find; the context is `sub_path` in the archive.
     File {
@@ -124,7 +141,13 @@ pub fn fetch(
 ) -> Result<LocalContext, RemoteError> {
     let sub_path = inside(sub_path)?;
     if let Some(request) = surroundings.repository {
-        return repository(request, &sub_path, surroundings);
+        let own = request.authorization.clone();
+        let mut request = surroundings.git.applied_to(request.clone());
+        if !request.remote.starts_with("https://") {
+            // Only who asks for it by GIT_PULL_METHOD sends a login without encryption.
+            request.authorization = own;
+        }
+        return repository(&request, sub_path, Ignoring::Nothing, surroundings);
     }
     let spec = ContextSpec::parse(spec).map_err(|source| RemoteError::Spec { source })?;
     match spec {
@@ -133,11 +156,7 @@ pub fn fetch(
             let material = if host::is_file(&path) {
                 Material::File { path, sub_path }
             } else {
-                Material::Directory(if sub_path.as_os_str().is_empty() {
-                    path
-                } else {
-                    path.join(sub_path)
-                })
+                Material::Directory { path, sub_path }
             };
             Ok(LocalContext {
                 material,
@@ -148,49 +167,93 @@ pub fn fetch(
         }
         ContextSpec::Stdin => stdin(sub_path, surroundings),
         ContextSpec::Repository(spec) => {
-            repository(&request(spec, surroundings.git), &sub_path, surroundings)
+            let request = request(spec, surroundings.git);
+            repository(&request, sub_path, Ignoring::AsTheFileSays, surroundings)
+        }
+        ContextSpec::Stored(file) => {
+            let path = spool(surroundings)?;
+            let (network, options) = (&surroundings.network, DownloadOptions::default());
+            let downloaded = bucket::fetch(network, surroundings.clouds, &file, options, &path);
+            Ok(archive(&downloaded?, path, sub_path, Ignoring::AsTheFileSays))
         }
         ContextSpec::Url(WebUrl(url)) => {
             let path = spool(surroundings)?;
             let options = DownloadOptions::default();
-            let downloaded = download(&surroundings.network, &url, None, &options, &path)
-                .map_err(|source| RemoteError::Download { source: Box::new(source) })?;
-            Ok(LocalContext {
-                material: Material::File { path, sub_path },
-                is_fetched: true,
-                heeds_ignore_file: false,
-                last_modified: downloaded.last_modified,
-            })
+            let downloaded = download(&surroundings.network, &url, None, &options, &path)?;
+            Ok(archive(&downloaded, path, sub_path, Ignoring::Nothing))
         }
+    }
+}
+
+/// What becomes of a context's `.dockerignore`: other builders leave it alone in what comes from a server, and kaniko,
+/// whose ways to write a context are its own, does not.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ignoring {
+    AsTheFileSays,
+    Nothing,
+}
+
+fn archive(
+    downloaded: &Downloaded,
+    path: PathBuf,
+    sub_path: PathBuf,
+    ignoring: Ignoring,
+) -> LocalContext {
+    LocalContext {
+        material: Material::File { path, sub_path },
+        is_fetched: true,
+        heeds_ignore_file: ignoring == Ignoring::AsTheFileSays,
+        last_modified: downloaded.last_modified,
+    }
+}
+
+impl From<DownloadError> for RemoteError {
+    fn from(source: DownloadError) -> Self {
+        Self::Download { source: Box::new(source) }
     }
 }
 
 /// What `spec` is, as far as the settings say.
 fn request(spec: RepositorySpec, settings: &GitSettings) -> GitRequest {
     let scheme = if settings.is_plain_http { "http" } else { "https" };
-    GitRequest {
+    settings.applied_to(GitRequest {
         remote: format!("{scheme}://{}", spec.address),
-        reference: spec.reference.or_else(|| settings.branch.clone()),
+        reference: spec.reference,
         fetch_by_commit: spec.commit.is_some(),
         checksum: spec.commit,
         subdir: spec.directory,
-        submodules: settings.submodules,
-        authorization: settings.authorization.clone(),
         ..GitRequest::default()
+    })
+}
+
+impl GitSettings {
+    /// `request`, as these settings change it. What it says itself about who we are comes first.
+    fn applied_to(&self, request: GitRequest) -> GitRequest {
+        let authorization = request.authorization.or_else(|| self.authorization.clone());
+        GitRequest {
+            reference: self.branch.clone().or(request.reference),
+            submodules: self.submodules.unwrap_or(request.submodules),
+            keep_git_dir: request.keep_git_dir || self.keep_git_dir || self.history.is_some(),
+            history: self.history.unwrap_or(request.history),
+            verification: self.verification,
+            authorization,
+            ..request
+        }
     }
 }
 
 fn repository(
     request: &GitRequest,
-    sub_path: &Path,
+    sub_path: PathBuf,
+    ignoring: Ignoring,
     surroundings: &Surroundings<'_>,
 ) -> Result<LocalContext, RemoteError> {
     let done = checkout(&surroundings.network, request, surroundings.work_dir)
         .map_err(|source| RemoteError::Git { source: Box::new(source) })?;
     Ok(LocalContext {
-        material: Material::Directory(done.directory.join(sub_path)),
+        material: Material::Directory { path: done.directory, sub_path },
         is_fetched: true,
-        heeds_ignore_file: false,
+        heeds_ignore_file: ignoring == Ignoring::AsTheFileSays,
         last_modified: Some(done.commit_time),
     })
 }
@@ -255,6 +318,14 @@ mod tests {
     use super::*;
     use ebiko_transport::{Options, Transport};
 
+    /// A machine that is nobody to any cloud.
+    fn nobody() -> Clouds {
+        let read = |_: &Path| Err(io::ErrorKind::NotFound.into());
+        let variables = std::collections::BTreeMap::new();
+        let surroundings = ebiko_cloud::Surroundings { variables: &variables, read: &read };
+        Clouds::read(&surroundings, std::sync::Arc::new(|| 0))
+    }
+
     #[track_caller]
     fn check(spec: &str, sub_path: &str, expected: &str) {
         let transport = Transport::new(&Options::default()).expect("the defaults are right");
@@ -265,10 +336,12 @@ mod tests {
             stdin: None,
             repository: None,
             git: &GitSettings::default(),
+            clouds: &nobody(),
         };
         let actual = match fetch(spec, sub_path, &surroundings) {
-            Ok(LocalContext { material: Material::Directory(dir), .. }) => {
-                dir.display().to_string()
+            Ok(LocalContext { material: Material::Directory { path, sub_path }, .. }) => {
+                let more = if sub_path == Path::new("") { "" } else { " and there " };
+                format!("{}{more}{}", path.display(), sub_path.display())
             }
             Ok(other) => format!("{other:?}"),
             Err(error) => error.to_string(),
@@ -287,8 +360,8 @@ mod tests {
 
     #[test]
     fn a_sub_path_stays_inside() {
-        check("/src", "a//./b/", "/src/a/b");
-        check("/src", "/a/../b", "/src/b");
+        check("/src", "a//./b/", "/src and there a/b");
+        check("/src", "/a/../b", "/src and there b");
         check("/src", "../etc", "the sub-path `../etc` leaves the build context");
         check("/src", "a/../../etc", "the sub-path `a/../../etc` leaves the build context");
     }
@@ -296,11 +369,6 @@ mod tests {
     #[test]
     fn without_a_standard_input_there_is_no_context_in_it() {
         check("-", "", "there is no standard input to read the build context from");
-    }
-
-    #[test]
-    fn other_contexts_are_refused() {
-        check("s3://bucket/a", "", "cannot fetch the build context");
     }
 
     #[test]
@@ -313,21 +381,27 @@ mod tests {
         let settings = GitSettings {
             is_plain_http: true,
             branch: Some("other".into()),
-            submodules: true,
-            authorization: None,
+            submodules: Some(true),
+            history: Some(History::Whole),
+            verification: Verification::NotOfTheChosen,
+            ..GitSettings::default()
         };
         let expected = GitRequest {
             remote: "http://h.example/r".into(),
-            reference: Some("main".into()),
+            reference: Some("other".into()),
             checksum: Some("1234".into()),
             fetch_by_commit: true,
             subdir: "sub".into(),
             submodules: true,
+            keep_git_dir: true,
+            history: History::Whole,
+            verification: Verification::NotOfTheChosen,
             ..GitRequest::default()
         };
-        assert_eq!(request(spec, &settings), expected);
-        let bare = RepositorySpec { address: "h".into(), ..RepositorySpec::default() };
-        assert_eq!(request(bare.clone(), &settings).reference.as_deref(), Some("other"));
-        assert_eq!(request(bare, &GitSettings::default()).remote, "https://h");
+        assert_eq!(request(spec.clone(), &settings), expected);
+        let plain = request(spec, &GitSettings::default());
+        assert_eq!(plain.remote, "https://h.example/r");
+        assert_eq!(plain.reference.as_deref(), Some("main"));
+        assert!(!plain.submodules && !plain.keep_git_dir);
     }
 }

@@ -11,6 +11,7 @@ use ebiko_transport::header::{
 };
 use ebiko_transport::{Request, Response, ShownUrl, TransportError, Url};
 
+use crate::bucket::Refusal;
 use crate::checksum::{Checksum, Hasher};
 use crate::{Network, host, http_date};
 
@@ -61,6 +62,10 @@ pub enum DownloadErrorKind {
     #[error("invalid response status {status}")]
     Status { status: u16 },
     #[error(transparent)]
+    Refused(Box<Refusal>),
+    #[error("{why}")]
+    Identity { why: String },
+    #[error(transparent)]
     Transport(#[from] TransportError),
     #[error("cannot receive the file")]
     Receive { source: io::Error },
@@ -87,6 +92,11 @@ impl DownloadError {
     pub fn hint(&self) -> Option<&'static str> {
         match &self.source {
             DownloadErrorKind::Transport(source) => source.hint(),
+            DownloadErrorKind::Refused(refusal) => refusal.hint(),
+            DownloadErrorKind::Identity { .. } => Some(
+                "an identity that is set up is used or is an error; take its variables and files away to be \
+                 somebody else, or nobody",
+            ),
             DownloadErrorKind::Status { status: 401 | 403 } => Some(
                 "the server wants a login, which a URL in a Dockerfile should not hold; \
                       download the file in a RUN with a secret",
@@ -120,17 +130,85 @@ pub fn download(
     let run = || {
         let url = parsed.map_err(|error| DownloadErrorKind::Url { reason: error.to_string() })?;
         let checksum = checksum.map(Checksum::parse).transpose()?;
-        let request = request(url)?;
-        let mut file =
-            host::create_file(path).map_err(|source| DownloadErrorKind::Write { source })?;
-        let outcome = Transfer { network, request, checksum, limit: options.limit }.run(&mut file);
-        if outcome.is_err() {
-            // The error that there is says more than one from here.
-            let _left = host::remove_file(path);
-        }
-        outcome
+        let mut origin = WebServer { request: request(url)? };
+        transfer(network, &mut origin, checksum, *options, path)
     };
     run().map_err(fail)
+}
+
+/// Brings what `origin` has to the new file `path`. If that fails, no file is left.
+pub(crate) fn transfer(
+    network: &Network<'_>,
+    origin: &mut dyn Origin,
+    checksum: Option<Checksum>,
+    options: DownloadOptions,
+    path: &Path,
+) -> Result<Downloaded, DownloadErrorKind> {
+    let mut file = host::create_file(path).map_err(|source| DownloadErrorKind::Write { source })?;
+    let outcome = Transfer { network, origin, checksum, limit: options.limit }.run(&mut file);
+    if outcome.is_err() {
+        // The error that there is says more than one from here.
+        let _left = host::remove_file(path);
+    }
+    outcome
+}
+
+/// Who has a file, and how it is asked for.
+pub(crate) trait Origin {
+    /// A request for the file, or for what is not there yet of it. It is made for every attempt, because a signature
+    /// ends.
+    fn request(&mut self, rest: Option<&Rest>) -> Result<Request, DownloadErrorKind>;
+
+    /// What follows from an answer that is no success: that it is worth asking again at once, or an error.
+    fn refused(
+        &mut self,
+        _request: &Request,
+        _rest: Option<&Rest>,
+        response: Response,
+    ) -> Result<(), DownloadErrorKind> {
+        Err(DownloadErrorKind::Status { status: response.status().as_u16() })
+    }
+
+    /// What tells this version of the file from any other.
+    ///
+    /// A weak name says that two versions are as good as equal, which is not equal.
+    fn version(&self, response: &Response) -> Option<String> {
+        response.header(ETAG).filter(|etag| etag.starts_with('"')).map(str::to_owned)
+    }
+}
+
+/// What is missing of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Rest {
+    /// How many bytes are there.
+    pub(crate) start: u64,
+    /// The version that they are of.
+    pub(crate) version: String,
+}
+
+impl Rest {
+    /// The value of `Range`.
+    pub(crate) fn range(&self) -> Option<HeaderValue> {
+        HeaderValue::from_str(&format!("bytes={}-", self.start)).ok()
+    }
+}
+
+/// Any server that has a file at a URL.
+struct WebServer {
+    request: Request,
+}
+
+impl Origin for WebServer {
+    fn request(&mut self, rest: Option<&Rest>) -> Result<Request, DownloadErrorKind> {
+        let request = self.request.clone();
+        let Some(rest) = rest else { return Ok(request) };
+        Ok(match (rest.range(), HeaderValue::from_str(&rest.version)) {
+            (Some(range), Ok(version)) => {
+                request.with_header(RANGE, range).with_header(IF_RANGE, version)
+            }
+            _ => request,
+        })
+    }
 }
 
 /// Whether what is at `url` is still what a server once gave this name (`ETag`) to. Nothing is downloaded.
@@ -184,25 +262,40 @@ fn request(mut url: Url) -> Result<Request, DownloadErrorKind> {
     }
 }
 
+/// So many bytes more than ever before, and the attempts begin anew: a large file may break off often.
+const PROGRESS: u64 = 64 << 10;
+
 struct Transfer<'a> {
     network: &'a Network<'a>,
-    request: Request,
+    origin: &'a mut dyn Origin,
     checksum: Option<Checksum>,
     limit: u64,
 }
 
 impl Transfer<'_> {
-    fn run(self, file: &mut File) -> Result<Downloaded, DownloadErrorKind> {
+    fn run(mut self, file: &mut File) -> Result<Downloaded, DownloadErrorKind> {
         let mut head = None;
-        let mut size = 0;
+        let (mut size, mut most) = (0, 0);
         let mut attempt = 1;
         loop {
             let transport = self.network.transport;
-            let outcome = self.attempt(file, &mut size, &mut head);
-            match outcome {
-                Ok(()) => break,
-                Err(DownloadErrorKind::Receive { source }) if attempt < transport.attempts() => {
-                    transport.pause(&self.request.url, attempt, &source.to_string(), None);
+            let rest = head
+                .as_ref()
+                .filter(|_| size > 0)
+                .and_then(|head: &Head| Some(Rest { start: size, version: head.version.clone()? }));
+            let request = self.origin.request(rest.as_ref())?;
+            match self.attempt(&request, rest.as_ref(), file, &mut size, &mut head) {
+                Ok(true) => break,
+                Ok(false) => {}
+                Err(DownloadErrorKind::Receive { source }) => {
+                    if size > most + PROGRESS {
+                        attempt = 1;
+                    }
+                    most = most.max(size);
+                    if attempt >= transport.attempts() {
+                        return Err(DownloadErrorKind::Receive { source });
+                    }
+                    transport.pause(&request.url, attempt, &source.to_string(), None);
                     attempt += 1;
                 }
                 Err(error) => return Err(error),
@@ -214,39 +307,40 @@ impl Transfer<'_> {
         {
             return Err(DownloadErrorKind::Digest { actual, expected: expected.to_string() });
         }
-        let Head { last_modified, etag } = head.unwrap_or_default();
+        let Head { last_modified, etag, .. } = head.unwrap_or_default();
         let last_modified = last_modified.as_deref().and_then(http_date::parse);
         Ok(Downloaded { size, last_modified, etag, digest })
     }
 
-    /// One request, for what is not there yet.
+    /// One request, for what is not there yet. `false` if the origin wants to be asked again.
     fn attempt(
-        &self,
+        &mut self,
+        request: &Request,
+        rest: Option<&Rest>,
         file: &mut File,
         size: &mut u64,
         head: &mut Option<Head>,
-    ) -> Result<(), DownloadErrorKind> {
+    ) -> Result<bool, DownloadErrorKind> {
         self.check_interrupt()?;
         let local = |source| DownloadErrorKind::Write { source };
-        let mut request = self.request.clone();
-        // A weak name says that two versions are as good as equal, which is not equal.
-        let strong = head.as_ref().and_then(Head::version);
-        if let Some(version) = strong.filter(|_| *size > 0) {
-            let range = HeaderValue::from_str(&format!("bytes={size}-"));
-            if let (Ok(range), Ok(version)) = (range, HeaderValue::from_str(version)) {
-                request = request.with_header(RANGE, range).with_header(IF_RANGE, version);
-            }
-        }
-        let mut response = self.network.transport.send(&request)?;
+        let mut response = self.network.transport.send(request)?;
         match response.status().as_u16() {
-            206 if continues(&response, *size) => {}
-            206 => return Err(DownloadErrorKind::Changed),
+            206 => {
+                let version = self.origin.version(&response);
+                let is_same =
+                    rest.is_some_and(|rest| version.is_none_or(|version| version == rest.version));
+                if !is_same || !continues(&response, *size) {
+                    return Err(DownloadErrorKind::Changed);
+                }
+            }
+            // The version is not there any more.
+            412 if rest.is_some() => return Err(DownloadErrorKind::Changed),
             status if !(200..300).contains(&status) => {
-                return Err(DownloadErrorKind::Status { status });
+                return self.origin.refused(request, rest, response).map(|()| false);
             }
             _ => {
                 *size = 0;
-                *head = Some(Head::of(&response));
+                *head = Some(Head::of(&response, self.origin.version(&response)));
                 file.set_len(0).map_err(local)?;
                 file.seek(SeekFrom::Start(0)).map_err(local)?;
             }
@@ -265,7 +359,7 @@ impl Transfer<'_> {
             }
             file.write_all(piece).map_err(local)?;
         }
-        Ok(())
+        Ok(true)
     }
 
     /// The SHA-256 of the file, and the digest that was asked for.
@@ -308,16 +402,12 @@ fn continues(response: &Response, size: u64) -> bool {
 struct Head {
     last_modified: Option<String>,
     etag: Option<String>,
+    version: Option<String>,
 }
 
 impl Head {
-    fn of(response: &Response) -> Self {
+    fn of(response: &Response, version: Option<String>) -> Self {
         let text = |name| response.header(name).map(str::to_owned);
-        Self { last_modified: text(LAST_MODIFIED), etag: text(ETAG) }
-    }
-
-    /// What tells this version of the file from any other.
-    fn version(&self) -> Option<&str> {
-        self.etag.as_deref().filter(|etag| etag.starts_with('"'))
+        Self { last_modified: text(LAST_MODIFIED), etag: text(ETAG), version }
     }
 }

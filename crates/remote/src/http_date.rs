@@ -39,6 +39,33 @@ pub(crate) fn parse(text: &str) -> Option<i64> {
     Some(((days * 24 + hour) * 60 + minute) * 60 + second)
 }
 
+/// The first of these formats, of `seconds` since 1970.
+pub(crate) fn format(seconds: u64) -> String {
+    const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+    let days = seconds / 86_400;
+    let name = |names: &[&'static str], number: u64| {
+        usize::try_from(number).ok().and_then(|number| names.get(number).copied()).unwrap_or("Jan")
+    };
+    // As above, backwards: years begin in March, 400 of them have 146,097 days.
+    let since = days + 719_468;
+    let (era, day_of_era) = (since / 146_097, since % 146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * from_march + 2) / 5 + 1;
+    let month = (from_march + 2) % 12;
+    let year = year_of_era + era * 400 + u64::from(month < 2);
+    format!(
+        "{}, {day:02} {} {year} {:02}:{:02}:{:02} GMT",
+        name(&DAYS, days % 7),
+        name(&MONTHS, month),
+        seconds / 3600 % 24,
+        seconds / 60 % 60,
+        seconds % 60
+    )
+}
+
 fn number(text: &str, limit: i64) -> Option<i64> {
     let is_plain = text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|number| is_plain && *number <= limit)
@@ -47,6 +74,17 @@ fn number(text: &str, limit: i64) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_date_is_written_as_it_is_read() {
+        assert_eq!(format(784_111_777), "Sun, 06 Nov 1994 08:49:37 GMT");
+        assert_eq!(format(0), "Thu, 01 Jan 1970 00:00:00 GMT");
+        // All days of 400 years and a bit, at a second that moves.
+        for day in 0..150_000_u64 {
+            let seconds = day * 86_400 + day * 37 % 86_400;
+            assert_eq!(parse(&format(seconds)), i64::try_from(seconds).ok(), "{seconds}");
+        }
+    }
 
     #[test]
     fn all_three_formats_are_read() {

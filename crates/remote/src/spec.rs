@@ -2,6 +2,11 @@
 
 use std::path::PathBuf;
 
+use crate::bucket::{AzureBlob, GcsObject, S3Object, StoredFile};
+
+/// The file that a bucket is asked for if none is named.
+const STORED_NAME: &str = "context.tar.gz";
+
 /// A build context, as the user names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -12,6 +17,9 @@ pub enum ContextSpec {
     Stdin,
     /// A repository: `git://HOST/PATH[#REF[:DIRECTORY][#COMMIT]]`.
     Repository(RepositorySpec),
+    /// A file in a cloud's storage: `s3://BUCKET[/KEY]`, `gs://BUCKET[/OBJECT]`, or a blob of Azure's that its URL holds no
+    /// signature for.
+    Stored(StoredFile),
     /// A file on a web server.
     Url(WebUrl),
 }
@@ -56,24 +64,13 @@ impl std::fmt::Debug for WebUrl {
 pub enum SpecError {
     #[error("no context is given")]
     Empty,
-    #[error("contexts of the kind `{scheme}://` are not supported yet")]
-    NotYet { scheme: &'static str },
-    #[error("contexts in Azure's blob storage are not supported yet")]
-    NotYetAzure,
+    #[error(
+        "`{scheme}://` is not followed by the name of a bucket and, after a slash, of a file in it"
+    )]
+    Bucket { scheme: String },
     #[error("`{scheme}://` is not a kind of context")]
     Unknown { scheme: String },
 }
-
-/// What other tools fetch.
-const NOT_YET: [&str; 2] = ["gs", "s3"];
-
-/// Hosts that want every request signed.
-const AZURE: [&str; 4] = [
-    ".blob.core.windows.net",
-    ".blob.core.chinacloudapi.cn",
-    ".blob.core.cloudapi.de",
-    ".blob.core.usgovcloudapi.net",
-];
 
 impl ContextSpec {
     /// Reads the value of `--context`.
@@ -90,21 +87,23 @@ impl ContextSpec {
             "tar" if rest == "stdin" => Ok(Self::Stdin),
             "dir" | "tar" => Ok(Self::Path(rest.into())),
             "git" => Ok(Self::Repository(RepositorySpec::parse(rest))),
-            "http" | "https" if is_azure(rest) => Err(SpecError::NotYetAzure),
-            "http" | "https" => Ok(Self::Url(WebUrl(text.to_owned()))),
-            _ => match NOT_YET.into_iter().find(|known| *known == scheme) {
-                Some(scheme) => Err(SpecError::NotYet { scheme }),
-                None => Err(SpecError::Unknown { scheme: scheme.chars().take(40).collect() }),
-            },
+            "s3" | "gs" => {
+                let (bucket, name) = rest.split_once('/').unwrap_or((rest, ""));
+                let name = if name.is_empty() { STORED_NAME } else { name };
+                let file = if scheme == "s3" {
+                    S3Object::new(bucket, name).map(StoredFile::S3)
+                } else {
+                    GcsObject::new(bucket, name).map(StoredFile::Gcs)
+                };
+                file.map(Self::Stored).ok_or(SpecError::Bucket { scheme: scheme.to_owned() })
+            }
+            "http" | "https" => Ok(match AzureBlob::parse(text) {
+                Some(blob) => Self::Stored(StoredFile::Azure(blob)),
+                None => Self::Url(WebUrl(text.to_owned())),
+            }),
+            _ => Err(SpecError::Unknown { scheme: scheme.chars().take(40).collect() }),
         }
     }
-}
-
-/// Whether the host is one of Azure's. Without a signature in the URL it would answer "no".
-fn is_azure(rest: &str) -> bool {
-    let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let host = host.rsplit('@').next().unwrap_or_default().to_ascii_lowercase();
-    !rest.contains("sig=") && AZURE.iter().any(|azure| host.ends_with(azure))
 }
 
 impl RepositorySpec {
@@ -128,11 +127,13 @@ impl SpecError {
     /// What is allowed.
     pub fn hint(&self) -> &'static str {
         match self {
-            Self::NotYetAzure => "use a URL that is signed: one with `sig=` in its query",
-            Self::NotYet { .. } => "use a signed `https://` URL of the archive",
+            Self::Bucket { .. } => {
+                "use `s3://BUCKET/FILE` or `gs://BUCKET/FILE`; a `.` or `..` cannot be a part of the file's name"
+            }
             Self::Empty | Self::Unknown { .. } => {
                 "use a directory (`/path`), an archive (`tar:///path`, `tar://stdin`), a repository \
-                 (`git://host/path`, `https://host/path.git`) or a URL"
+                 (`git://host/path`, `https://host/path.git`), a file in a bucket (`s3://bucket/file`, \
+                 `gs://bucket/file`) or a URL"
             }
         }
     }
@@ -148,6 +149,7 @@ mod tests {
             Ok(ContextSpec::Path(path)) => path.display().to_string(),
             Ok(ContextSpec::Url(WebUrl(url))) => format!("url {url}"),
             Ok(ContextSpec::Repository(spec)) => format!("{} {spec:?}", spec.address),
+            Ok(ContextSpec::Stored(file)) => format!("stored {file}"),
             Ok(ContextSpec::Stdin) => "stdin".to_owned(),
             Err(error) => error.to_string(),
         };
@@ -187,17 +189,58 @@ mod tests {
     }
 
     #[test]
-    fn everything_else_is_refused_by_name() {
-        check("gs://bucket/x", "contexts of the kind `gs://` are not supported yet");
-        check("s3://bucket/x", "contexts of the kind `s3://` are not supported yet");
+    fn a_bucket_has_a_file_whose_name_is_the_whole_path() {
+        check("gs://bucket/a/b c.tar", "stored gs://bucket/a/b c.tar");
+        check("s3://bucket/a/b.tar.zst", "stored s3://bucket/a/b.tar.zst");
+        for scheme in ["s3", "gs"] {
+            for rest in ["bucket", "bucket/"] {
+                check(
+                    &format!("{scheme}://{rest}"),
+                    &format!("stored {scheme}://bucket/context.tar.gz"),
+                );
+            }
+        }
+        check("s3://My.old_bucket/x", "stored s3://My.old_bucket/x");
+    }
+
+    #[test]
+    fn a_name_that_is_no_buckets_never_becomes_a_piece_of_a_host() {
+        for rest in
+            ["", "/x", "b@evil.example/x", "b:80/x", "b#/x", "b?/x", "b%2f/x", ".b/x", "b./x"]
+        {
+            for scheme in ["s3", "gs"] {
+                check(
+                    &format!("{scheme}://{rest}"),
+                    &format!(
+                        "`{scheme}://` is not followed by the name of a bucket and, after a slash, of a file in it"
+                    ),
+                );
+            }
+        }
+        check(
+            "s3://b/a/../x",
+            "`s3://` is not followed by the name of a bucket and, after a slash, of a file in it",
+        );
+    }
+
+    #[test]
+    fn a_blob_of_azure_is_asked_for_with_a_signature_unless_its_url_has_one() {
         check(
             "https://me.blob.core.windows.net/c/x",
-            "contexts in Azure's blob storage are not supported yet",
+            "stored https://me.blob.core.windows.net/c/x",
+        );
+        check(
+            "https://me.blob.core.windows.net/c/x?sig=1",
+            "url https://me.blob.core.windows.net/c/x?sig=1",
         );
         check(
             "https://h.example/blob.core.windows.net",
             "url https://h.example/blob.core.windows.net",
         );
+    }
+
+    #[test]
+    fn everything_else_is_refused_by_name() {
         check("ftp://x", "`ftp://` is not a kind of context");
         check("", "no context is given");
         check("dir://", "no context is given");

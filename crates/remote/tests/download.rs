@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ebiko_remote::{
-    DownloadOptions, Downloaded, GitRequest, GitSettings, LocalContext, Material, Network,
+    Clouds, DownloadOptions, Downloaded, GitRequest, GitSettings, LocalContext, Material, Network,
     Surroundings, download, fetch,
 };
 use ebiko_transport::{Options, Retries, Transport};
@@ -185,6 +185,14 @@ fn a_login_stays_with_its_host_and_redirects_go_to_public_places() {
     }
 }
 
+/// Those of a machine that is nobody.
+fn clouds() -> Clouds {
+    let read = |_: &Path| Err(std::io::ErrorKind::NotFound.into());
+    let variables = std::collections::BTreeMap::new();
+    let surroundings = ebiko_cloud::Surroundings { variables: &variables, read: &read };
+    Clouds::read(&surroundings, std::sync::Arc::new(|| 0))
+}
+
 fn context(
     spec: &str,
     sub_path: &str,
@@ -200,6 +208,7 @@ fn context(
         stdin,
         repository,
         git: &GitSettings { is_plain_http: true, ..GitSettings::default() },
+        clouds: &clouds(),
     };
     fetch(spec, sub_path, &surroundings).map_err(|error| shown(&error))
 }
@@ -244,17 +253,18 @@ fn a_context_may_be_a_repository() {
     let server = GitServer::smart(dir.path()).expect("a server");
     let spec = server.url("r#master").replace("http://", "git://");
     let found = context(&spec, "sub", &dir.path().join("1"), None, None).expect("a context");
-    let Material::Directory(tree) = found.material else { panic!("a directory") };
+    let Material::Directory { path, sub_path } = found.material else { panic!("a directory") };
+    let tree = path.join(sub_path);
     assert_eq!(fs::read_to_string(tree.join("Dockerfile")).expect("a file"), "FROM scratch\n");
     assert_eq!(found.last_modified, Some(1_700_000_101));
-    assert!(found.is_fetched && !found.heeds_ignore_file);
+    assert!(found.is_fetched && found.heeds_ignore_file, "as in kaniko");
 
     let request =
         GitRequest { remote: server.url("r"), subdir: "sub".into(), ..GitRequest::default() };
     let found = context("ignored", "", &dir.path().join("2"), None, Some(&request));
-    let Material::Directory(tree) = found.expect("a context").material else {
-        panic!("a directory")
-    };
+    let found = found.expect("a context");
+    assert!(!found.heeds_ignore_file, "as in BuildKit");
+    let Material::Directory { path: tree, .. } = found.material else { panic!("a directory") };
     assert!(tree.join("Dockerfile").is_file());
     let error = context("git://127.0.0.1:1/r", "", &dir.path().join("3"), None, None);
     let error = error.expect_err("nobody is there");

@@ -13,12 +13,12 @@ use ebiko_oci::{
     ImageSource as _, NameSource as _, Platform, PortError, Reference, ReferenceError,
 };
 use ebiko_registry::Registry;
-use ebiko_remote::{DownloadOptions, Network};
+use ebiko_remote::Network;
 use ebiko_transport::Transport;
 
 use super::usage;
 use crate::cli::Verbosity;
-use crate::context::read_dockerfile;
+use crate::context::{fetch_dockerfile, read_dockerfile};
 use crate::credentials::Asking;
 use crate::environment::Environment;
 use crate::failure::Failure;
@@ -177,8 +177,7 @@ fn dockerfile_text(
     let directory = temporary_dir(environment)?;
     let path = directory.path().join("Dockerfile");
     let network = Network { transport, is_interrupted: &|| false };
-    ebiko_remote::download(&network, dockerfile, None, &DownloadOptions::default(), &path)?;
-    read_dockerfile(&path)
+    fetch_dockerfile(&network, dockerfile, &path)
 }
 
 /// Sees to it that the directory has one image, and remembers what its name stands for.

@@ -11,9 +11,9 @@ fn sandbox() -> Sandbox {
 
 #[test]
 fn a_flag_of_kaniko_that_is_not_there_yet_is_refused_by_name() {
-    let output = sandbox().ebiko(["--no-push", "--git=depth=1"]);
+    let output = sandbox().ebiko(["--no-push", "--log-timestamp"]);
     assert_eq!(output.code, 1, "{output}");
-    assert!(output.stderr.contains("`--git` is not supported yet"), "{output}");
+    assert!(output.stderr.contains("`--log-timestamp` is not supported yet"), "{output}");
 }
 
 #[test]

@@ -58,7 +58,8 @@ pub struct Aws {
     source: Source,
     /// The region that is set.
     region: Option<String>,
-    sts: Option<Url>,
+    /// What replaces STS' own URL. A wrong one is no matter until STS is asked.
+    sts: Result<Option<Url>, String>,
 }
 
 enum Source {
@@ -106,11 +107,8 @@ impl Aws {
             .or_else(|| surroundings.get("AWS_DEFAULT_REGION"))
             .or_else(|| profiles.get(profile, "region"))
             .map(str::to_owned);
-        let (sts, broken) = match endpoint(surroundings, "STS") {
-            Ok(sts) => (sts, None),
-            Err(why) => (None, Some(Source::Broken { why })),
-        };
-        let source = broken.or_else(|| variables(surroundings)).unwrap_or_else(|| {
+        let sts = endpoint(surroundings, "STS");
+        let source = variables(surroundings).unwrap_or_else(|| {
             match profile_source(surroundings, &profiles, profile, PROFILE_DEPTH) {
                 Some(source) => source,
                 None if !profiles.has(profile) && profile != "default" => {
@@ -188,8 +186,10 @@ impl Aws {
     }
 
     fn sts(&self, region: &str) -> Outcome<Url> {
-        if let Some(url) = &self.sts {
-            return Ok(url.clone());
+        match &self.sts {
+            Ok(Some(url)) => return Ok(url.clone()),
+            Ok(None) => {}
+            Err(why) => return failed(why.clone()),
         }
         match domain_of(region) {
             Some(domain) => Url::parse(&format!("https://sts.{region}.{domain}/"))
@@ -284,7 +284,8 @@ pub fn signed(
     let mut headers: Vec<(&str, &str)> = request
         .headers
         .iter()
-        .filter(|(name, _)| *name != "accept")
+        // What somebody in between may change.
+        .filter(|(name, _)| !matches!(name.as_str(), "accept" | "accept-encoding"))
         .filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)))
         .collect();
     headers.sort_unstable();
@@ -548,7 +549,7 @@ mod tests {
             external_id: Some("s3cret".into()),
             base: Box::new(base),
         };
-        let aws = Aws { source: role, region: None, sts: None };
+        let aws = Aws { source: role, region: None, sts: Ok(None) };
         let expected =
             "the role `arn:aws:iam::1:role/x`, assumed by the owner of the access key `AKIA1`";
         assert_eq!(aws.who(), expected);

@@ -36,11 +36,12 @@ mod worktree;
 use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::io;
+use std::num::NonZero;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use ebiko_rootfs::{OpenRootError, Root, RootError, RootOptions, RootPath, Time};
-use ebiko_transport::{ShownUrl, TransportError, Trust, Url};
+use ebiko_transport::{ShownUrl, TransportError, Trust, Url, Verification};
 
 pub use self::authorization::Authorization;
 pub use self::object_id::ObjectId;
@@ -81,11 +82,37 @@ pub struct GitRequest {
     pub commit_time: bool,
     /// Whether the commit of `checksum` is fetched by its hash and not by `reference`.
     pub fetch_by_commit: bool,
+    /// How much of what came before the commit is fetched, where the server can leave something out.
+    pub history: History,
+    /// Whether the certificate of the host of `remote` is verified.
+    pub verification: Verification,
     /// Who we are to the host of `remote`, where the URL does not say it. Submodules on the same
     /// scheme, host and port get it, too; nobody else does.
     pub authorization: Option<Authorization>,
     /// What a repository may cost.
     pub limits: Limits,
+}
+
+/// How many commits are fetched.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum History {
+    /// The one that is wanted.
+    #[default]
+    None,
+    /// So many in a row, with that one.
+    Commits(NonZero<u32>),
+    /// All that came before it.
+    Whole,
+}
+
+impl History {
+    fn depth(self) -> Option<NonZero<u32>> {
+        match self {
+            Self::None => Some(NonZero::<u32>::MIN),
+            Self::Commits(count) => Some(count),
+            Self::Whole => None,
+        }
+    }
 }
 
 /// What a repository may cost. The defaults only stop what nobody means to build from.
@@ -245,8 +272,8 @@ impl GitErrorKind {
 
 /// Fetches a repository and writes its files below `directory`, which must be missing or empty.
 ///
-/// Only the commit that is wanted is fetched, where the server can do that; otherwise everything
-/// that came before it, too. What the files are is in [`Checkout::directory`].
+/// Only the commit that is wanted is fetched, or as many before it as `history` says, where the server can do that;
+/// otherwise everything that came before it, too. What the files are is in [`Checkout::directory`].
 ///
 /// # Errors
 ///
@@ -275,7 +302,8 @@ pub fn find_commit(network: &Network<'_>, request: &GitRequest) -> Result<Object
         }
         let address = Address::parse(&request.remote)?;
         let authorization = request.authorization.as_ref();
-        let mut server = Server::new(network, &request.limits, address, authorization, Trust::User);
+        let mut server = Server::new(network, &request.limits, address, authorization, Trust::User)
+            .with_verification(request.verification);
         let dialect = smart::greet(&mut server)?;
         let refs = refs_of(&server, &dialect, request)?;
         let wanted = refs::resolve(request, &refs)?;
@@ -354,7 +382,8 @@ fn run(
     let keeps_git = request.keep_git_dir && subdir.is_root();
     let limits = &request.limits;
     let mut server =
-        Server::new(network, limits, address.clone(), request.authorization.as_ref(), Trust::User);
+        Server::new(network, limits, address.clone(), request.authorization.as_ref(), Trust::User)
+            .with_verification(request.verification);
     let mut store = Store::new(&git.join("objects"), limits).map_err(local)?;
     let fetched = fetch(&mut server, request, &mut store)?;
     let (wanted, commit) = (fetched.wanted, fetched.commit);
@@ -427,9 +456,10 @@ fn fetch(
     store: &mut Store,
 ) -> Result<Fetched, GitErrorKind> {
     let dialect = smart::greet(server)?;
+    let depth = request.history.depth().filter(|_| smart::is_shallow(&dialect));
     if let Some(hash) = hash_of(request) {
         let id = ObjectId::parse(hash.as_bytes()).ok_or(GitErrorKind::Format)?;
-        let shallow = fetch_commit(server, &dialect, id, store)?;
+        let shallow = fetch_commit(server, &dialect, id, depth, store)?;
         let (commit_id, commit) = store.peel(&id)?;
         let wanted = Wanted { name: None, id };
         return Ok(Fetched { wanted, id: commit_id, commit, shallow });
@@ -445,7 +475,7 @@ fn fetch(
     }
     let shallow = match &dialect {
         Dialect::Files { .. } => dumb::fetch(server, &wanted.id, store)?,
-        _ => smart::fetch(server, &dialect, &[wanted.id], smart::is_shallow(&dialect), store)?,
+        _ => smart::fetch(server, &dialect, &[wanted.id], depth, store)?,
     };
     let (id, commit) = store.peel(&wanted.id)?;
     Ok(Fetched { wanted, id, commit, shallow })
@@ -469,6 +499,7 @@ fn fetch_commit(
     server: &Server<'_>,
     dialect: &Dialect,
     id: ObjectId,
+    depth: Option<NonZero<u32>>,
     store: &mut Store,
 ) -> Result<Vec<ObjectId>, GitErrorKind> {
     let all = match dialect {
@@ -479,12 +510,12 @@ fn fetch_commit(
             };
             let is_allowed = capabilities.iter().any(allows);
             if is_allowed || refs.refs.iter().any(|known| known.id == id) {
-                return smart::fetch(server, dialect, &[id], smart::is_shallow(dialect), store);
+                return smart::fetch(server, dialect, &[id], depth, store);
             }
             &refs.refs
         }
         Dialect::Second { .. } => {
-            let one = smart::fetch(server, dialect, &[id], smart::is_shallow(dialect), store);
+            let one = smart::fetch(server, dialect, &[id], depth, store);
             match one {
                 Err(GitErrorKind::Said { .. }) => &smart::ls_refs(server, None)?.refs,
                 other => return other,
@@ -497,7 +528,7 @@ fn fetch_commit(
     if wants.is_empty() {
         return Err(GitErrorKind::NoCommit { commit: id });
     }
-    smart::fetch(server, dialect, &wants, false, store)?;
+    smart::fetch(server, dialect, &wants, None, store)?;
     match store.kind(&id)? {
         Some(_) => Ok(Vec::new()),
         None => Err(GitErrorKind::NoCommit { commit: id }),
@@ -626,11 +657,13 @@ impl Trees<'_> {
             .flatten();
         // The repository names this host and not the user, so it is judged as a redirect is.
         let trust = Trust::Server { chosen: self.address.url.clone() };
-        let mut server = Server::new(self.network, limits, address.clone(), ours, trust);
+        let mut server = Server::new(self.network, limits, address.clone(), ours, trust)
+            .with_verification(self.request.verification);
         let git = parent.git.join("modules").join(&module.name);
         let mut store = Store::new(&git.join("objects"), limits).map_err(local)?;
         let dialect = smart::greet(&mut server)?;
-        let shallow = fetch_commit(&server, &dialect, link.commit, &mut store)?;
+        let depth = History::None.depth().filter(|_| smart::is_shallow(&dialect));
+        let shallow = fetch_commit(&server, &dialect, link.commit, depth, &mut store)?;
         let (id, commit) = store.peel(&link.commit)?;
         let repository = Repository {
             address: &address,

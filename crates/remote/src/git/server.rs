@@ -4,7 +4,7 @@ use std::io::{self, Read, Write as _};
 use std::path::PathBuf;
 
 use ebiko_transport::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
-use ebiko_transport::{Body, Method, Request, Response, Trust, Url};
+use ebiko_transport::{Body, Method, Request, Response, Trust, Url, Verification};
 
 use super::address::Address;
 use super::authorization::Authorization;
@@ -22,6 +22,7 @@ pub(crate) struct Server<'a> {
     pub(crate) limits: &'a Limits,
     address: Address,
     trust: Trust,
+    verification: Verification,
 }
 
 impl<'a> Server<'a> {
@@ -34,7 +35,14 @@ impl<'a> Server<'a> {
         trust: Trust,
     ) -> Self {
         let authorization = address.authorization.clone().or_else(|| authorization.cloned());
-        Self { network, limits, address: Address { authorization, ..address }, trust }
+        let verification = Verification::Always;
+        Self { network, limits, address: Address { authorization, ..address }, trust, verification }
+    }
+
+    /// Says whose certificates are verified.
+    pub(crate) fn with_verification(mut self, verification: Verification) -> Self {
+        self.verification = verification;
+        self
     }
 
     /// Asks what the repository has, in the second version of the protocol if possible. A server
@@ -102,6 +110,7 @@ impl<'a> Server<'a> {
     fn send(&self, request: Request) -> Result<Response, GitErrorKind> {
         self.check_interrupt()?;
         let mut request = request.with_trust(self.trust.clone());
+        request.verification = self.verification;
         if let Some(authorization) = &self.address.authorization {
             request = request
                 .with_authorization(authorization.expose())

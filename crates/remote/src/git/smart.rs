@@ -1,6 +1,7 @@
 //! Servers that know git: both versions of the protocol over HTTP.
 
 use std::io::{BufReader, Read};
+use std::num::NonZero;
 
 use ebiko_transport::header::CONTENT_TYPE;
 
@@ -170,13 +171,13 @@ pub(crate) fn is_shallow(dialect: &Dialect) -> bool {
     }
 }
 
-/// Fetches `wants` into the store, alone or with all that came before them. Gives the commits
+/// Fetches `wants` into the store with `depth` commits each, or with all that came before them. Gives the commits
 /// whose parents were left out.
 pub(crate) fn fetch(
     server: &Server<'_>,
     dialect: &Dialect,
     wants: &[ObjectId],
-    is_alone: bool,
+    depth: Option<NonZero<u32>>,
     store: &mut Store,
 ) -> Result<Vec<ObjectId>, GitErrorKind> {
     let mut shallow = Vec::new();
@@ -188,8 +189,8 @@ pub(crate) fn fetch(
             packet::write(&mut message, "object-format=sha1");
             message.extend_from_slice(packet::DELIMITER);
             packet::write(&mut message, "ofs-delta\n");
-            if is_alone {
-                packet::write(&mut message, "deepen 1\n");
+            if let Some(depth) = depth {
+                packet::write(&mut message, &format!("deepen {depth}\n"));
             }
             for want in wants {
                 packet::write(&mut message, &format!("want {want}\n"));
@@ -223,13 +224,13 @@ pub(crate) fn fetch(
                 packet::write(&mut message, &format!("want {want} {words}\n"));
                 words.clear();
             }
-            if is_alone {
-                packet::write(&mut message, "deepen 1\n");
+            if let Some(depth) = depth {
+                packet::write(&mut message, &format!("deepen {depth}\n"));
             }
             message.extend_from_slice(packet::FLUSH);
             packet::write(&mut message, "done\n");
             let mut lines = Lines::new(server.ask(message, false)?);
-            if is_alone {
+            if depth.is_some() {
                 while let Some(line) = lines.next()? {
                     shallow.extend(shallow_line(&line));
                 }
