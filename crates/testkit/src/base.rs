@@ -179,7 +179,10 @@ fn image_of(root: &Path, layout: &Path, command: &[&str]) -> anyhow::Result<()> 
 
 /// Makes the directory `path` with `make` unless it is there. Only one process makes it, the others wait; a maker that
 /// fails or is killed leaves nothing under the final name.
-fn once(path: &Path, make: impl FnOnce(&Path) -> anyhow::Result<()>) -> anyhow::Result<PathBuf> {
+pub(crate) fn once(
+    path: &Path,
+    make: impl FnOnce(&Path) -> anyhow::Result<()>,
+) -> anyhow::Result<PathBuf> {
     if path.exists() {
         return Ok(path.to_owned());
     }

@@ -38,6 +38,7 @@ mod place;
 mod pod;
 mod registry;
 mod sandbox;
+mod storage;
 mod tree;
 
 pub use archive::{ArchiveEntry, ArchiveKind, Packing, archive, packed};
@@ -53,4 +54,5 @@ pub use place::{cache_dir, is_root, scratch_dir, workspace_dir};
 pub use pod::{Pod, PodOutput, Profile, RunningPod, Usage};
 pub use registry::{Auth, Registry, RegistryBuilder, rsa_key};
 pub use sandbox::{Output, Sandbox};
+pub use storage::{Storage, azurite, storage_python};
 pub use tree::{FIXED_TIME, Tree, listing};

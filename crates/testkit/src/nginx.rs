@@ -72,7 +72,7 @@ fn config(dir: &Path, servers: &str) -> String {
     )
 }
 
-fn free_ports(count: usize) -> anyhow::Result<Vec<u16>> {
+pub(crate) fn free_ports(count: usize) -> anyhow::Result<Vec<u16>> {
     let listeners: Vec<TcpListener> = (0..count)
         .map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot find a free port"))
         .collect::<anyhow::Result<_>>()?;

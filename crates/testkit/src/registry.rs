@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
+pub(crate) use self::tls::issue_for;
 pub use self::tls::rsa_key;
 use self::token::TokenServer;
 use crate::ImageFacts;

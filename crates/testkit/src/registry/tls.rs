@@ -24,11 +24,15 @@ pub fn rsa_key() -> anyhow::Result<String> {
 
 /// Issues both into `dir`. Two certificates, because rustls does not accept an authority as a server.
 pub(super) fn issue(dir: &Path) -> anyhow::Result<()> {
+    issue_for(dir, &["localhost", "registry.test"])
+}
+
+/// The same for a server of these names, and `127.0.0.1`.
+pub(crate) fn issue_for(dir: &Path, names: &[&str]) -> anyhow::Result<()> {
     std::fs::create_dir_all(dir.join(DIRECTORY))?;
-    std::fs::write(
-        dir.join("server.ext"),
-        "subjectAltName=DNS:localhost,DNS:registry.test,IP:127.0.0.1\n",
-    )?;
+    let names = names.join(",DNS:");
+    let extension = format!("subjectAltName=IP:127.0.0.1,DNS:{names}\n");
+    std::fs::write(dir.join("server.ext"), extension)?;
     let new_key = ["-newkey", "rsa:2048", "-nodes", "-keyout"];
     let openssl = |args: &[&[&str]]| {
         let mut command = Command::new("openssl");
