@@ -14,6 +14,7 @@ const USUAL: &str = "/workspace/";
 
 /// A part of the command line.
 #[derive(Debug, Default, Clone, Args)]
+#[expect(clippy::doc_markdown, reason = "the comments are the text of `--help`")]
 pub(crate) struct ContextFlags {
     /// The build context: a directory, an archive (tar://FILE, or - for standard input), a git
     /// repository (git://HOST/PATH, https://HOST/PATH.git#REF:DIRECTORY), a file in a bucket

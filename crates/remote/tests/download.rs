@@ -11,11 +11,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ebiko_remote::{
-    Clouds, DownloadOptions, Downloaded, GitRequest, GitSettings, LocalContext, Material, Network,
-    Surroundings, download, fetch,
+    Authorization, Clouds, DownloadOptions, Downloaded, GitRequest, GitSettings, LocalContext,
+    Material, Network, Surroundings, download, fetch,
 };
 use ebiko_transport::{Options, Retries, Transport};
-use testkit::{GitRepository, GitServer, scratch_dir};
+use testkit::{GitRepository, GitServer, GitService, scratch_dir};
 
 /// Answers every request with the next of a list of texts, whatever is asked; the last one stays.
 struct Script {
@@ -200,6 +200,18 @@ fn context(
     stdin: Option<&File>,
     repository: Option<&GitRequest>,
 ) -> Result<LocalContext, String> {
+    let settings = GitSettings { is_plain_http: true, ..GitSettings::default() };
+    context_with(spec, sub_path, work_dir, stdin, repository, &settings)
+}
+
+fn context_with(
+    spec: &str,
+    sub_path: &str,
+    work_dir: &Path,
+    stdin: Option<&File>,
+    repository: Option<&GitRequest>,
+    git: &GitSettings,
+) -> Result<LocalContext, String> {
     let transport = transport();
     let surroundings = Surroundings {
         current_dir: Path::new("/"),
@@ -207,7 +219,7 @@ fn context(
         network: Network { transport: &transport, is_interrupted: &|| false },
         stdin,
         repository,
-        git: &GitSettings { is_plain_http: true, ..GitSettings::default() },
+        git,
         clouds: &clouds(),
     };
     fetch(spec, sub_path, &surroundings).map_err(|error| shown(&error))
@@ -242,6 +254,73 @@ fn a_context_may_be_a_file_here_on_a_server_or_in_the_standard_input() {
         assert_eq!(found.material, Material::File { path, sub_path: "".into() });
         assert!(found.is_fetched && found.heeds_ignore_file);
     }
+}
+
+#[test]
+fn a_repository_has_names_that_are_no_branches_and_commits_behind_them() {
+    let dir = scratch_dir("context-").expect("a directory");
+    let repository = GitRepository::init(&dir.path().join("r")).expect("a repository");
+    let commit = |text: &str| {
+        repository.write("file", text).expect("a file");
+        repository.commit(text).expect("a commit").trim().to_owned()
+    };
+    let first = commit("first");
+    let second = commit("second");
+    let third = commit("third");
+    for (name, id) in [
+        ("refs/pull/7/head", &first),
+        ("refs/merge-requests/3/head", &second),
+        ("refs/heads/next", &third),
+        ("refs/tags/next", &first),
+    ] {
+        repository.git(&["update-ref", name, id]).expect("a name");
+    }
+    let server = GitServer::smart(dir.path()).expect("a server");
+    for (number, (fragment, expected)) in [
+        ("refs/pull/7/head".to_owned(), "first"),
+        ("refs/merge-requests/3/head".to_owned(), "second"),
+        ("refs/tags/next".to_owned(), "first"),
+        ("next".to_owned(), "third"),
+        (second.clone(), "second"),
+        (format!("master#{first}"), "first"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let spec = format!("{}#{fragment}", server.url("r").replace("http://", "git://"));
+        let work = dir.path().join(format!("work-{number}"));
+        let found = context(&spec, "", &work, None, None).unwrap_or_else(|error| panic!("{error}"));
+        let Material::Directory { path, .. } = found.material else { panic!("a directory") };
+        assert_eq!(fs::read_to_string(path.join("file")).expect("a file"), expected, "{fragment}");
+        assert!(!path.join(".git").exists(), "nobody asked for it");
+    }
+}
+
+#[test]
+fn a_login_of_the_settings_or_of_the_url_is_for_a_context() {
+    let dir = scratch_dir("context-").expect("a directory");
+    let repository = GitRepository::init(&dir.path().join("r")).expect("a repository");
+    repository.write("file", "x").expect("a file");
+    repository.commit("one").expect("a commit");
+    let login = Some("t0ken:".to_owned());
+    let service = GitService { is_smart: true, login, ..GitService::default() };
+    let server = GitServer::start(dir.path(), service).expect("a server");
+    let address = server.url("r").replace("http://", "");
+    let spec = format!("git://{address}");
+    let token = Authorization::basic("t0ken", "").expect("a login");
+    let settings =
+        GitSettings { is_plain_http: true, authorization: Some(token), ..GitSettings::default() };
+    let with = |spec: &str, settings: &GitSettings, place: &str, repository| {
+        context_with(spec, "", &dir.path().join(place), None, repository, settings)
+    };
+    assert!(with(&spec, &settings, "1", None).is_ok(), "GIT_TOKEN");
+    let bare = GitSettings { is_plain_http: true, ..GitSettings::default() };
+    let error = with(&spec, &bare, "2", None).expect_err("a login is needed");
+    assert!(error.ends_with("the server answers with status 401"), "{error}");
+    assert!(with(&format!("git://t0ken@{address}"), &bare, "3", None).is_ok(), "in the URL");
+    // Who writes `http://` without GIT_PULL_METHOD has not said that a login may be sent so.
+    let request = GitRequest { remote: server.url("r"), ..GitRequest::default() };
+    assert!(with("ignored", &settings, "4", Some(&request)).is_err());
 }
 
 #[test]

@@ -4,10 +4,13 @@
 
 use std::error::Error as _;
 use std::fs;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use ebiko_remote::{Authorization, Checkout, GitError, GitRequest, Limits, Network, checkout};
+use ebiko_remote::{
+    Authorization, Checkout, GitError, GitRequest, History, Limits, Network, checkout,
+};
 use ebiko_transport::{Options, Retries, Transport};
 use tempfile::TempDir;
 use testkit::{GitRepository, GitServer, GitService, git, listing, scratch_dir};
@@ -245,6 +248,46 @@ fn a_kept_git_directory_is_one_for_git() {
             assert_eq!(count, "1\n", "{kind} {reference}: the history is cut");
             let (_, url) = run_git(tree, &["remote", "get-url", "origin"]);
             assert_eq!(url.trim_end(), server.url("git/.git"));
+        }
+    }
+}
+
+#[test]
+fn as_much_history_comes_as_is_wanted() {
+    let dir = scratch_dir("history-").expect("a directory");
+    let repository = GitRepository::init(&dir.path().join("git")).expect("a repository");
+    for number in 1..=5 {
+        repository.write("file", number.to_string()).expect("a file");
+        repository.commit(&format!("number {number}")).expect("a commit");
+    }
+    // A shortcut: two commits are at the same distance, and one of them has two ways.
+    repository.git(&["checkout", "-q", "-b", "side", "HEAD~3"]).expect("a branch");
+    repository.write("side", "x").expect("a file");
+    repository.commit("side").expect("a commit");
+    repository.git(&["checkout", "-q", "master"]).expect("a branch");
+    repository.git(&["merge", "-q", "--no-ff", "-m", "merge", "side"]).expect("a merge");
+    repository.update_server_info().expect("the lists are written");
+    let count = |depth| History::Commits(NonZero::new(depth).expect("not none"));
+    let first = GitService { is_first_version: true, ..smart() };
+    for (kind, service) in [("smart", smart()), ("first", first), ("files", GitService::default())]
+    {
+        let server = GitServer::start(dir.path(), service).expect("a server");
+        for (name, history, expected) in [
+            ("none", History::None, "1\n"),
+            ("two", count(2), "3\n"),
+            ("three", count(3), "5\n"),
+            ("many", count(1000), "7\n"),
+            ("whole", History::Whole, "7\n"),
+        ] {
+            let directory = dir.path().join(format!("{kind}-{name}"));
+            let request =
+                GitRequest { history, keep_git_dir: true, ..request(server.url("git/.git"), None) };
+            let ours =
+                fetch(&request, &directory).unwrap_or_else(|error| panic!("{}", shown(&error)));
+            let (_, count) = run_git(&ours.directory, &["rev-list", "--count", "HEAD"]);
+            let (is_fine, said) = run_git(&ours.directory, &["fsck", "--full", "--strict"]);
+            assert!(is_fine, "{kind} {name}: {said}");
+            assert_eq!(count, expected, "{kind} {name}");
         }
     }
 }

@@ -29,7 +29,7 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
         _ => bail!("`cargo xtask test` takes `--unprivileged` or nothing"),
     };
     let privilege = privilege(without_root)?;
-    let mut progress = Progress::new(10);
+    let mut progress = Progress::new(11);
     progress.step("install what the tests need from Debian", || match privilege {
         Privilege::Without => {
             println!("      not without root");
@@ -54,6 +54,7 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
     })?;
     let executor = progress.step("build the static binary", crate::binary::build)?;
     progress.step("make base images", || base_images(privilege))?;
+    progress.step("fetch the storages of the clouds", storages)?;
     progress.step("test", || tests(privilege, &executor))?;
     progress.step("test the examples in the documentation", || {
         progress::run(&mut cargo(&["test", "--workspace", "--doc", "--locked", "--quiet"]))
@@ -106,6 +107,14 @@ fn base_images(privilege: Privilege) -> anyhow::Result<()> {
     }
     for image in images {
         println!("      {} in {}", image.name(), crate::binary::relative(&image.root()));
+    }
+    Ok(())
+}
+
+/// The versions are in `crates/testkit/src/storage`.
+fn storages() -> anyhow::Result<()> {
+    for program in [testkit::storage_python()?, testkit::azurite()?] {
+        println!("      {}", crate::binary::relative(&program));
     }
     Ok(())
 }

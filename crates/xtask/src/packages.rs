@@ -15,7 +15,7 @@ struct Package {
     use_for: &'static str,
 }
 
-const PACKAGES: [Package; 20] = [
+const PACKAGES: [Package; 22] = [
     Package { name: "acl", proof: "/usr/bin/setfacl", use_for: "extended attributes in layers" },
     Package {
         name: "apache2-utils",
@@ -39,8 +39,14 @@ const PACKAGES: [Package; 20] = [
         proof: "/usr/sbin/nginx",
         use_for: "what stands before registries",
     },
+    Package { name: "npm", proof: "/usr/bin/npm", use_for: "Azurite, a storage for blobs" },
     Package { name: "openssh-client", proof: "/usr/bin/ssh-add", use_for: "agents and their keys" },
     Package { name: "openssl", proof: "/usr/bin/openssl", use_for: "certificates and tokens" },
+    Package {
+        name: "python3-venv",
+        proof: "/usr/share/doc/python3-venv",
+        use_for: "moto and its like, storages for contexts",
+    },
     Package { name: "runc", proof: "/usr/sbin/runc", use_for: "pods" },
     Package { name: "skopeo", proof: "/usr/bin/skopeo", use_for: "reading images back" },
     Package { name: "strace", proof: "/usr/bin/strace", use_for: "seeing what a build opens" },

@@ -13,6 +13,7 @@ mod bench;
 
 mod acceptance;
 mod behind;
+mod buckets;
 mod build_cases;
 mod cache;
 mod command_line;

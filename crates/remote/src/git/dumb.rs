@@ -1,7 +1,8 @@
 //! Servers that only have files: a repository as it lies on a disk, after `git update-server-info`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::fs::File;
+use std::num::NonZero;
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 
@@ -36,13 +37,17 @@ pub(crate) fn refs(server: &Server<'_>, text: &[u8]) -> Result<Refs, GitErrorKin
 pub(crate) fn fetch(
     server: &Server<'_>,
     id: &ObjectId,
+    depth: Option<NonZero<u32>>,
     store: &mut Store,
 ) -> Result<Vec<ObjectId>, GitErrorKind> {
     let mut shallow = Vec::new();
     let mut packs = None;
     let mut seen = BTreeSet::new();
-    let mut pending = vec![*id];
-    while let Some(id) = pending.pop() {
+    let mut pending = Vec::new();
+    // The nearest first, so that each is met at its least distance.
+    let mut commits = VecDeque::from([(*id, depth.map(NonZero::get))]);
+    while let Some((id, left)) = pending.pop().map(|id| (id, None)).or_else(|| commits.pop_front())
+    {
         server.check_interrupt()?;
         if !seen.insert(id) {
             continue;
@@ -53,11 +58,16 @@ pub(crate) fn fetch(
         }
         match obtain(server, &id, &mut packs, store)? {
             Kind::Blob => {}
-            Kind::Tag => pending.push(tag_target(id, &store.read(&id, Kind::Tag)?)?.1),
+            Kind::Tag => commits.push_back((tag_target(id, &store.read(&id, Kind::Tag)?)?.1, left)),
             Kind::Commit => {
                 let (_, commit) = store.peel(&id)?;
-                if !commit.parents.is_empty() {
-                    shallow.push(id);
+                match left {
+                    Some(..=1) if commit.parents.is_empty() => {}
+                    Some(..=1) => shallow.push(id),
+                    more => {
+                        let left = more.map(|left| left - 1);
+                        commits.extend(commit.parents.iter().map(|parent| (*parent, left)));
+                    }
                 }
                 pending.push(commit.tree);
             }

@@ -474,7 +474,7 @@ fn fetch(
         }
     }
     let shallow = match &dialect {
-        Dialect::Files { .. } => dumb::fetch(server, &wanted.id, store)?,
+        Dialect::Files { .. } => dumb::fetch(server, &wanted.id, depth, store)?,
         _ => smart::fetch(server, &dialect, &[wanted.id], depth, store)?,
     };
     let (id, commit) = store.peel(&wanted.id)?;
@@ -503,7 +503,7 @@ fn fetch_commit(
     store: &mut Store,
 ) -> Result<Vec<ObjectId>, GitErrorKind> {
     let all = match dialect {
-        Dialect::Files { .. } => return dumb::fetch(server, &id, store),
+        Dialect::Files { .. } => return dumb::fetch(server, &id, depth, store),
         Dialect::First { capabilities, refs } => {
             let allows = |word: &String| {
                 matches!(word.as_str(), "allow-reachable-sha1-in-want" | "allow-any-sha1-in-want")

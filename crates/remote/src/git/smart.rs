@@ -167,7 +167,8 @@ pub(crate) fn is_shallow(dialect: &Dialect) -> bool {
                 .is_some_and(|features| features.split(' ').any(|feature| feature == "shallow"))
         }),
         Dialect::First { capabilities, .. } => capabilities.iter().any(|word| word == "shallow"),
-        Dialect::Files { .. } => false,
+        // There it is ours to leave it out.
+        Dialect::Files { .. } => true,
     }
 }
 
