@@ -92,6 +92,8 @@ mod tests {
         check(&[]);
         check(&["-z"]);
         check(&["--zstd"]);
+        check(&["-j"]);
+        check(&["-J"]);
     }
 
     #[test]
