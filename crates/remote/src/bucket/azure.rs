@@ -11,7 +11,7 @@ use ebiko_transport::header::{HeaderName, HeaderValue, IF_MATCH, RANGE};
 use ebiko_transport::{Request, Response, ShownUrl, Url};
 use ring::hmac;
 
-use super::{Proof, Refusal, bearing, current, get};
+use super::{Proof, Refusal, bearing, current, get, no_header};
 use crate::Network;
 use crate::download::{DownloadErrorKind, Origin, Rest};
 use crate::http_date;
@@ -115,7 +115,7 @@ impl Origin for Opened<'_> {
     fn request(&mut self, rest: Option<&Rest>) -> Result<Request, DownloadErrorKind> {
         let now = (self.now)();
         let date = http_date::format(now);
-        let date = HeaderValue::from_str(&date).map_err(|_| DownloadErrorKind::Login)?;
+        let date = HeaderValue::from_str(&date).map_err(|_| no_header())?;
         let mut request = get(self.blob.url.clone())
             .with_header(HeaderName::from_static("x-ms-date"), date)
             .with_header(
@@ -143,7 +143,7 @@ impl Origin for Opened<'_> {
                 let signature = STANDARD.encode(hmac::sign(key, text.as_bytes()));
                 request
                     .with_authorization(&format!("SharedKey {}:{signature}", self.blob.account))
-                    .map_err(|_| DownloadErrorKind::Login)
+                    .map_err(|_| no_header())
             }
         }
     }

@@ -152,8 +152,14 @@ fn bearing(request: Request, proof: &Proof<Secret>) -> Result<Request, DownloadE
         Proof::None { .. } => Ok(request),
         Proof::Some { value, .. } => request
             .with_authorization(&format!("Bearer {}", value.reveal()))
-            .map_err(|_| DownloadErrorKind::Login),
+            .map_err(|_| no_header()),
     }
+}
+
+/// What somebody gave us cannot be sent.
+fn no_header() -> DownloadErrorKind {
+    let why = "a token or a key holds a byte that no header may hold".to_owned();
+    DownloadErrorKind::Identity { why }
 }
 
 /// Nobody signs where this machine is nobody. That somebody is set up who cannot be, is an error.

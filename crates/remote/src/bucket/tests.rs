@@ -59,6 +59,42 @@ fn fetch_as(
     }
 }
 
+/// The first request for `context`, which is not sent, on a machine with `variables` and `files`.
+fn first_request(
+    context: &str,
+    variables: &[(&str, &str)],
+    files: &[(&str, &str)],
+) -> Result<Request, String> {
+    let transport = Transport::new(&Options::default()).expect("the defaults are right");
+    let network = Network { transport: &transport, is_interrupted: &|| false };
+    let variables: BTreeMap<String, String> =
+        variables.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+    let read = |path: &Path| {
+        let text = files.iter().find(|(name, _)| path == Path::new(name));
+        text.map(|(_, text)| text.as_bytes().to_vec()).ok_or(io::ErrorKind::NotFound.into())
+    };
+    let surroundings = Surroundings { variables: &variables, read: &read };
+    let clouds = Clouds::read(&surroundings, Arc::new(|| NOW));
+    let Ok(ContextSpec::Stored(file)) = ContextSpec::parse(context) else {
+        panic!("{context} is in a storage")
+    };
+    let now = &*clouds.clock;
+    let request = match &file {
+        StoredFile::S3(object) => {
+            clouds.s3.open(object, &network, now).and_then(|mut opened| opened.request(None))
+        }
+        StoredFile::Gcs(object) => {
+            clouds.gcs.open(object, &network, now).and_then(|mut opened| opened.request(None))
+        }
+        StoredFile::Azure(blob) => clouds.azure.open(blob, &network, now).request(None),
+    };
+    request.map_err(|error| error.to_string())
+}
+
+fn header<'r>(request: &'r Request, name: &str) -> &'r str {
+    request.headers.get(name).map_or("", |value| value.to_str().expect("it is text"))
+}
+
 fn url(server: &Server) -> String {
     format!("http://{}", server.host())
 }
@@ -330,4 +366,133 @@ fn an_object_of_google_goes_on_in_the_same_generation() {
     let emulator = url(&server);
     let fetched = fetch_as("gs://b/x", &[("STORAGE_EMULATOR_HOST", &emulator)], &[]);
     assert_eq!(fetched.as_deref(), Ok("0123456789"));
+}
+
+#[test]
+fn google_gets_the_token_of_whoever_this_machine_is() {
+    let server = Server::start(google);
+    let file = |token_url: &str| {
+        format!(
+            r#"{{"type":"authorized_user","client_id":"c","client_secret":"s","refresh_token":"r","token_uri":"{token_url}"}}"#
+        )
+    };
+    let named = [("GOOGLE_APPLICATION_CREDENTIALS", "/adc.json")];
+    let good = file(&format!("{}/token", url(&server)));
+    let request = first_request("gs://b/x", &named, &[("/adc.json", &good)]).expect("a request");
+    assert_eq!(request.url.as_str(), "https://storage.googleapis.com/storage/v1/b/b/o/x?alt=media");
+    assert_eq!(header(&request, "authorization"), "Bearer ya29.s3cret");
+    assert!(!request.follows_redirects);
+    assert!(!format!("{request:?}").contains("s3cret"));
+
+    let error = first_request("gs://b/x", &named, &[]).expect_err("there is no file");
+    let expected =
+        "there is no identity for Cloud Storage: `/adc.json` cannot be read: entity not found";
+    assert_eq!(error, expected);
+    let server =
+        Server::start(|_| answer(200).body(r#"{"access_token":"machine","expires_in":3600}"#));
+    let host = server.host();
+    let request = first_request("gs://b/x", &[("GCE_METADATA_HOST", &host)], &[]);
+    assert_eq!(header(&request.expect("a request"), "authorization"), "Bearer machine");
+    let request = first_request("gs://b/x", &[("GCE_METADATA_HOST", "127.0.0.1:1")], &[]);
+    assert_eq!(header(&request.expect("a request"), "authorization"), "");
+}
+
+#[test]
+fn azure_gets_a_token_for_storages_from_its_own_directory() {
+    const BLOB: &str = "https://me.blob.core.windows.net/c/x";
+    let server =
+        Server::start(|_| answer(200).body(r#"{"access_token":"aad.s3cret","expires_in":"3599"}"#));
+    let directory = url(&server);
+    let application = [
+        ("AZURE_CLIENT_ID", "c"),
+        ("AZURE_TENANT_ID", "t"),
+        ("AZURE_AUTHORITY_HOST", directory.as_str()),
+    ];
+    let secret = [&application[..], &[("AZURE_CLIENT_SECRET", "cs")]].concat();
+    let federated = [&application[..], &[("AZURE_FEDERATED_TOKEN_FILE", "/jwt")]].concat();
+    let managed = [("AZURE_POD_IDENTITY_AUTHORITY_HOST", directory.as_str())];
+    for (variables, asked) in [
+        (&secret[..], "scope=https%3A%2F%2Fstorage.azure.com%2F.default&client_secret=cs"),
+        (&federated[..], "client_assertion=the-token"),
+        (&managed[..], "resource=https%3A%2F%2Fstorage.azure.com%2F"),
+    ] {
+        let request =
+            first_request(BLOB, variables, &[("/jwt", "the-token\n")]).expect("a request");
+        assert_eq!(header(&request, "authorization"), "Bearer aad.s3cret");
+        assert_eq!(header(&request, "x-ms-version"), "2021-12-02");
+        assert_eq!(header(&request, "x-ms-date"), "Fri, 15 Jan 2027 08:00:00 GMT");
+        let received = server.received();
+        let last = received.last().expect("it was asked");
+        let text = format!("{} {}", last.target, String::from_utf8_lossy(&last.body));
+        assert!(text.contains(asked), "{text}");
+    }
+    // The key comes first, as in kaniko, and nobody is asked.
+    let count = server.received().len();
+    let key = [&secret[..], &[("AZURE_STORAGE_ACCESS_KEY", "a2V5")]].concat();
+    let request = first_request(BLOB, &key, &[]).expect("a request");
+    assert!(header(&request, "authorization").starts_with("SharedKey me:"));
+    assert_eq!(server.received().len(), count);
+}
+
+#[test]
+fn s3_gets_the_keys_of_a_web_identity_or_of_the_pod() {
+    let sts = Server::start(|request| {
+        match request.line().as_str() {
+        "GET /v1/credentials" => answer(200).body(
+            r#"{"AccessKeyId":"ASIAPOD","SecretAccessKey":"s","Token":"session","Expiration":"2027-01-15T09:00:00Z"}"#,
+        ),
+        _ => answer(200).body(
+            "<R><Credentials><AccessKeyId>ASIAWEB</AccessKeyId><SecretAccessKey>s</SecretAccessKey>\
+             <SessionToken>session</SessionToken><Expiration>2027-01-15T09:00:00Z</Expiration></Credentials></R>",
+        ),
+    }
+    });
+    let base = url(&sts);
+    let pod = format!("{base}/v1/credentials");
+    let web = [
+        ("AWS_ENDPOINT_URL_STS", base.as_str()),
+        ("AWS_ROLE_ARN", "arn:aws:iam::1:role/builder"),
+        ("AWS_WEB_IDENTITY_TOKEN_FILE", "/token"),
+        ("AWS_REGION", "eu-west-1"),
+    ];
+    for (variables, id, region) in [
+        (&web[..], "ASIAWEB", "eu-west-1"),
+        (&[("AWS_CONTAINER_CREDENTIALS_FULL_URI", pod.as_str())][..], "ASIAPOD", "us-east-1"),
+    ] {
+        let request = first_request("s3://bucket/x", variables, &[("/token", "jwt")]);
+        let request = request.expect("a request");
+        let expected = format!("https://bucket.s3.{region}.amazonaws.com/x");
+        assert_eq!(request.url.as_str(), expected);
+        let authorization = header(&request, "authorization");
+        assert!(authorization.contains(&format!("Credential={id}/")), "{authorization}");
+        assert_eq!(header(&request, "x-amz-security-token"), "session");
+        assert!(!request.follows_redirects);
+    }
+}
+
+#[test]
+fn what_is_not_over_yet_is_not_asked_for_again() {
+    let server = Server::start(google);
+    let file = format!(
+        r#"{{"type":"authorized_user","client_id":"c","client_secret":"s","refresh_token":"r","token_uri":"{}/token"}}"#,
+        url(&server)
+    );
+    let mut slot = None;
+    let google = ebiko_cloud::Google::read(&Surroundings {
+        variables: &BTreeMap::from([(
+            "GOOGLE_APPLICATION_CREDENTIALS".to_owned(),
+            "/adc.json".to_owned(),
+        )]),
+        read: &|_: &Path| Ok(file.clone().into_bytes()),
+    });
+    let transport = Transport::new(&Options::default()).expect("the defaults are right");
+    let http = ebiko_cloud::Http::new(&transport);
+    for (now, asked) in [(NOW, 1), (NOW + 3500, 1), (NOW + 3600 - MARGIN, 2)] {
+        let proof = current(&mut slot, now, "a storage", || {
+            let token = google.token(&http, now)?;
+            Ok((token.secret, token.until))
+        });
+        assert!(matches!(proof, Ok(Proof::Some { .. })));
+        assert_eq!(server.received().len(), asked, "{now}");
+    }
 }
