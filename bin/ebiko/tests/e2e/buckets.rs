@@ -18,7 +18,8 @@ const LARGE: u64 = 100 << 20;
 /// Writes a file of which no two mebibytes are the same.
 fn large(path: &Path, size: u64) {
     let mut file = File::create(path).unwrap();
-    let mut piece: Vec<u8> = (0..1_u32 << 20).map(|n| (n.wrapping_mul(n) >> 7) as u8).collect();
+    let mut piece: Vec<u8> =
+        (0..1_u32 << 20).map(|n| (n.wrapping_mul(n) >> 7).to_le_bytes()[0]).collect();
     for number in 0..size >> 20 {
         piece[..8].copy_from_slice(&number.to_le_bytes());
         file.write_all(&piece).unwrap();

@@ -91,6 +91,20 @@ fn privileged_the_context_is_an_archive_or_a_repository_by_its_address() {
         let output = build_from(&bench, &format!("{address}{fragment}")).assert_success();
         assert_eq!(output.stdout, expected, "{output}");
     }
+    let pod = bench.pod().env("GIT_PULL_METHOD", "http");
+    let as_kaniko = |flags: &[&str]| {
+        let context = address.replace("http://", "--context=git://");
+        let flags = [&[&*context, "--context-sub-path=sub", "--no-push"], flags].concat();
+        let own = bench.flags(&flags).into_iter().filter(|flag| !flag.ends_with("/workspace"));
+        let command = std::iter::once("/kaniko/executor".to_owned()).chain(own);
+        pod.run(command.collect::<Vec<_>>()).unwrap()
+    };
+    let output = as_kaniko(&["--git=branch=next,depth=2"]).assert_success();
+    assert_eq!(output.stdout, "of the next branch\n", "{output}");
+    let output = as_kaniko(&["--git=tag=next"]);
+    assert_eq!((output.code, output.stdout.as_str()), (1, ""), "{output}");
+    assert!(output.stderr.contains("`--git=tag` is unknown; there are branch, "), "{output}");
+
     let output = build_from(&bench, &format!("{address}#nowhere"));
     assert_eq!((output.code, output.stdout.as_str()), (1, ""), "{output}");
     assert!(output.stderr.contains("nowhere"), "{output}");
