@@ -18,8 +18,8 @@ const USUAL: &str = "/workspace/";
 pub(crate) struct ContextFlags {
     /// The build context: a directory, an archive (tar://FILE, or - for standard input), a git
     /// repository (git://HOST/PATH, https://HOST/PATH.git#REF:DIRECTORY), a file in a bucket
-    /// (s3://BUCKET/FILE, gs://BUCKET/FILE, Azure's https://ACCOUNT.blob.core.windows.net/…) or the
-    /// URL of an archive [default: /workspace/]
+    /// (s3://BUCKET/FILE, gs://BUCKET/FILE), the URL of a blob in Azure or of any archive [default:
+    /// /workspace/]
     #[arg(short = 'c', long, value_name = "CONTEXT")]
     pub(crate) context: Option<String>,
 
