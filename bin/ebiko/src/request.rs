@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use ebiko_build::{
     Afterwards, BaseFiles, BaseLayers, BuildOptions, BuildRequest, Entitlement, FileTimes,
-    GitSource, Ground, Layering, Mode, PlatformChoice, Timestamp, parse_platform,
+    GitSource, Ground, Layering, Mode, OwnShell, PlatformChoice, Timestamp, parse_platform,
 };
 use ebiko_oci::Platform;
 use ebiko_rootless::Place;
@@ -286,13 +286,49 @@ pub(crate) fn ground<'w, 'p>(
         place: &workplace.place,
         builder_dir: workplace.builder_dir.clone(),
         protected,
+        shell: match workplace.place {
+            Place::InPlace => own_shell(&workplace.executable_dir)?,
+            Place::Private(_) => None,
+        },
         after: if cleanup { Afterwards::Restore } else { Afterwards::Leave },
     })
+}
+
+/// The shell of an executor image that has one, and the link beside the executable that says so. What lies at this path without
+/// the link was left there by an earlier build.
+const SHELL: &str = "/busybox/sh";
+const SHELL_MARK: &str = "shell";
+
+fn own_shell(executable_dir: &Path) -> anyhow::Result<Option<OwnShell>> {
+    let mark = executable_dir.join(SHELL_MARK);
+    let Ok(program) = std::fs::read_link(&mark) else { return Ok(None) };
+    if program != Path::new(SHELL) {
+        bail!(
+            "`{}` is a link to `{}`, but the only shell that outlives a build is `{SHELL}`",
+            mark.display(),
+            program.display()
+        );
+    }
+    Ok(Some(OwnShell::new(program)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_link_beside_the_executable_names_the_shell_of_the_container() {
+        let directory = tempfile::tempdir().unwrap();
+        let shell = || own_shell(directory.path());
+        assert_eq!(shell().unwrap(), None);
+        let mark = directory.path().join(SHELL_MARK);
+        std::os::unix::fs::symlink(SHELL, &mark).unwrap();
+        assert_eq!(shell().unwrap(), Some(OwnShell::new(SHELL.into())));
+        std::fs::remove_file(&mark).unwrap();
+        std::os::unix::fs::symlink("/bin/sh", &mark).unwrap();
+        let error = shell().unwrap_err().to_string();
+        assert!(error.contains("shell` is a link to `/bin/sh`"), "{error}");
+    }
 
     #[test]
     fn a_platform_may_be_an_architecture_alone() {

@@ -29,6 +29,7 @@ mod draft;
 mod inputs;
 mod press;
 mod roots;
+mod shell;
 mod stage;
 mod streams;
 mod thin;
@@ -70,6 +71,7 @@ pub use request::{
     PlatformChoice, Ports,
 };
 pub use roots::{Roots, RootsError};
+pub use shell::OwnShell;
 pub use sources::{CheckedOut, DownloadedFile, Sources};
 
 use dockerfile_parser::Dockerfile;

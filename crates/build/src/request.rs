@@ -13,6 +13,7 @@ use ebiko_rootfs::Time;
 use ebiko_rootless::{Interrupt, Place};
 use ebiko_snapshot::Mode;
 
+use crate::shell::OwnShell;
 use crate::sources::Sources;
 
 /// One build, with every default filled in.
@@ -182,6 +183,8 @@ pub struct Ground<'w> {
     /// Absolute paths that must neither be seen by a snapshot nor removed: the context, and files that
     /// are written when the build is over.
     pub protected: Vec<PathBuf>,
+    /// The shell that a container has besides the image's, in place.
+    pub shell: Option<OwnShell>,
     /// What happens to `/` after a build in place.
     pub after: Afterwards,
 }
@@ -189,7 +192,7 @@ pub struct Ground<'w> {
 /// What happens to `/` after a build in place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Afterwards {
-    /// The files of the last stage stay, as after kaniko.
+    /// The files of the last stage stay, as after kaniko, except that `/bin/sh` is the container's own shell if it has one.
     Leave,
     /// They are removed, and what was there before the build comes back.
     Restore,

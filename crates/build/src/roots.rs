@@ -9,6 +9,7 @@ use ebiko_rootfs::{MoveOutError, OpenRootError, Root, RootError, RootOptions, Ro
 use ebiko_rootless::Place;
 
 use crate::request::{Afterwards, Ground};
+use crate::shell::{OwnShell, ShellState};
 
 /// Gives each stage an empty root and keeps the roots that later stages read.
 ///
@@ -20,6 +21,8 @@ use crate::request::{Afterwards, Ground};
 #[derive(Debug)]
 pub struct Roots<'g> {
     ground: &'g Ground<'g>,
+    /// What the container's own shell looked like before the build.
+    shell: Option<ShellState>,
     /// Locked as long as this value lives.
     _lock: File,
 }
@@ -46,6 +49,12 @@ pub enum RootsError {
     Tidy { source: RootError },
     #[error("cannot bring back what was in `/` before the build")]
     Restore { source: RootError },
+    #[error("cannot look at the container's own shell in `{}`", path.display())]
+    LookAtShell { path: PathBuf, source: io::Error },
+    #[error("the command changed `{}`, which is the shell of this container and in no image", path.display())]
+    ShellChanged { path: PathBuf },
+    #[error("cannot make `/bin/sh` the container's own shell again")]
+    ReturnShell { source: RootError },
     #[error("the build would take place on `/`, and so would the protected path `{}`", path.display())]
     ProtectedRoot { path: PathBuf },
 }
@@ -55,9 +64,14 @@ impl RootsError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Vacate { source } | Self::Keep { source, .. } => source.hint(),
-            Self::Clear { source, .. } | Self::Restore { source } | Self::Tidy { source } => {
-                source.hint()
-            }
+            Self::Clear { source, .. }
+            | Self::Restore { source }
+            | Self::ReturnShell { source }
+            | Self::Tidy { source } => source.hint(),
+            Self::ShellChanged { .. } => Some(
+                "a RUN cannot write there in an image of the builder that has a shell; build with one that has none, \
+                 or let the command write somewhere else",
+            ),
             Self::Prepare { source, .. } => match source.kind() {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                     Some("free space, or give the builder a larger volume")
@@ -68,7 +82,7 @@ impl RootsError {
             Self::ProtectedRoot { .. } => {
                 Some("give the context and the outputs directories of their own")
             }
-            Self::Open { .. } | Self::OpenOther { .. } => None,
+            Self::Open { .. } | Self::OpenOther { .. } | Self::LookAtShell { .. } => None,
         }
     }
 }
@@ -98,7 +112,8 @@ impl<'g> Roots<'g> {
             }
             Err(TryLockError::Error(source)) => return Err(prepare(&path, source)),
         }
-        let roots = Self { ground, _lock: lock };
+        let mut roots = Self { ground, shell: None, _lock: lock };
+        roots.shell = roots.shell_state()?;
         roots.remove_work()?;
         for name in WORK {
             let path = ground.builder_dir.join(name);
@@ -161,6 +176,21 @@ impl<'g> Roots<'g> {
         root.clear().map(drop).map_err(|source| RootsError::Clear { stage, source })
     }
 
+    fn shell_state(&self) -> Result<Option<ShellState>, RootsError> {
+        let Some(shell) = &self.ground.shell else { return Ok(None) };
+        let failed = |source| RootsError::LookAtShell { path: shell.directory(), source };
+        shell.state().map(Some).map_err(failed)
+    }
+
+    /// Fails if a command has written where the container has its own shell. What it wrote would be missing from the image.
+    pub(crate) fn check_shell(&self) -> Result<(), RootsError> {
+        let Some(shell) = &self.ground.shell else { return Ok(()) };
+        if self.shell_state()? == self.shell {
+            return Ok(());
+        }
+        Err(RootsError::ShellChanged { path: shell.directory() })
+    }
+
     /// Moves what is in `/` out of the way. If an earlier build has done so and was not cleaned up, what
     /// is in `/` now is that build's, and goes.
     fn vacate(&self) -> Result<(), RootsError> {
@@ -181,8 +211,10 @@ impl<'g> Roots<'g> {
     }
 
     fn options(&self, displaced_store: Option<PathBuf>) -> Result<RootOptions, RootsError> {
+        let shell = self.ground.shell.as_ref().map(OwnShell::directory);
         let protected = std::iter::once(&self.ground.builder_dir)
             .chain(&self.ground.protected)
+            .chain(&shell)
             .map(|path| match RootPath::parse(path.as_os_str().as_encoded_bytes()) {
                 Ok(inside) if !inside.is_root() => Ok(inside),
                 _ => Err(RootsError::ProtectedRoot { path: path.clone() }),
@@ -192,10 +224,16 @@ impl<'g> Roots<'g> {
     }
 
     /// Removes what the build left beneath the builder's directory and, if that is wanted, brings back what was
-    /// in `/`. To be called also when the build has failed.
+    /// in `/`. Otherwise the container's own shell is at `/bin/sh` again. To be called also when the build has failed.
     pub fn finish(&self) -> Result<(), RootsError> {
-        if self.is_in_place() && self.ground.after == Afterwards::Restore {
-            self.restore()?;
+        if self.is_in_place() {
+            match (self.ground.after, &self.ground.shell) {
+                (Afterwards::Restore, _) => self.restore()?,
+                (Afterwards::Leave, Some(shell)) => shell
+                    .install(&self.slash()?)
+                    .map_err(|source| RootsError::ReturnShell { source })?,
+                (Afterwards::Leave, None) => {}
+            }
         }
         self.remove_work()
     }

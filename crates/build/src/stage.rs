@@ -400,6 +400,7 @@ impl<'a> Workshop<'a> {
         root.settle().map_err(|source| StepFailure::Settle { source })?;
         let touched = ebiko_exec::perform(action, &site)?;
         root.check_mounts().map_err(|source| StepFailure::Mounts { source })?;
+        self.roots.check_shell()?;
         root.settle().map_err(|source| StepFailure::Settle { source })?;
         Ok(Some(touched))
     }

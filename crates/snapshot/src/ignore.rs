@@ -1,10 +1,8 @@
 //! Paths that are not looked at.
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt as _;
-
 use ebiko_rootfs::RootPath;
-use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+
+use crate::glob::{Glob, PatternError};
 
 /// Paths that a look skips, with everything beneath them (`--ignore-path`).
 ///
@@ -12,7 +10,7 @@ use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 /// [`Root`](ebiko_rootfs::Root) does not show them.
 #[derive(Debug, Clone)]
 pub struct IgnoreSet {
-    globs: GlobSet,
+    globs: Vec<Glob>,
 }
 
 /// A pattern cannot be understood.
@@ -21,37 +19,29 @@ pub struct IgnoreSet {
 #[error("`{pattern}` is not a path pattern")]
 pub struct IgnoreSetError {
     pub pattern: String,
-    pub source: globset::Error,
+    pub source: PatternError,
 }
 
 impl IgnoreSet {
     /// Skips nothing.
     pub fn empty() -> Self {
-        Self { globs: GlobSet::empty() }
+        Self { globs: Vec::new() }
     }
 
     /// Skips what one of `patterns` matches: a path such as `/var/cache`, or a glob such as `/home/*/.cache`, in
     /// which `*` stops at `/` and `**` does not.
     pub fn new<'a>(patterns: impl IntoIterator<Item = &'a str>) -> Result<Self, IgnoreSetError> {
-        let mut globs = GlobSetBuilder::new();
-        let fail = |pattern: &str, source| IgnoreSetError { pattern: pattern.to_owned(), source };
-        let mut last = "";
-        for pattern in patterns {
-            let glob = GlobBuilder::new(pattern.trim_matches('/'))
-                .literal_separator(true)
-                .backslash_escape(true)
-                .build()
-                .map_err(|source| fail(pattern, source))?;
-            globs.add(glob);
-            last = pattern;
-        }
-        let globs = globs.build().map_err(|source| fail(last, source))?;
+        let parse = |pattern: &str| {
+            let glob = Glob::parse(pattern.trim_matches('/'));
+            glob.map_err(|source| IgnoreSetError { pattern: pattern.to_owned(), source })
+        };
+        let globs = patterns.into_iter().map(parse).collect::<Result<_, _>>()?;
         Ok(Self { globs })
     }
 
     /// Whether `path` itself matches; a walk that asks for every directory on its way needs no more.
     pub(crate) fn matches(&self, path: &[u8]) -> bool {
-        !self.globs.is_empty() && !path.is_empty() && self.globs.is_match(OsStr::from_bytes(path))
+        !path.is_empty() && self.globs.iter().any(|glob| glob.matches(path))
     }
 
     /// Whether `path` or a directory on the way to it matches.

@@ -38,6 +38,7 @@
 
 mod changeset;
 mod entry;
+mod glob;
 mod ignore;
 mod snapshot;
 mod unwritten;
@@ -54,5 +55,6 @@ mod tree;
 pub use advance::{AdvanceOptions, Mode, SnapshotError};
 pub use changeset::{Change, Changes, Changeset};
 pub use entry::{ContentHash, ContentHasher, Entry, is_recorded_xattr};
+pub use glob::PatternError;
 pub use ignore::{IgnoreSet, IgnoreSetError};
 pub use snapshot::Snapshot;

@@ -16,7 +16,7 @@ use anyhow::{Context as _, bail, ensure};
 use self::bundle::Bundle;
 use self::usage::Meter;
 pub use self::usage::Usage;
-use crate::command::{Captured, capture, code_of, wait_until};
+use crate::command::{Captured, capture, code_of, run_for, wait_until};
 
 /// What a pod may do; each is what containerd makes of a security context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -252,6 +252,21 @@ impl RunningPod {
             }
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// Runs another command in the pod, as `kubectl exec` does, to its end.
+    ///
+    /// # Errors
+    ///
+    /// Fails if `runc` cannot be started or the command does not end before the pod must. One that ends with a failure, or is not
+    /// there, is not an error.
+    pub fn exec<A: AsRef<OsStr>>(
+        &self,
+        args: impl IntoIterator<Item = A>,
+    ) -> anyhow::Result<crate::Output> {
+        let mut command = Command::new("runc");
+        command.args(["exec", self.bundle.id()]).args(args);
+        run_for(&mut command, self.deadline.saturating_duration_since(Instant::now()))
     }
 
     /// Sends a signal, such as `TERM`, to the pod's first process, as a kubelet does.

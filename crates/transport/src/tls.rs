@@ -85,8 +85,7 @@ impl Tls {
         let mut store = RootCertStore::empty();
         add(&mut store, roots);
         if store.is_empty() {
-            let built_in = webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().cloned();
-            store.add_parsable_certificates(built_in);
+            store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
         }
         let mut tls = Self {
             // The provider is named here, because a process-wide default would be process-wide state.

@@ -1,0 +1,64 @@
+//! What `bin/ebiko/Dockerfile` is built with.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::Context as _;
+
+use crate::Tree;
+use crate::command::capture_text;
+
+/// The images that are built from it, by target.
+pub const OWN_IMAGES: [&str; 9] = [
+    "executor",
+    "slim",
+    "debug",
+    "warmer",
+    "kaniko-docker",
+    "kaniko-gcr",
+    "kaniko-gar",
+    "kaniko-ecr",
+    "kaniko-acr",
+];
+
+/// The names of the binary besides `executor`.
+const NAMES: [&str; 6] =
+    ["warmer", "kaniko-docker", "kaniko-gcr", "kaniko-gar", "kaniko-ecr", "kaniko-acr"];
+
+/// The build context: the static binary, the bundle of certificate authorities, and a static busybox, without which the target
+/// `debug` cannot be built. The names of its applets are those of this machine's, because a foreign one cannot be asked.
+///
+/// # Errors
+///
+/// Fails if one of the files cannot be read, or this machine's busybox cannot be asked.
+pub fn own_image_context(
+    binary: &Path,
+    authorities: &[u8],
+    busybox: Option<&Path>,
+) -> anyhow::Result<Tree> {
+    let read = |path: &Path| {
+        std::fs::read(path).with_context(|| format!("cannot read `{}`", path.display()))
+    };
+    let mut tree = Tree::new()
+        .exe("slim/kaniko/executor", read(binary)?)
+        .file("slim/kaniko/ssl/certs/ca-certificates.crt", authorities);
+    for name in NAMES {
+        tree = tree.symlink(format!("names/kaniko/{name}"), "executor");
+    }
+    let mut images = vec!["slim", "names"];
+    if let Some(busybox) = busybox {
+        tree = tree
+            .exe("shell/busybox/busybox", read(busybox)?)
+            .symlink("shell/bin/sh", "/busybox/sh")
+            .symlink("shell/kaniko/shell", "/busybox/sh");
+        let applets = capture_text(Command::new("/bin/busybox").arg("--list"))?;
+        for applet in applets.lines().filter(|applet| *applet != "busybox") {
+            tree = tree.symlink(format!("shell/busybox/{applet}"), "busybox");
+        }
+        images.push("shell");
+    }
+    Ok(images.iter().fold(tree, |tree, image| {
+        let directory = format!("{image}/kaniko");
+        tree.dir(&directory).mode(&directory, 0o777)
+    }))
+}
