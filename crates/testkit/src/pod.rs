@@ -264,9 +264,20 @@ impl RunningPod {
         &self,
         args: impl IntoIterator<Item = A>,
     ) -> anyhow::Result<crate::Output> {
+        // Before that there is nothing that could be entered.
+        while !self.is_running() {
+            ensure!(Instant::now() < self.deadline, "the pod has not started in time");
+            std::thread::sleep(Duration::from_millis(10));
+        }
         let mut command = Command::new("runc");
         command.args(["exec", self.bundle.id()]).args(args);
         run_for(&mut command, self.deadline.saturating_duration_since(Instant::now()))
+    }
+
+    fn is_running(&self) -> bool {
+        let state = capture(Command::new("runc").args(["state", self.bundle.id()]));
+        let state = state.ok().and_then(|state| serde_json::from_slice(&state).ok());
+        state.is_some_and(|state: serde_json::Value| state["status"] == "running")
     }
 
     /// Sends a signal, such as `TERM`, to the pod's first process, as a kubelet does.

@@ -8,25 +8,17 @@ use anyhow::Context as _;
 use crate::binary::{relative, size};
 use crate::progress::{self, Progress};
 
-/// Where distributions keep the bundle of certificate authorities.
-const AUTHORITIES: [&str; 4] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-];
-
 /// `cargo xtask demo`.
 pub(crate) fn run() -> anyhow::Result<()> {
     let mut progress = Progress::new(4);
     let binary = progress.step("build the static binary", crate::binary::build)?;
-    progress.step("build the executor image with it", || executor_image(&binary))?;
+    progress.step("build the executor image with it", || crate::images::executor(&binary))?;
     let context = progress.step("compile testdata/hello/hello.rs", hello_context)?;
     progress.step("build the hello image with it", || {
         let dockerfile = testkit::workspace_dir().join("testdata/hello/Dockerfile");
         build_image(&binary, &context, &dockerfile, "hello")
     })?;
-    progress.finish("the demo is in target/demo,");
+    progress.finish("the demo is in target/images and target/demo,");
     Ok(())
 }
 
@@ -34,42 +26,9 @@ pub(crate) fn run() -> anyhow::Result<()> {
 pub(crate) fn image() -> anyhow::Result<()> {
     let mut progress = Progress::new(2);
     let binary = progress.step("build the static binary", crate::binary::build)?;
-    progress.step("build the executor image with it", || executor_image(&binary))?;
-    progress.finish("the executor image is in target/demo,");
+    progress.step("build the executor image with it", || crate::images::executor(&binary))?;
+    progress.finish("the executor image is in target/images,");
     Ok(())
-}
-
-/// Builds `bin/ebiko/Dockerfile` with the binary that goes into it.
-pub(crate) fn executor_image(binary: &Path) -> anyhow::Result<()> {
-    let context = executor_context(binary)?;
-    build_image(
-        binary,
-        &context,
-        &testkit::workspace_dir().join("bin/ebiko/Dockerfile"),
-        "executor",
-    )
-}
-
-/// The context of `bin/ebiko/Dockerfile`: the binary as `executor`, its other name as a link in `names`, the roots of trust as
-/// `ca-certificates.crt`.
-fn executor_context(binary: &Path) -> anyhow::Result<PathBuf> {
-    let context = new_dir("executor-context")?;
-    std::fs::copy(binary, context.join("executor")).context("cannot copy the binary")?;
-    std::fs::create_dir(context.join("names"))?;
-    std::os::unix::fs::symlink("executor", context.join("names/warmer"))?;
-    let authorities = if let Some(bundle) =
-        AUTHORITIES.iter().find(|path| Path::new(path).is_file())
-    {
-        println!("      certificate authorities from {bundle}");
-        std::fs::read(bundle).with_context(|| format!("cannot read `{bundle}`"))?
-    } else {
-        println!(
-            "      no bundle of certificate authorities here: the image trusts those in the binary"
-        );
-        Vec::new()
-    };
-    std::fs::write(context.join("ca-certificates.crt"), authorities)?;
-    Ok(context)
 }
 
 /// The context of `testdata/hello/Dockerfile`: a static program for RUN to execute, so that nothing has to be fetched.

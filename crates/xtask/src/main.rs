@@ -12,6 +12,7 @@ mod checks;
 mod conform;
 mod demo;
 mod deny;
+mod images;
 mod oracle;
 mod packages;
 mod progress;
@@ -28,10 +29,10 @@ struct Chore {
     run: fn(&[String]) -> anyhow::Result<()>,
 }
 
-const CHORES: [Chore; 9] = [
+const CHORES: [Chore; 10] = [
     Chore {
         name: "demo",
-        about: "build the static binary, and with it the executor image and a hello image, into target/demo",
+        about: "build the static binary, and with it the executor image and a hello image, into target/images and target/demo",
         run: |args| no_arguments(args).and_then(|()| demo::run()),
     },
     Chore {
@@ -51,8 +52,13 @@ const CHORES: [Chore; 9] = [
     },
     Chore {
         name: "image",
-        about: "build the executor image alone, into target/demo/executor.tar",
+        about: "build the executor image alone, into target/images/executor.tar",
         run: |args| no_arguments(args).and_then(|()| demo::image()),
+    },
+    Chore {
+        name: "images",
+        about: "build all of ebiko's images, into target/images: [--arch amd64|arm64] [--busybox PATH] [IMAGE…]",
+        run: images::run,
     },
     Chore {
         name: "conform",

@@ -36,7 +36,7 @@ fn debug_image(bench: &Bench) -> Unpacked {
 fn build_command(bench: &Bench, name: &str, extra: &str) -> String {
     let flags =
         bench.flags(&[]).join(" ").replace("dir:///workspace", &format!("/workspace/{name}"));
-    format!("/kaniko/executor {flags} --no-push {extra}")
+    format!("/kaniko/executor {flags} --dockerfile=/workspace/{name}/Dockerfile --no-push {extra}")
 }
 
 #[test]

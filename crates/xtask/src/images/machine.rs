@@ -38,11 +38,13 @@ impl Machine {
         };
         let commit = git(&["rev-parse", "HEAD"]).ok();
         let source_time = match &commit {
-            Some(_) => git(&["log", "-1", "--format=%ct"])?.parse().context("a time is no number")?,
+            Some(_) => {
+                git(&["log", "-1", "--format=%ct"])?.parse().context("a time is no number")?
+            }
             None => 0,
         };
-        let is_changed =
-            commit.is_some() && !git(&["status", "--porcelain", "--untracked-files=no"])?.is_empty();
+        let is_changed = commit.is_some()
+            && !git(&["status", "--porcelain", "--untracked-files=no"])?.is_empty();
         let mut rustc = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
         let rustc = capture_text(rustc.arg("--version"))?;
         let (compiler, _) = architecture.compiler();
@@ -84,7 +86,8 @@ fn version() -> anyhow::Result<String> {
 /// What the C library's header says its version is.
 fn glibc(compiler: &str) -> anyhow::Result<String> {
     let preprocess = |compiler: &str| {
-        let script = r#"printf '#include <features.h>\n__GLIBC__.__GLIBC_MINOR__\n' | "$0" -E -P -"#;
+        let script =
+            r#"printf '#include <features.h>\n__GLIBC__.__GLIBC_MINOR__\n' | "$0" -E -P -"#;
         capture_text(Command::new("sh").args(["-c", script, compiler]))
     };
     let text = preprocess(compiler).or_else(|_no_such_name| preprocess("cc"))?;

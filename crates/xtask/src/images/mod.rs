@@ -193,7 +193,11 @@ impl Material {
         let parts = sbom::Parts::find(self, image.target)?;
         let documents: [(&str, &str, Value); 2] = [
             ("spdx.json", "application/spdx+json", sbom::document(self, image, &parts)),
-            ("provenance.json", "application/vnd.in-toto+json", provenance::statement(self, image)?),
+            (
+                "provenance.json",
+                "application/vnd.in-toto+json",
+                provenance::statement(self, image)?,
+            ),
         ];
         let layout = self.path(image.target);
         for (extension, media_type, document) in documents {

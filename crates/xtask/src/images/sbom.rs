@@ -65,7 +65,8 @@ impl Parts {
         }];
         if target == "debug" {
             let bytes = std::fs::read(material.context.join("shell/busybox/busybox"))?;
-            let version = busybox_version(&bytes).context("the busybox does not say its version")?;
+            let version =
+                busybox_version(&bytes).context("the busybox does not say its version")?;
             files.push(Part {
                 purl: format!("pkg:generic/busybox@{version}"),
                 sha256: file("shell/busybox/busybox")?,
@@ -124,7 +125,11 @@ pub(super) fn document(material: &Material, image: &Built, parts: &Parts) -> Val
     let sha256 = image.digest.trim_start_matches("sha256:");
     let name = format!("ebiko/{}", image.target);
     let root = Part {
-        purl: format!("pkg:oci/{}@sha256%3A{sha256}?arch={}", image.target, material.architecture.name()),
+        purl: format!(
+            "pkg:oci/{}@sha256%3A{sha256}?arch={}",
+            image.target,
+            material.architecture.name()
+        ),
         sha256: Some(sha256.to_owned()),
         ..Part::of(&name, &material.machine.version, "Apache-2.0")
     };
@@ -168,10 +173,7 @@ fn id_of(text: &str) -> String {
 }
 
 /// Reads `name v1.2.3 (from)|licence` of `cargo tree`.
-fn crates(
-    tree: &str,
-    checksums: &BTreeMap<(String, String), String>,
-) -> anyhow::Result<Vec<Part>> {
+fn crates(tree: &str, checksums: &BTreeMap<(String, String), String>) -> anyhow::Result<Vec<Part>> {
     let lines: BTreeSet<&str> = tree.lines().filter(|line| !line.trim().is_empty()).collect();
     let mut parts = Vec::new();
     for line in lines {
@@ -186,9 +188,9 @@ fn crates(
             continue;
         }
         let sha256 = checksums.get(&(name.to_owned(), version.to_owned())).cloned();
-        let location = sha256.as_ref().map(|_| {
-            format!("https://static.crates.io/crates/{name}/{name}-{version}.crate")
-        });
+        let location = sha256
+            .as_ref()
+            .map(|_| format!("https://static.crates.io/crates/{name}/{name}-{version}.crate"));
         parts.push(Part {
             purl: format!("pkg:cargo/{name}@{version}"),
             sha256,
