@@ -318,15 +318,16 @@ mod tests {
 
     #[test]
     fn a_link_beside_the_executable_names_the_shell_of_the_container() {
+        use std::os::unix::fs::symlink;
         let directory = tempfile::tempdir().unwrap();
-        let shell = || own_shell(directory.path());
-        assert_eq!(shell().unwrap(), None);
-        let mark = directory.path().join(SHELL_MARK);
-        std::os::unix::fs::symlink(SHELL, &mark).unwrap();
-        assert_eq!(shell().unwrap(), Some(OwnShell::new(SHELL.into())));
-        std::fs::remove_file(&mark).unwrap();
-        std::os::unix::fs::symlink("/bin/sh", &mark).unwrap();
-        let error = shell().unwrap_err().to_string();
+        assert_eq!(own_shell(directory.path()).unwrap(), None);
+
+        symlink(SHELL, directory.path().join(SHELL_MARK)).unwrap();
+        assert_eq!(own_shell(directory.path()).unwrap(), Some(OwnShell::new(SHELL.into())));
+
+        let directory = tempfile::tempdir().unwrap();
+        symlink("/bin/sh", directory.path().join(SHELL_MARK)).unwrap();
+        let error = own_shell(directory.path()).unwrap_err().to_string();
         assert!(error.contains("shell` is a link to `/bin/sh`"), "{error}");
     }
 
