@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
-use ebiko_oci::{Digest, Event, Image, Layer, PortError, ResolvedImage};
+use ebiko_oci::{Digest, Event, Image, ImageFormat, Layer, PortError, ResolvedImage};
 use ebiko_plan::{
     Action, BaseImage, BaseReference, Bases, BuildPlan, CopyFrom, ImageStore, Reuse, StageBase,
     StageGraph, StagePlan,
@@ -75,6 +75,21 @@ impl ResolvedBases {
             }
         }
         known
+    }
+
+    /// Fails if the image cannot have media types of this family, before anything is done for it.
+    pub(crate) fn check_format(
+        &self,
+        plan: &BuildPlan,
+        format: Option<ImageFormat>,
+    ) -> Result<(), BuildError> {
+        let target = plan.target_stage();
+        let Some((format, base)) = format.zip(target.and_then(|stage| base_beneath(plan, stage)))
+        else {
+            return Ok(());
+        };
+        self.image(base)?.in_format(format)?;
+        Ok(())
     }
 
     /// What the plan is made from.

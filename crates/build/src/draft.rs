@@ -6,7 +6,6 @@ use std::sync::Arc;
 use ebiko_layer::{CompressError, Spooled};
 use ebiko_oci::{ConfigEdit, Image, ImageBuilder, ImageFormat, Layer, Platform, Timestamp};
 
-use crate::cache::relabelled;
 use crate::press::Pending;
 
 /// What a stage has made so far: everything that an image needs but the blobs that are not complete yet.
@@ -156,7 +155,7 @@ impl Draft {
     /// The same layer with the media type that fits in.
     fn in_format(&self, layer: &Layer) -> Layer {
         let mut layer = layer.clone();
-        layer.descriptor.media_type = relabelled(&layer.descriptor.media_type, self.format);
+        layer.descriptor.media_type = layer.descriptor.media_type.in_format(self.format);
         layer
     }
 

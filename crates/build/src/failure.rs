@@ -9,7 +9,7 @@ use dockerfile_parser::{Diagnostics, Dockerfile};
 use ebiko_context::OpenContextError;
 use ebiko_exec::ExecError;
 use ebiko_layer::{ArchiveError, CompressError, PackError, UnpackError};
-use ebiko_oci::{PortError, Position};
+use ebiko_oci::{FormatError, PortError, Position};
 use ebiko_plan::StageId;
 use ebiko_rootfs::{MountsError, RootError, RootPath};
 use ebiko_snapshot::{IgnoreSetError, SnapshotError};
@@ -53,6 +53,8 @@ pub enum BuildError {
     Compress(#[from] CompressError),
     #[error(transparent)]
     Compression(#[from] CompressionError),
+    #[error(transparent)]
+    Format(#[from] FormatError),
     #[error("cannot create the file `{}` for a layer", path.display())]
     LayerFile { path: PathBuf, source: io::Error },
     #[error("step {} of {} failed: `{text}`", step.number, step.total)]
@@ -143,6 +145,7 @@ impl BuildError {
             Self::Look(error) => error.hint().map(Into::into),
             Self::Pack(error) => error.hint().map(Into::into),
             Self::Compress(error) => error.hint().map(Into::into),
+            Self::Format(_) => Some(FormatError::HINT.into()),
             Self::Compression(_) => Some(CompressionError::hint().into()),
             Self::Roots(error) => error.hint().map(Into::into),
             Self::Input(error) => error.hint().map(Into::into),

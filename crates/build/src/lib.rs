@@ -51,7 +51,7 @@ pub use dockerfile_parser::{Diagnostics, byte_size, comma_separated, duration};
 pub use ebiko_context::{find_ignore_file, read_inside};
 pub use ebiko_exec::{Agent, Resource, ResourceLimit, Resources, Secret};
 pub use ebiko_layer::{Compression, DEFAULT_GZIP_LEVEL, DEFAULT_ZSTD_LEVEL, Limits};
-pub use ebiko_oci::Timestamp;
+pub use ebiko_oci::{ImageFormat, Timestamp};
 pub use ebiko_plan::lint::CheckReport;
 pub use ebiko_plan::{
     BuildOptions, BuildPlan, DownloadSource, Entitlement, GitSource, GitSourceError, Outline,
@@ -87,6 +87,7 @@ pub fn build(
     roots: &Roots<'_>,
 ) -> Result<Image, BuildError> {
     let Planned { plan, bases, mut inputs } = plan_for(request, ports, roots.directory("inputs"))?;
+    bases.check_format(&plan, request.format)?;
     let bases = bases.kept(request.base_layers, &roots.directory("blobs"));
     let Reuse { plan, layers, keeping } =
         Reuse::find(plan, request, ports, roots, &bases, &mut inputs);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ebiko_exec::{Agent, Resources, Secret};
 use ebiko_layer::{Compression, Limits};
-use ebiko_oci::{BlobSink, ImageSource, LayerCache, Observer, Timestamp};
+use ebiko_oci::{BlobSink, ImageFormat, ImageSource, LayerCache, Observer, Timestamp};
 use ebiko_plan::BuildOptions;
 use ebiko_rootfs::Time;
 use ebiko_rootless::{Interrupt, Place};
@@ -42,6 +42,12 @@ pub struct BuildRequest {
     /// How new layers are stored. Where a base has Docker's media types and this needs OCI's, it is gzip, with a warning, or
     /// an error.
     pub compression: Compression,
+    /// The media types of the image; those of its base if `None`.
+    pub format: Option<ImageFormat>,
+    /// The media types of an image that starts from nothing, if `format` does not say.
+    pub scratch_format: ImageFormat,
+    /// Annotations of the image's manifest. Those of a base are not inherited.
+    pub annotations: BTreeMap<String, String>,
     /// What layers of bases, archives of `ADD` and contexts may unpack to.
     pub limits: Limits,
     /// The time that is written into config and history where no `SOURCE_DATE_EPOCH` says another.

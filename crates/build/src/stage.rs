@@ -10,9 +10,7 @@ use std::sync::Arc;
 use ebiko_context::Context;
 use ebiko_exec::{Archives, Site, Supplies, Touched};
 use ebiko_layer::{Files, Limits, PackError, Spooled, UnpackOptions, Unpacked};
-use ebiko_oci::{
-    Digest, Event, Image, ImageFormat, Layer, PortError, Position, StepOutcome, Timestamp,
-};
+use ebiko_oci::{Digest, Event, Image, Layer, PortError, Position, StepOutcome, Timestamp};
 use ebiko_plan::{Action, BuildPlan, CopyFrom, Reuse, StageBase, StageId, StagePlan};
 use ebiko_rootfs::{Root, RootPath, Time};
 use ebiko_snapshot::{AdvanceOptions, Changeset, IgnoreSet, Snapshot};
@@ -225,7 +223,7 @@ impl<'a> Workshop<'a> {
         }
         let target = self.plan.target;
         let draft = self.built.remove(&target).ok_or(BuildError::NotBuilt { stage: target })?;
-        let image = draft.finish(self.created)?;
+        let image = draft.finish(self.created)?.annotated(self.request.annotations.clone());
         Ok(image.with_blobs(|layer| interruptible(&layer.blob, self.ports.interrupt)))
     }
 
@@ -245,9 +243,17 @@ impl<'a> Workshop<'a> {
     /// then.
     fn begin(&mut self, stage: &StagePlan) -> Result<Begun, BuildError> {
         let mut image = match &stage.base {
-            // BuildKit and every registry of today take OCI; Docker's format only comes from bases.
-            StageBase::Scratch => Draft::from_scratch(stage.platform.clone(), ImageFormat::Oci),
-            StageBase::Image(base) => Draft::from_image(self.bases.image(base)?),
+            StageBase::Scratch => {
+                let format = self.request.format.unwrap_or(self.request.scratch_format);
+                Draft::from_scratch(stage.platform.clone(), format)
+            }
+            StageBase::Image(base) => {
+                let image = self.bases.image(base)?;
+                match self.request.format.filter(|_| self.in_image.contains(&stage.id)) {
+                    Some(format) => Draft::from_image(&image.in_format(format)?),
+                    None => Draft::from_image(image),
+                }
+            }
             StageBase::Stage(earlier) => Draft::from_draft(
                 self.built.get(earlier).ok_or(BuildError::NotBuilt { stage: *earlier })?,
             ),
@@ -532,12 +538,12 @@ impl<'a> Workshop<'a> {
 
     /// Leaves the stage: its root goes on, is kept, stays where it is, or is given up.
     fn leave(&mut self, stage: &StagePlan, left: Carried) -> Result<(), BuildError> {
-        let is_target = stage.id == self.plan.target;
+        let is_last = self.plan.stages.last().is_some_and(|last| last.id == stage.id);
         if continuation(self.plan, stage).is_some() {
             self.carried = Some(left);
         } else if stage.files_read_later {
             self.inputs.files_mut().stages.insert(stage.id, self.roots.keep(stage.id, left.root)?);
-        } else if !is_target {
+        } else if !is_last {
             Roots::discard(stage.id, &left.root)?;
         }
         Ok(())

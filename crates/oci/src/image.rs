@@ -7,7 +7,10 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::manifest::{Descriptor, ImageManifest, Manifest, ManifestBytes};
-use crate::{BlobSource, DiffId, Digest, ImageConfig, ImageFormat, ManifestError, MediaType};
+use crate::{
+    BlobSource, DiffId, Digest, ImageConfig, ImageFormat, LayerCompression, ManifestError,
+    MediaType,
+};
 
 /// One layer: its names and a way to read it.
 #[derive(Clone)]
@@ -57,17 +60,44 @@ pub enum ImageError {
     LayerCount { layers: usize, diff_ids: usize },
 }
 
+/// A layer has no media type of the family that was asked for.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "a layer of the base is of the type `{media_type}`, for which images of the kind {format:?} have no name"
+)]
+pub struct FormatError {
+    media_type: MediaType,
+    format: ImageFormat,
+}
+
+impl FormatError {
+    /// What the user can do about it.
+    pub const HINT: &'static str =
+        "leave `--image-format` out, or start from a base whose layers are stored with gzip";
+}
+
 impl Image {
     /// Puts together an image that was made here; the manifest is derived from the parts.
     pub(crate) fn made(config: ImageConfig, layers: Vec<Layer>, format: ImageFormat) -> Self {
         let config_bytes = config.to_bytes();
+        Self::with_manifest(config, config_bytes, layers, format, BTreeMap::new())
+    }
+
+    /// Derives the manifest from the other parts.
+    fn with_manifest(
+        config: ImageConfig,
+        config_bytes: Vec<u8>,
+        layers: Vec<Layer>,
+        format: ImageFormat,
+        annotations: BTreeMap<String, String>,
+    ) -> Self {
         let size = config_bytes.len() as u64;
         let manifest = ImageManifest {
             schema_version: 2,
             media_type: Some(format.manifest()),
             config: Descriptor::new(format.config(), Digest::of(&config_bytes), size),
             layers: layers.iter().map(|layer| layer.descriptor.clone()).collect(),
-            annotations: None,
+            annotations: Some(annotations).filter(|annotations| !annotations.is_empty()),
         };
         let bytes = canonical_json(&manifest);
         let digest = Digest::of(&bytes);
@@ -116,6 +146,42 @@ impl Image {
             })
             .collect();
         Ok(Self { config, config_bytes, layers, format, manifest })
+    }
+
+    /// The same image with these annotations in its manifest, and no others. Without any, the image stays as it is.
+    #[must_use]
+    pub fn annotated(self, annotations: BTreeMap<String, String>) -> Self {
+        if annotations.is_empty() {
+            return self;
+        }
+        let Self { config, config_bytes, layers, format, .. } = self;
+        Self::with_manifest(config, config_bytes, layers, format, annotations)
+    }
+
+    /// The same config and the same blobs under the media types of `format`.
+    ///
+    /// # Errors
+    ///
+    /// Fails where a layer has no media type of that family.
+    pub fn in_format(&self, format: ImageFormat) -> Result<Self, FormatError> {
+        let layers = self.layers.iter().map(|layer| {
+            let mut layer = layer.clone();
+            let given = layer.descriptor.media_type;
+            layer.descriptor.media_type = match (given.in_format(format), format) {
+                (MediaType::OciLayer(_), ImageFormat::Oci) => given.in_format(format),
+                // What Docker's tools read; `….tar.zstd` is BuildKit's alone.
+                (MediaType::DockerLayer(kind), ImageFormat::Docker)
+                    if kind != LayerCompression::Zstd =>
+                {
+                    given.in_format(format)
+                }
+                _ => return Err(FormatError { media_type: given, format }),
+            };
+            Ok(layer)
+        });
+        let layers = layers.collect::<Result<_, _>>()?;
+        let (config, bytes) = (self.config.clone(), self.config_bytes.clone());
+        Ok(Self::with_manifest(config, bytes, layers, format, BTreeMap::new()))
     }
 
     /// The same image, with its blobs read from somewhere else.
@@ -209,6 +275,62 @@ mod tests {
             .unwrap();
         assert_eq!(again.digest(), image.digest());
         assert_eq!(again.config(), image.config());
+    }
+
+    #[test]
+    fn annotations_are_in_the_manifest_and_none_changes_nothing() {
+        let image = built();
+        assert_eq!(image.clone().annotated(BTreeMap::new()).digest(), image.digest());
+        let annotated = image.clone().annotated([("a".to_owned(), "b".to_owned())].into());
+        assert_eq!(annotated.config_digest(), image.config_digest());
+        let manifest: serde_json::Value =
+            serde_json::from_slice(&annotated.manifest().bytes).unwrap();
+        assert_eq!(manifest["annotations"], serde_json::json!({"a": "b"}));
+    }
+
+    #[test]
+    fn another_format_changes_media_types_and_no_blob() {
+        let image = built();
+        let docker = image.in_format(ImageFormat::Docker).unwrap();
+        let types = |image: &Image| {
+            let manifest: serde_json::Value =
+                serde_json::from_slice(&image.manifest().bytes).unwrap();
+            let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+            [
+                &manifest["mediaType"],
+                &manifest["config"]["mediaType"],
+                &manifest["layers"][0]["mediaType"],
+            ]
+            .map(text)
+        };
+        assert_eq!(
+            types(&docker),
+            [
+                "application/vnd.docker.distribution.manifest.v2+json",
+                "application/vnd.docker.container.image.v1+json",
+                "application/vnd.docker.image.rootfs.diff.tar",
+            ]
+        );
+        assert_eq!(docker.config_bytes(), image.config_bytes());
+        assert_eq!(docker.layers()[0].descriptor.digest, image.layers()[0].descriptor.digest);
+        assert_eq!(docker.in_format(ImageFormat::Oci).unwrap().digest(), image.digest());
+    }
+
+    #[test]
+    fn a_layer_that_the_other_format_has_no_name_for_is_an_error() {
+        for (media_type, format) in [
+            (ImageFormat::Oci.layer(LayerCompression::Zstd), ImageFormat::Docker),
+            (MediaType::parse("application/x"), ImageFormat::Oci),
+            (
+                MediaType::parse("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"),
+                ImageFormat::Oci,
+            ),
+        ] {
+            let mut image = built();
+            image.layers[0].descriptor.media_type = media_type.clone();
+            let error = image.in_format(format).unwrap_err().to_string();
+            assert!(error.contains(&media_type.to_string()), "{error}");
+        }
     }
 
     #[test]

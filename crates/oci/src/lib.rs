@@ -40,7 +40,7 @@ pub use builder::ImageBuilder;
 pub use config::{ContainerConfig, DEFAULT_PATH, Healthcheck, History, ImageConfig, RootFs};
 pub use digest::{DiffId, Digest, DigestError, Sha256, Sha256Hasher};
 pub use edit::ConfigEdit;
-pub use image::{Image, ImageError, Layer};
+pub use image::{FormatError, Image, ImageError, Layer};
 pub use join::{JoinError, JoinFault};
 pub use manifest::{
     Descriptor, ImageIndex, ImageManifest, Manifest, ManifestBytes, ManifestError, NoPlatform,

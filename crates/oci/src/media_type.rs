@@ -103,6 +103,17 @@ impl MediaType {
         }))
     }
 
+    /// The media type of the same layer in an image of family `format`; anything else stays as it is.
+    #[must_use]
+    pub fn in_format(&self, format: ImageFormat) -> Self {
+        match self {
+            Self::OciLayer(compression) | Self::DockerLayer(compression) => {
+                format.layer(*compression)
+            }
+            other => other.clone(),
+        }
+    }
+
     /// Whether this names a list of manifests rather than one.
     pub fn is_index(&self) -> bool {
         matches!(self, Self::OciIndex | Self::DockerManifestList)

@@ -27,6 +27,8 @@ pub struct StageGraph {
     pub(crate) escape: char,
     pub(crate) nodes: Vec<Node>,
     pub(crate) target: StageId,
+    /// Stages that are built besides what the target needs.
+    pub(crate) also: BTreeSet<StageId>,
     /// What `ARG name` in a stage finds outside of it.
     pub(crate) globals: Scope,
     pub(crate) global_names: BTreeSet<String>,
@@ -145,6 +147,7 @@ impl StageGraph {
             escape: dockerfile.escape.as_char(),
             nodes: Vec::new(),
             target: StageId(dockerfile.stages.len() - 1),
+            also: BTreeSet::new(),
             globals: scope::predefined(options, &build_args, target_name),
             global_names: BTreeSet::new(),
             lint: lint::Facts::new(dockerfile, &build_args).map_err(|error| vec![error])?,
@@ -173,6 +176,10 @@ impl StageGraph {
         if let Some(name) = target {
             graph.target = graph.find_target(name)?;
         }
+        for name in &options.also {
+            graph.also.insert(graph.find_target(name)?);
+        }
+        graph.also.remove(&graph.target);
         graph.check_sources()?;
         Ok(graph)
     }

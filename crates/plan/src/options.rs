@@ -11,6 +11,8 @@ pub struct BuildOptions {
     pub build_args: Vec<(String, Option<String>)>,
     /// `--target`: the name of a stage, in any case. The last stage if `None` or empty.
     pub target: Option<String>,
+    /// Further names of stages that are built as well, although nobody gets their images.
+    pub also: Vec<String>,
     /// `--label`, in order: labels of the finished image that win over those of the Dockerfile.
     pub labels: Vec<(String, String)>,
     /// What the image is for.
@@ -40,6 +42,7 @@ impl BuildOptions {
         Self {
             build_args: Vec::new(),
             target: None,
+            also: Vec::new(),
             labels: Vec::new(),
             build_platform: platform.clone(),
             platform,

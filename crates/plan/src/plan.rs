@@ -1,5 +1,6 @@
 //! The plan: everything that a build will do, in order.
 
+use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
 use dockerfile_parser::Span;
@@ -22,10 +23,12 @@ pub(crate) const TOO_LARGE: &str = "the variables of this build take more than 1
 #[derive(Debug, Clone, PartialEq)]
 pub struct BuildPlan {
     /// The stages that the target needs, in an order in which each comes after what it uses. The
-    /// target is the last one.
+    /// target is the last one, unless stages of [`also`](Self::also) come behind it.
     pub stages: Vec<StagePlan>,
     /// The stage that becomes the image.
     pub target: StageId,
+    /// Stages that are built although the image does not need them.
+    pub also: BTreeSet<StageId>,
     /// The time of the image in seconds since 1970, if `SOURCE_DATE_EPOCH` gave one.
     pub epoch: Option<i64>,
     /// The stages of the file that are left out.

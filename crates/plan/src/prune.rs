@@ -85,6 +85,7 @@ impl Needs {
     fn of(plan: &BuildPlan) -> Self {
         let mut needs = Self::default();
         needs.stages.insert(plan.target);
+        needs.stages.extend(&plan.also);
         // Each stage comes after what it uses.
         for stage in plan.stages.iter().rev() {
             if !needs.stages.contains(&stage.id) {

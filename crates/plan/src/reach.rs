@@ -66,6 +66,7 @@ impl StageGraph {
     pub(crate) fn reach(&self, bases: &Bases) -> Result<Reach, Vec<Diagnostic>> {
         let mut reach = Reach::default();
         let mut waiting = vec![self.target];
+        waiting.extend(&self.also);
         waiting.extend((0..self.nodes.len()).filter(|_| self.every_stage).map(StageId));
         let mut errors = Vec::new();
         while let Some(id) = waiting.pop() {

@@ -90,6 +90,7 @@ fn options(case: &Case) -> BuildOptions {
         let (flag, value) = line.split_once(' ').unwrap();
         let pair = || value.split_once('=').unwrap();
         match flag {
+            "--target" if options.target.is_some() => options.also.push(value.into()),
             "--target" => options.target = Some(value.into()),
             "--platform" => options.platform = value.parse().unwrap(),
             "--build-context" => {

@@ -42,7 +42,7 @@ pub(crate) fn entry(
     let empty = ImageBuilder::from_scratch(platform.clone(), ImageFormat::Oci).edit(&label);
     let image = layers.iter().fold(empty, |image, (layer, created_by)| {
         let mut layer = layer.clone();
-        layer.descriptor.media_type = relabelled(&layer.descriptor.media_type, ImageFormat::Oci);
+        layer.descriptor.media_type = layer.descriptor.media_type.in_format(ImageFormat::Oci);
         image.layer(layer, created_by)
     });
     image.finish(created)
@@ -77,14 +77,4 @@ pub(crate) fn layers(
         }
     }
     Ok(layers.to_vec())
-}
-
-/// The media type of the same layer in an image of the other family.
-pub(crate) fn relabelled(media_type: &MediaType, format: ImageFormat) -> MediaType {
-    match media_type {
-        MediaType::OciLayer(compression) | MediaType::DockerLayer(compression) => {
-            format.layer(*compression)
-        }
-        other => other.clone(),
-    }
 }

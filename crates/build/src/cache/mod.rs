@@ -25,7 +25,6 @@ use crate::roots::Roots;
 use sources::Known;
 use versions::Versions;
 
-pub(crate) use entry::relabelled;
 pub(crate) use keeper::Keeper;
 
 /// What the cache has to do with one build.

@@ -1,6 +1,6 @@
 //! Finds out which steps need not be performed.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -51,7 +51,8 @@ impl Search<'_> {
     /// From the target back to what it needs: what a stage that is in the cache would need is not even looked for.
     pub(super) fn run(&self) -> Found {
         let mut found = Found::default();
-        let mut needed = BTreeSet::from([self.plan.target]);
+        let mut needed = self.plan.also.clone();
+        needed.insert(self.plan.target);
         // Stages whose layers came with those of a stage that starts from them.
         let mut settled: BTreeMap<StageId, OwnLayers> = BTreeMap::new();
         for stage in self.plan.stages.iter().rev() {

@@ -112,15 +112,18 @@ pub(super) fn key_inputs(
     let limits = resources.limits.iter();
     let limits: Vec<String> =
         limits.map(|limit| format!("{:?} {} {}", limit.resource, limit.soft, limit.hard)).collect();
+    let mut layers = vec![
+        pair("the compression", format!("{:?}", request.compression)),
+        pair("`--snapshot-mode`", format!("{:?}", request.snapshot_mode)),
+        pair("`--ignore-path`", request.ignore_paths.join("\0")),
+        pair("`--single-snapshot`", layering.to_owned()),
+        pair("the times of files", format!("{newest:?}")),
+    ];
+    // What is asked for may not fit into the image that a base would make, and then layers are stored otherwise.
+    layers.extend(request.format.map(|format| pair("`--image-format`", format!("{format:?}"))));
     KeyInputs {
         files: files.collect(),
-        layers: vec![
-            pair("the compression", format!("{:?}", request.compression)),
-            pair("`--snapshot-mode`", format!("{:?}", request.snapshot_mode)),
-            pair("`--ignore-path`", request.ignore_paths.join("\0")),
-            pair("`--single-snapshot`", layering.to_owned()),
-            pair("the times of files", format!("{newest:?}")),
-        ],
+        layers,
         commands: vec![
             pair("`--add-host`", format!("{:?}", resources.hosts)),
             pair("`--ulimit`", limits.join("\0")),

@@ -114,6 +114,7 @@ impl Lowering<'_> {
         Ok(BuildPlan {
             stages,
             target: graph.target,
+            also: graph.also.clone(),
             epoch: self.epoch,
             dropped,
             warnings: Vec::new(),
