@@ -9,8 +9,10 @@ use ebiko_oci::{LayerCache, Reference};
 use ebiko_registry::Registry;
 
 use crate::cli::Cli;
+use crate::digest_files::without_scheme;
 use crate::environment::Environment;
 use crate::outputs::Outputs;
+use crate::report::Reporter;
 
 /// The path of the cache in the registry of the image, beneath the image; kaniko's.
 const BENEATH: &str = "cache";
@@ -35,6 +37,7 @@ impl Caching {
         cli: &Cli,
         environment: &Environment,
         outputs: &Outputs,
+        reporter: &Reporter,
     ) -> anyhow::Result<Option<Self>> {
         if !cli.cache {
             return Ok(None);
@@ -45,21 +48,25 @@ impl Caching {
                     Place::Layout(environment.absolute(Path::new(path)))
                 }
                 Some(_) => bail!("`--cache-repo={text}` names no directory"),
-                None => Place::Repository(repository(text)?),
+                None => {
+                    let text = without_scheme("--cache-repo", text, reporter)?;
+                    Place::Repository(repository(&text)?)
+                }
             },
             (None, [first, ..]) => {
                 let beneath = format!("{}/{BENEATH}", first.repository());
                 Place::Repository(first.moved_to(first.registry(), beneath))
             }
             (None, []) => bail!(
-                "`--cache` needs to know where layers are kept: give a `--destination`, beneath which they are kept, or \
-                 `--cache-repo`"
+                "if using cache with --no-push, specify cache repo with --cache-repo: without a `--destination` there is nothing \
+                 beneath which layers could be kept"
             ),
         };
+        // The wording is kaniko's: scripts look for it.
         if cli.cache_repo.is_none() && outputs.pushes().is_empty() && !cli.no_push_cache {
             bail!(
-                "with `--no-push` and no `--cache-repo` it is not clear whether layers may be pushed: give \
-                 `--cache-repo=REPOSITORY` to keep them there, or `--no-push-cache` to keep none"
+                "if using cache with --no-push, specify cache repo with --cache-repo: it is not clear otherwise whether layers \
+                 may be pushed; `--no-push-cache` keeps none"
             );
         }
         let ttl = duration(&cli.cache_ttl).with_context(|| {

@@ -9,6 +9,7 @@ use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, ValueEnum};
 use crate::commands::Command;
 use crate::context_flags::ContextFlags;
 use crate::flags::{DigestFlags, MessageFlags, RegistryFlags};
+use crate::{help, words};
 
 /// Builds a container image from a Dockerfile, inside a container and without a daemon.
 ///
@@ -17,17 +18,15 @@ use crate::flags::{DigestFlags, MessageFlags, RegistryFlags};
 #[derive(Debug, Parser)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag that kaniko has")]
 #[expect(clippy::doc_markdown, reason = "the comments are the text of `--help`")]
-#[command(
-    name = "executor",
-    version,
-    max_term_width = 100,
-    disable_help_subcommand = true,
-    args_conflicts_with_subcommands = true
-)]
+#[command(name = "executor", version, max_term_width = 100, args_conflicts_with_subcommands = true)]
 pub(crate) struct Cli {
     /// What is done instead of a build
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
+
+    /// Old spellings that were used, with the new ones.
+    #[arg(skip)]
+    pub(crate) spellings: Vec<(&'static str, &'static str)>,
 
     /// The Dockerfile: a path as given, or below the context, or a URL
     #[arg(short = 'f', long, value_name = "PATH", default_value = "Dockerfile")]
@@ -107,13 +106,23 @@ pub(crate) struct Cli {
     #[arg(long, value_name = "QUESTION[,format=json]", conflicts_with = "check")]
     pub(crate) call: Option<String>,
 
-    /// Build this stage instead of the last one
+    /// Build this stage instead of the last one; of several, with commas or repeated, the first is the
+    /// image and the others are built, too
     #[arg(long = "target", value_name = "STAGE", value_delimiter = ',')]
     pub(crate) targets: Vec<String>,
 
     /// Add a label to the image (repeatable)
     #[arg(long = "label", value_name = "KEY=VALUE")]
     pub(crate) labels: Vec<String>,
+
+    /// Annotate the manifest of the image (repeatable); of one key twice the last counts
+    #[arg(long = "annotation", value_name = "KEY=VALUE")]
+    pub(crate) annotations: Vec<String>,
+
+    /// The media types of the image; layers of the base get others and stay as they are [default:
+    /// those of the base, and OCI's without a base]
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) image_format: Option<FormatName>,
 
     /// Do not push the image [environment: KANIKO_NO_PUSH, which wins over the flag]
     #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true,
@@ -257,6 +266,37 @@ pub(crate) struct Cli {
           value_parser = BoolishValueParser::new())]
     pub(crate) cleanup: Option<bool>,
 
+    /// The same as without it: every build begins with an empty root [environment:
+    /// KANIKO_PRE_CLEANUP]
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", value_name = "BOOL",
+          value_parser = BoolishValueParser::new())]
+    pub(crate) pre_cleanup: Option<bool>,
+
+    /// The same as without it: what was there is kept, and --cleanup brings it back [environment:
+    /// KANIKO_PRESERVE_CONTEXT]
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", value_name = "BOOL",
+          value_parser = BoolishValueParser::new())]
+    pub(crate) preserve_context: Option<bool>,
+
+    /// Where the builder keeps its files while it builds; must be the directory of the executable, or
+    /// a volume for an executable in /kaniko [environment: KANIKO_DIR] [default: /kaniko]
+    #[arg(long, value_name = "DIRECTORY")]
+    pub(crate) kaniko_dir: Option<PathBuf>,
+
+    /// The same as without it: metadata is always recorded
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", value_name = "BOOL",
+          value_parser = BoolishValueParser::new())]
+    pub(crate) force_build_metadata: Option<bool>,
+
+    /// The same as without it: stages that nobody needs are never built; --target names more
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", value_name = "BOOL",
+          value_parser = BoolishValueParser::new())]
+    pub(crate) skip_unused_stages: Option<bool>,
+
     #[command(flatten)]
     pub(crate) messages: MessageFlags,
 
@@ -295,6 +335,15 @@ pub(crate) enum CompressionKind {
     ZstdChunked,
 }
 
+/// `--image-format`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FormatName {
+    /// Docker's, which have no Zstandard
+    Docker,
+    /// Those of the Open Container Initiative
+    Oci,
+}
+
 /// `--verbosity`, with logrus' names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(crate) enum Verbosity {
@@ -318,18 +367,14 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-/// Flags that kaniko or buildx has and this program does not have yet. A build that relies on one of them
+/// Flags that kaniko or buildx has and this program does not have, with the reason. A build that relies on one of them
 /// must not go on without it, so they are refused by name and not with "unknown".
-const NOT_YET: &[&str] = &[
-    "--annotation",
-    "--cgroup-parent",
-    "--force-build-metadata",
-    "--image-format",
-    "--kaniko-dir",
-    "--log-timestamp",
-    "--pre-cleanup",
-    "--preserve-context",
-    "--skip-unused-stages",
+const REFUSED: &[(&str, &str)] = &[
+    (
+        "--cgroup-parent",
+        "the control group of a build is that of its container, and only a daemon can put commands into another one; set \
+         limits for the container",
+    ),
 ];
 
 impl Cli {
@@ -337,38 +382,47 @@ impl Cli {
     pub(crate) fn read(
         arguments: impl Iterator<Item = std::ffi::OsString>,
     ) -> Result<Self, clap::Error> {
-        Self::command()
+        let command = help::arranged(Self::command());
+        let arguments = words::without_empty(&command, arguments);
+        let spellings = words::deprecated(&arguments);
+        command
             .try_get_matches_from(arguments)
             .and_then(|mut matches| Self::from_arg_matches_mut(&mut matches))
-            .map_err(not_yet)
-    }
-
-    /// The flags that were given and that are accepted because scripts have them.
-    pub(crate) fn without_effect(&self) -> impl Iterator<Item = &'static str> {
-        let flags = [
-            ("--use-new-run", self.use_new_run),
-            ("--compressed-caching", self.compressed_caching.is_some()),
-            ("--git without a repository", self.place.has_git_in_vain()),
-            ("--cache-dir without --cache", self.cache_dir.is_some() && !self.cache),
-        ];
-        flags.into_iter().filter_map(|(flag, is_given)| is_given.then_some(flag))
+            .map(|cli| Self { spellings, ..cli })
+            .map_err(refused)
     }
 }
 
-/// Says of a known flag that it is missing rather than that it is unknown.
-fn not_yet(error: clap::Error) -> clap::Error {
-    if error.kind() != ErrorKind::UnknownArgument {
+/// Says why a known flag is missing rather than that it is unknown, and of a stray word what kaniko says.
+fn refused(error: clap::Error) -> clap::Error {
+    let kind = error.kind();
+    let context = match kind {
+        ErrorKind::UnknownArgument => ContextKind::InvalidArg,
+        ErrorKind::InvalidSubcommand | ErrorKind::ArgumentConflict => {
+            ContextKind::InvalidSubcommand
+        }
+        _ => return error,
+    };
+    let Some(ContextValue::String(given)) = error.get(context) else { return error };
+    let text = if given.starts_with('-') {
+        let name = given.split('=').next().unwrap_or(given);
+        let Some((_, reason)) = REFUSED.iter().find(|(known, _)| *known == name) else {
+            return error;
+        };
+        format!(
+            "`{name}` cannot be used: {reason}. The build was not started, so that it cannot go on without it"
+        )
+    } else if error.get(ContextKind::SuggestedSubcommand).is_some()
+        || Cli::command().find_subcommand(given).is_some()
+    {
         return error;
-    }
-    let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else { return error };
-    let name = flag.split('=').next().unwrap_or(flag);
-    if !NOT_YET.contains(&name) {
-        return error;
-    }
-    Cli::command().error(
-        ErrorKind::UnknownArgument,
-        format!("`{name}` is not supported yet; the build was not started, so that it cannot go on without it"),
-    )
+    } else {
+        // The wording is kaniko's: scripts look for it.
+        format!(
+            "unknown command \"{given}\" for \"executor\"; a value belongs to its flag with an equals sign"
+        )
+    };
+    Cli::command().error(kind, text)
 }
 
 #[cfg(test)]
@@ -386,14 +440,12 @@ mod tests {
     }
 
     #[test]
-    fn a_flag_of_kaniko_that_is_missing_is_refused_by_name() {
-        for flag in NOT_YET {
+    fn a_flag_that_is_missing_is_refused_by_name_with_the_reason() {
+        for (flag, reason) in REFUSED {
             for argument in [(*flag).to_owned(), format!("{flag}=x")] {
                 let error = read(&[&argument]).unwrap_err();
-                assert!(
-                    error.contains(&format!("`{flag}` is not supported yet")),
-                    "{argument}: {error}"
-                );
+                let expected = format!("`{flag}` cannot be used: {reason}");
+                assert!(error.contains(&expected), "{argument}: {error}");
             }
         }
         let error = read(&["--no-such-flag"]).unwrap_err();
@@ -401,11 +453,101 @@ mod tests {
     }
 
     #[test]
-    fn a_flag_is_either_there_or_named_as_missing() {
-        for argument in Cli::command().get_arguments() {
-            let Some(long) = argument.get_long() else { continue };
-            assert!(!NOT_YET.contains(&format!("--{long}").as_str()), "--{long} is both");
+    fn every_flag_of_kaniko_is_accepted_or_refused_with_a_reason() {
+        let known = |flag: &str| {
+            Cli::command().get_arguments().any(|argument| {
+                argument.get_long() == Some(flag)
+                    || argument.get_all_aliases().is_some_and(|names| names.contains(&flag))
+            })
+        };
+        for flag in KANIKO {
+            let is_refused = REFUSED.iter().any(|(name, _)| name.trim_start_matches('-') == *flag);
+            assert_ne!(known(flag), is_refused, "--{flag}");
         }
+    }
+
+    /// The flags of kaniko 1.28, with those that it has given up.
+    const KANIKO: &[&str] = &[
+        "annotation",
+        "bucket",
+        "build-arg",
+        "cache",
+        "cache-copy-layers",
+        "cache-dir",
+        "cache-repo",
+        "cache-run-layers",
+        "cache-ttl",
+        "cleanup",
+        "compressed-caching",
+        "compression",
+        "compression-level",
+        "context",
+        "context-sub-path",
+        "credential-helpers",
+        "custom-platform",
+        "customPlatform",
+        "destination",
+        "digest-file",
+        "dockerfile",
+        "dryrun",
+        "force",
+        "force-build-metadata",
+        "git",
+        "ignore-path",
+        "ignore-var-run",
+        "image-download-retry",
+        "image-format",
+        "image-fs-extract-retry",
+        "image-name-tag-with-digest-file",
+        "image-name-with-digest-file",
+        "insecure",
+        "insecure-pull",
+        "insecure-registry",
+        "kaniko-dir",
+        "label",
+        "log-format",
+        "log-timestamp",
+        "materialize",
+        "no-push",
+        "no-push-cache",
+        "oci-layout-path",
+        "pre-cleanup",
+        "preserve-context",
+        "push-ignore-immutable-tag-errors",
+        "push-retry",
+        "registry-certificate",
+        "registry-client-cert",
+        "registry-map",
+        "registry-mirror",
+        "reproducible",
+        "secret",
+        "single-snapshot",
+        "skip-default-registry-fallback",
+        "skip-push-permission-check",
+        "skip-tls-verify",
+        "skip-tls-verify-pull",
+        "skip-tls-verify-registry",
+        "skip-unused-stages",
+        "snapshot-mode",
+        "snapshotMode",
+        "tar-path",
+        "tarPath",
+        "target",
+        "use-new-run",
+        "verbosity",
+        "whitelist-var-run",
+    ];
+
+    #[test]
+    fn a_stray_word_is_an_unknown_command() {
+        for arguments in [&["build"][..], &["--no-push", "true"]] {
+            let error = read(arguments).unwrap_err();
+            let word = arguments.last().unwrap();
+            let expected = format!("unknown command \"{word}\" for \"executor\"");
+            assert!(error.contains(&expected), "{error}");
+        }
+        let error = read(&["pusch", "x"]).unwrap_err();
+        assert!(error.contains("similar subcommand exists: 'push'"), "{error}");
     }
 
     #[test]
@@ -420,11 +562,5 @@ mod tests {
     fn a_destination_is_never_split_at_commas() {
         let cli = read(&["-d", "a,b", "--destination=c"]).unwrap();
         assert_eq!(cli.destinations, ["a,b", "c"]);
-    }
-
-    #[test]
-    fn a_name_file_needs_a_destination() {
-        assert!(read(&["--image-name-with-digest-file=x"]).is_err());
-        assert!(read(&["--image-name-with-digest-file=x", "-d=a"]).is_ok());
     }
 }

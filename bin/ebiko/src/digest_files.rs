@@ -1,73 +1,216 @@
 //! Places that are written when everything else is done, and the files that say what was pushed.
 
+use std::borrow::Cow;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use ebiko_oci::{Digest, Event, Observer, Reference};
+use ebiko_transport::{Body, Method, Request, ShownUrl, Transport, Url, header};
+use serde_json::json;
 
+use crate::cli::Verbosity;
 use crate::environment::Environment;
 use crate::flags::DigestFlags;
 use crate::report::Reporter;
 
+/// Where a flag wants a text to go: a file, or an address. An address may hold a signature, so it is not printed.
+#[derive(Clone)]
+pub(crate) struct Target(String);
+
+impl std::str::FromStr for Target {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl std::fmt::Debug for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Target(…)")
+    }
+}
+
+/// The same, understood.
+#[derive(Debug)]
+enum Output {
+    File(Place),
+    Address(Box<Request>),
+}
+
+impl Output {
+    fn plan(flag: &str, target: &Target, environment: &Environment) -> anyhow::Result<Self> {
+        let Target(text) = target;
+        if !text.contains("://") {
+            return Ok(Self::File(Place::find(environment.absolute(Path::new(text)))));
+        }
+        if !text.starts_with("https://") {
+            bail!("`{flag}` takes a file or an address that begins with https://");
+        }
+        // The error would repeat the address.
+        let url = text
+            .parse::<Url>()
+            .ok()
+            .with_context(|| format!("`{flag}` has an address that is none"))?;
+        Ok(Self::Address(Box::new(put(url))))
+    }
+
+    fn place(&self) -> Option<&Place> {
+        match self {
+            Self::File(place) => Some(place),
+            Self::Address(_) => None,
+        }
+    }
+
+    fn write(&self, text: &str, network: &Transport, reporter: &Reporter) -> anyhow::Result<()> {
+        match self {
+            Self::File(place) => write_file(&place.path, text, reporter),
+            Self::Address(request) => send(request, text, network, reporter),
+        }
+    }
+}
+
+/// A `PUT` as kaniko sends it. What is sent is no secret, so it may follow a redirect.
+fn put(url: Url) -> Request {
+    Request::new(Method::PUT, url)
+        .with_header(header::CONTENT_TYPE, header::HeaderValue::from_static("text/plain"))
+}
+
+fn send(
+    request: &Request,
+    text: &str,
+    network: &Transport,
+    reporter: &Reporter,
+) -> anyhow::Result<()> {
+    let shown = ShownUrl::of(&request.url);
+    let request = request.clone().with_body(Body::Bytes(text.into()));
+    let response =
+        network.send(&request).with_context(|| format!("cannot send the digest to `{shown}`"))?;
+    if response.status().as_u16() >= 400 {
+        bail!("cannot send the digest to `{shown}`: the server answered {}", response.status());
+    }
+    reporter.event(Event::Exported { path: &shown.to_string() });
+    Ok(())
+}
+
 /// The files that say what was pushed, in kaniko's formats.
 #[derive(Debug)]
 pub(crate) struct DigestFiles {
-    digest: Option<Place>,
-    names: Option<Place>,
-    tagged_names: Option<Place>,
+    digest: Option<Output>,
+    names: Option<Output>,
+    tagged_names: Option<Output>,
+    /// Google Cloud Build reads it.
+    builder: Option<Place>,
 }
 
 impl DigestFiles {
-    pub(crate) fn plan(flags: &DigestFlags, environment: &Environment) -> Self {
-        let place = |path: &Option<PathBuf>| {
-            path.as_ref().map(|path| Place::find(environment.absolute(path)))
+    pub(crate) fn plan(flags: &DigestFlags, environment: &Environment) -> anyhow::Result<Self> {
+        let output = |flag: &str, target: &Option<Target>| {
+            target.as_ref().map(|target| Output::plan(flag, target, environment)).transpose()
         };
-        Self {
-            digest: place(&flags.digest),
-            names: place(&flags.names),
-            tagged_names: place(&flags.tagged_names),
-        }
+        let directory = environment.get_filled("BUILDER_OUTPUT").map(Path::new);
+        Ok(Self {
+            digest: output("--digest-file", &flags.digest)?,
+            names: output("--image-name-with-digest-file", &flags.names)?,
+            tagged_names: output("--image-name-tag-with-digest-file", &flags.tagged_names)?,
+            builder: directory.map(|path| Place::find(environment.absolute(path).join("images"))),
+        })
     }
 
     /// Where they are.
     pub(crate) fn places(&self) -> impl Iterator<Item = &Place> {
-        [&self.digest, &self.names, &self.tagged_names].into_iter().flatten()
+        let outputs = [&self.digest, &self.names, &self.tagged_names].into_iter().flatten();
+        outputs.filter_map(Output::place).chain(&self.builder)
     }
 
+    /// Writes what the flags ask for.
     pub(crate) fn write(
         &self,
         digest: Digest,
         destinations: &[Reference],
+        network: &Transport,
         reporter: &Reporter,
     ) -> anyhow::Result<()> {
-        if let Some(Place { path, .. }) = &self.digest {
+        if let Some(output) = &self.digest {
             // No newline: kaniko writes none, and scripts splice the content into a reference.
-            write_file(path, &digest.to_string(), reporter)?;
+            output.write(&digest.to_string(), network, reporter)?;
         }
         let lines = |name: &dyn Fn(&Reference) -> String| {
             let line = |destination| format!("{}@{digest}\n", name(destination));
             destinations.iter().map(line).collect::<Vec<_>>().concat()
         };
-        if let Some(Place { path, .. }) = &self.names {
-            write_file(path, &lines(&Reference::name), reporter)?;
+        if let Some(output) = &self.names {
+            output.write(&lines(&Reference::name), network, reporter)?;
         }
-        if let Some(Place { path, .. }) = &self.tagged_names {
-            write_file(path, &lines(&Reference::to_string), reporter)?;
+        if let Some(output) = &self.tagged_names {
+            output.write(&lines(&Reference::to_string), network, reporter)?;
         }
         Ok(())
     }
+
+    /// Writes what Google Cloud Build reads, when everything is pushed.
+    pub(crate) fn pushed(
+        &self,
+        digest: Digest,
+        destinations: &[Reference],
+        reporter: &Reporter,
+    ) -> anyhow::Result<()> {
+        let Some(place) = &self.builder else { return Ok(()) };
+        let line = |name: &Reference| {
+            format!("{}\n", json!({ "name": name.to_string(), "digest": digest.to_string() }))
+        };
+        write_file(&place.path, &destinations.iter().map(line).collect::<String>(), reporter)
+    }
 }
 
-/// The names of `--destination`.
-pub(crate) fn destinations(texts: &[String]) -> anyhow::Result<Vec<Reference>> {
+/// The names of `--destination`. An address instead of a name is told to the reporter.
+pub(crate) fn destinations(
+    texts: &[String],
+    reporter: &Reporter,
+) -> anyhow::Result<Vec<Reference>> {
     let destinations = texts
         .iter()
-        .map(|text| text.parse().context("`--destination` does not name an image"))
+        .map(|text| {
+            let text = without_scheme("--destination", text, reporter)?;
+            text.parse().context("`--destination` does not name an image")
+        })
         .collect::<anyhow::Result<Vec<Reference>>>()?;
     if let Some(pinned) = destinations.iter().find(|destination| destination.digest().is_some()) {
         bail!("`--destination={pinned}` has a digest; an image gets its digest from its content");
     }
     Ok(destinations)
+}
+
+/// A name without what makes an address of it: Woodpecker and others put the address of a registry in front of a name.
+pub(crate) fn without_scheme<'t>(
+    flag: &str,
+    text: &'t str,
+    reporter: &Reporter,
+) -> anyhow::Result<Cow<'t, str>> {
+    let Some(rest) = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")) else {
+        return Ok(text.into());
+    };
+    let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+    // What stands before the host is a password more often than not.
+    ensure!(!host.contains('@'), "`{flag}` has a user in it; log in with a docker config instead");
+    let is_hub = matches!(host, "docker.io" | "index.docker.io" | "registry-1.docker.io");
+    let path = path
+        .strip_prefix("v1/")
+        .or_else(|| path.strip_prefix("v2/"))
+        .filter(|_| is_hub)
+        .unwrap_or(path);
+    let name = format!("{host}/{path}");
+    let plain = if text.starts_with("http://") {
+        "; for plain HTTP there is --insecure-registry"
+    } else {
+        ""
+    };
+    reporter.say(
+        Verbosity::Warn,
+        format!("`{flag}={text}` is an address and no name; it is taken for `{name}`{plain}"),
+    );
+    Ok(name.into())
 }
 
 /// A file or directory that is written when the build is over.
@@ -185,8 +328,16 @@ pub(crate) fn create_parent(path: &Path) -> anyhow::Result<()> {
 /// Writes to devices and pipes (`/dev/stdout`, `/dev/termination-log`) as well as to files.
 #[expect(clippy::disallowed_methods, reason = "the user names a path on the host")]
 fn write_file(path: &Path, content: &str, reporter: &Reporter) -> anyhow::Result<()> {
-    create_parent(path)?;
-    std::fs::write(path, content).with_context(|| format!("cannot write `{}`", path.display()))?;
+    let written = match path.to_str() {
+        // Opening them would begin anew the file that they lead to, with everything that is in it.
+        Some("/dev/stdout") => io::stdout().lock().write_all(content.as_bytes()),
+        Some("/dev/stderr") => io::stderr().lock().write_all(content.as_bytes()),
+        _ => {
+            create_parent(path)?;
+            std::fs::write(path, content)
+        }
+    };
+    written.with_context(|| format!("cannot write `{}`", path.display()))?;
     exported(path, reporter);
     Ok(())
 }

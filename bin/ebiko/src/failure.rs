@@ -3,6 +3,7 @@
 use std::error::Error;
 
 use ebiko_build::BuildError;
+use ebiko_registry::{PushError, PushErrorKind};
 
 /// Why the program ends, and with which status.
 #[derive(Debug)]
@@ -18,7 +19,8 @@ pub(crate) struct Failure {
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
         let hints: Vec<String> = error.chain().filter_map(hint).collect();
-        Self { text: render(error.as_ref(), None, &hints), status: 1, lines: Vec::new() }
+        let text = render(phase(&error), error.as_ref(), None, &hints);
+        Self { text, status: 1, lines: Vec::new() }
     }
 }
 
@@ -41,11 +43,13 @@ impl From<BuildError> for Failure {
         let status = error.exit_status();
         let text = match &error {
             // Diagnostics are rendered where the source text is; they have their own carets and hints.
-            BuildError::Dockerfile(diagnostics) => diagnostics.to_string().trim_end().to_owned(),
+            BuildError::Dockerfile(diagnostics) => {
+                format!("{BUILDING}: {error}\n{}", diagnostics.to_string().trim_end())
+            }
             other => {
                 let mut hints: Vec<String> = other.hint().into_iter().collect();
                 hints.extend(ebiko_registry::advice_on(other));
-                render(other, other.location(), &hints)
+                render(BUILDING, other, other.location(), &hints)
             }
         };
         Self { text, status, lines: error.lines() }
@@ -61,18 +65,43 @@ impl Failure {
             hints.extend(hint(error));
             cause = error.source();
         }
-        render(error, None, &hints)
+        render(ERROR, error, None, &hints)
     }
 
     /// A failure outside a build, with advice.
     pub(crate) fn with_hint(error: &dyn Error, hint: &str) -> Self {
-        Self { text: render(error, None, &[hint.to_owned()]), status: 1, lines: Vec::new() }
+        let text = render(ERROR, error, None, &[hint.to_owned()]);
+        Self { text, status: 1, lines: Vec::new() }
+    }
+
+    /// There is no place for the build. `would_force` says whether `--force` would make the container's own root one.
+    pub(crate) fn nowhere(error: &dyn Error, hint: &str, would_force: bool) -> Self {
+        let phase = if would_force { NO_CONTAINER } else { ERROR };
+        let text = render(phase, error, None, &[hint.to_owned()]);
+        Self { text, status: 1, lines: Vec::new() }
+    }
+}
+
+// What failures begin with. The wording is kaniko's: scripts look for it.
+const ERROR: &str = "error";
+const BUILDING: &str = "error building image";
+const PUSHING: &str = "error pushing image";
+const CHECKING: &str = "error checking push permissions -- make sure you entered the correct tag name, and that you are \
+                        authenticated correctly, and try again";
+const NO_CONTAINER: &str = "kaniko should only be run inside of a container, run with the --force flag if you are sure you want to continue";
+
+/// What was being done when it happened.
+fn phase(error: &anyhow::Error) -> &'static str {
+    match error.downcast_ref::<PushError>() {
+        Some(PushError { source: PushErrorKind::Check(_), .. }) => CHECKING,
+        Some(_) => PUSHING,
+        None => ERROR,
     }
 }
 
 /// Each level of the error once, where it happened, hints last.
-fn render(error: &dyn Error, location: Option<&str>, hints: &[String]) -> String {
-    let mut text = format!("error: {error}");
+fn render(phase: &str, error: &dyn Error, location: Option<&str>, hints: &[String]) -> String {
+    let mut text = format!("{phase}: {error}");
     if let Some(location) = location {
         for line in location.lines() {
             write_line(&mut text, "  ", line);
@@ -113,6 +142,21 @@ mod tests {
             Failure::from(error).text,
             "error: cannot build\n  caused by: cannot write `x`\n  caused by: no space left"
         );
+    }
+
+    #[test]
+    fn failures_begin_with_the_words_that_scripts_look_for() {
+        let denied = || PushError { destination: "r/a:1".into(), source: PushErrorKind::NoTag };
+        let text = Failure::from(anyhow::Error::from(denied())).text;
+        assert!(text.starts_with("error pushing image: cannot push to `r/a:1`\n"), "{text}");
+        let text = Failure::from(BuildError::Interrupted { signal: 15 }).text;
+        assert_eq!(text, "error building image: stopped by signal 15");
+        let error = std::io::Error::other("no");
+        let text = Failure::nowhere(&error, "try", true).text;
+        let expected = "kaniko should only be run inside of a container, run with the --force flag if you are sure you want to \
+                        continue: no\nhint: try";
+        assert_eq!(text, expected);
+        assert_eq!(Failure::nowhere(&error, "try", false).text, "error: no\nhint: try");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args};
 
 use crate::cli::{LogFormat, Verbosity};
+use crate::digest_files::Target;
 use crate::network_flags::NetworkFlags;
 
 /// How registries are reached, in both directions.
@@ -87,21 +88,39 @@ pub(crate) struct CredentialFlags {
 /// Files that say what was pushed.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct DigestFlags {
-    /// Write the image's digest to this file
-    #[arg(long = "digest-file", value_name = "FILE")]
-    pub(crate) digest: Option<PathBuf>,
+    /// Write the image's digest to this file, or send it with PUT to this address
+    #[arg(long = "digest-file", value_name = "FILE|https://ADDRESS")]
+    pub(crate) digest: Option<Target>,
 
     /// Write a line REGISTRY/REPOSITORY@DIGEST for each destination to this file
-    #[arg(long = "image-name-with-digest-file", value_name = "FILE", requires = "destinations")]
-    pub(crate) names: Option<PathBuf>,
+    #[arg(long = "image-name-with-digest-file", value_name = "FILE|https://ADDRESS")]
+    pub(crate) names: Option<Target>,
 
     /// Write a line REGISTRY/REPOSITORY:TAG@DIGEST for each destination to this file
+    #[arg(long = "image-name-tag-with-digest-file", value_name = "FILE|https://ADDRESS")]
+    pub(crate) tagged_names: Option<Target>,
+}
+
+/// What a command needs that pushes what was made before.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct PublishFlags {
+    /// Push under this name (repeatable)
     #[arg(
-        long = "image-name-tag-with-digest-file",
-        value_name = "FILE",
-        requires = "destinations"
+        short = 'd',
+        long = "destination",
+        value_name = "REGISTRY/REPOSITORY[:TAG]",
+        required = true
     )]
-    pub(crate) tagged_names: Option<PathBuf>,
+    pub(crate) destinations: Vec<String>,
+
+    #[command(flatten)]
+    pub(crate) digests: DigestFlags,
+
+    #[command(flatten)]
+    pub(crate) registry: RegistryFlags,
+
+    #[command(flatten)]
+    pub(crate) messages: MessageFlags,
 }
 
 /// Which messages there are, and how they look.
@@ -116,4 +135,16 @@ pub(crate) struct MessageFlags {
     /// set [default: color]
     #[arg(long, value_name = "FORMAT")]
     pub(crate) log_format: Option<LogFormat>,
+
+    /// Begin every message with the time; those in JSON have it always
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+          default_value = "false", default_missing_value = "true",
+          hide_default_value = true, value_name = "BOOL", value_parser = BoolishValueParser::new())]
+    pub(crate) log_timestamp: bool,
+}
+
+impl MessageFlags {
+    /// Those of a command that has no such flags.
+    pub(crate) const PLAIN: Self =
+        Self { verbosity: Verbosity::Info, log_format: None, log_timestamp: false };
 }

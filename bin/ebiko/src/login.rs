@@ -127,7 +127,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
-    use crate::cli::{Cli, LogFormat};
+    use crate::cli::Cli;
     use crate::commands::Command;
 
     /// Logs in with these arguments and this input; the config, or the error.
@@ -136,7 +136,10 @@ mod tests {
         let cli = Cli::read(arguments).map_err(|error| error.to_string())?;
         let Some(Command::Login(login)) = cli.command else { return Err("no login".into()) };
         let environment = Environment::of([("DOCKER_CONFIG", directory.to_str().unwrap())]);
-        let reporter = Reporter::new(Some(LogFormat::Text), Verbosity::Panic, &environment);
+        let reporter = Reporter::new(
+            &MessageFlags { verbosity: Verbosity::Panic, ..MessageFlags::PLAIN },
+            &environment,
+        );
         login
             .run(&environment, input.as_bytes(), &reporter)
             .map_err(|error| format!("{error:#}"))?;

@@ -13,6 +13,8 @@ mod context_flags;
 mod digest_files;
 mod environment;
 mod flags;
+mod formats;
+mod help;
 
 mod credentials;
 mod login;
@@ -24,7 +26,9 @@ mod request;
 mod resources;
 mod sources;
 mod supplies;
+mod variables;
 mod warmed;
+mod words;
 
 mod failure;
 mod report;
@@ -35,13 +39,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use ebiko_build::{BuildError, Ports, Roots};
+use ebiko_build::{BuildError, BuildRequest, Ports, Roots};
 use ebiko_layout::{WarmDirectory, WarmSource};
 use ebiko_oci::Reference;
 use ebiko_rootless::{Choice, Entered, Place, enter_private, protect_self, survey};
 
 use crate::caching::Caching;
-use crate::cli::{Cli, Verbosity};
+use crate::cli::Cli;
 use crate::commands::Program;
 use crate::credentials::Asking;
 use crate::environment::Environment;
@@ -66,7 +70,7 @@ fn main() -> ExitCode {
         Err(error) => (Environment::default(), Some(Failure::from(error))),
     };
     let messages = program.messages();
-    let reporter = Arc::new(Reporter::new(messages.log_format, messages.verbosity, &environment));
+    let reporter = Arc::new(Reporter::new(messages, &environment));
     let result = match (unreadable, &program) {
         (Some(failure), _) => Err(failure),
         (None, Program::Warmer(flags)) => commands::warmer::run(flags, &environment, &reporter),
@@ -89,9 +93,6 @@ fn run(cli: &Cli, environment: &Environment, reporter: &Arc<Reporter>) -> Result
     if let Some(question) = Question::of(cli)? {
         return ask(question, cli, environment, reporter);
     }
-    let outputs = Outputs::plan(cli, environment)?;
-    let caching = Caching::plan(cli, environment, &outputs)?;
-    let warm = warmed::directory(cli, environment)?;
     if let (_, Some(warning)) = cli.place.place()? {
         reporter.say(Verbosity::Warn, warning);
     }
@@ -100,11 +101,15 @@ fn run(cli: &Cli, environment: &Environment, reporter: &Arc<Reporter>) -> Result
             "the certificate of the repository's host is not verified (--git=insecure-skip-tls)";
         reporter.say(Verbosity::Warn, warning.to_owned());
     }
-    for flag in cli.without_effect() {
-        reporter.say(Verbosity::Debug, format!("`{flag}` changes nothing"));
+    for (level, note) in variables::notes(cli, environment) {
+        reporter.say(level, note);
     }
-    let home = Home::find(environment);
-    let choice = survey(environment.all())
+    let outputs = Outputs::plan(cli, environment, reporter)?;
+    let caching = Caching::plan(cli, environment, &outputs, reporter)?;
+    let warm = warmed::directory(cli, environment)?;
+    let home = Home::find(cli, environment);
+    let surroundings = survey(environment.all());
+    let choice = surroundings
         .decide(&home.executable_dir, home.expected(), cli.force)
         .map_err(|refused| Failure::with_hint(&refused, refused.hint()))?;
     let place = match choice {
@@ -117,7 +122,11 @@ fn run(cli: &Cli, environment: &Environment, reporter: &Arc<Reporter>) -> Result
             Ok(Entered::Ended(ending)) => {
                 return Ok(u8::try_from(ending.exit_status()).unwrap_or(1));
             }
-            Err(refused) => return Err(Failure::with_hint(&refused, refused.hint())),
+            Err(refused) => {
+                let would_force =
+                    surroundings.decide(&home.executable_dir, home.expected(), true).is_ok();
+                return Err(Failure::nowhere(&refused, refused.hint(), would_force));
+            }
         },
     };
     let (interrupt, temporary) = signals::watch().context("cannot prepare for signals")?;
@@ -135,7 +144,7 @@ fn run(cli: &Cli, environment: &Environment, reporter: &Arc<Reporter>) -> Result
     let workplace = Workplace::prepare(place, home, environment)?;
     temporary.set(workplace.temporary_dir());
     let secrets = supplies::secrets(cli, environment)?;
-    let sources = Fetcher::new(transport, &interrupt, secrets);
+    let sources = Fetcher::new(transport.clone(), &interrupt, secrets);
     let fetched = workplace.builder_dir().join("buildcontext");
     let request = request::read(cli, environment, outputs.reads(), &fetched, &sources);
     if let (Some(signal), Err(_)) = (interrupt.signal(), &request) {
@@ -159,10 +168,13 @@ fn run(cli: &Cli, environment: &Environment, reporter: &Arc<Reporter>) -> Result
         clock: &environment::coarse_clock,
         interrupt: &interrupt,
     };
+    if variables::prints_plan(environment)? {
+        print_plan(&request, &ports, environment)?;
+    }
     let roots = Roots::prepare(&ground).map_err(BuildError::from)?;
     let result = ebiko_build::build(&request, &ports, &roots)
         .map_err(Failure::from)
-        .and_then(|image| Ok(outputs.write(&image, &registry, reporter)?));
+        .and_then(|image| Ok(outputs.write(&image, &registry, &transport, reporter)?));
     let cleaned = roots.finish().map_err(BuildError::from);
     let removed = context::remove(&fetched);
     if let (Some(signal), Err(_)) = (interrupt.signal(), &result) {
@@ -174,6 +186,19 @@ fn run(cli: &Cli, environment: &Environment, reporter: &Arc<Reporter>) -> Result
     cleaned?;
     removed?;
     Ok(0)
+}
+
+/// Prints what is about to be done.
+fn print_plan(
+    request: &BuildRequest,
+    ports: &Ports<'_>,
+    environment: &Environment,
+) -> Result<(), Failure> {
+    let directory = request::temporary_dir(environment)?;
+    let plan = ebiko_build::plan(request, ports, directory.path().join("inputs"))?;
+    // Whoever closed our standard output does not want to see more of it.
+    drop(io::stdout().lock().write_all(plan.to_string().as_bytes()));
+    Ok(())
 }
 
 /// Answers a question about the Dockerfile, wherever this is: nothing is run and no root is touched.

@@ -6,11 +6,13 @@ use anyhow::bail;
 use ebiko_build::Compression;
 use ebiko_oci::{Image, Reference};
 use ebiko_registry::Registry;
+use ebiko_transport::Transport;
 
 use crate::cli::{Cli, Verbosity};
 use crate::compression;
 use crate::digest_files::{self, DigestFiles, Kind, Place, create_parent, exported};
 use crate::environment::Environment;
+use crate::formats;
 use crate::report::Reporter;
 
 /// Where the image goes.
@@ -28,13 +30,27 @@ const UNNAMED: &str = "unset-repo/unset-image-name";
 
 impl Outputs {
     /// Reads the flags, and refuses a build whose result would go nowhere.
-    pub(crate) fn plan(cli: &Cli, environment: &Environment) -> anyhow::Result<Self> {
-        let destinations = digest_files::destinations(&cli.destinations)?;
+    pub(crate) fn plan(
+        cli: &Cli,
+        environment: &Environment,
+        reporter: &Reporter,
+    ) -> anyhow::Result<Self> {
+        let destinations = digest_files::destinations(&cli.destinations, reporter)?;
         // kaniko lets the variable win in both directions.
         let no_push = environment.get_bool("KANIKO_NO_PUSH")?.unwrap_or(cli.no_push);
         if destinations.is_empty() && !no_push {
-            bail!("the image would go nowhere: give a `--destination`, or `--no-push`");
+            // The wording of these three is kaniko's: scripts look for it.
+            bail!("you must provide --destination, or use --no-push: the image would go nowhere");
         }
+        for (flag, target) in [
+            ("ImageNameDigestFile", &cli.digests.names),
+            ("ImageNameTagDigestFile", &cli.digests.tagged_names),
+        ] {
+            if destinations.is_empty() && target.is_some() {
+                bail!("you must provide --destination if setting {flag}");
+            }
+        }
+        formats::check(cli)?;
         if let (Some(_), Compression::Zstd { .. } | Compression::ZstdChunked { .. }) =
             (&cli.tar_path, compression::compression(cli)?)
         {
@@ -51,7 +67,7 @@ impl Outputs {
             push: !no_push,
             archive: place(&cli.tar_path),
             layout: place(&cli.oci_layout_path),
-            digests: DigestFiles::plan(&cli.digests, environment),
+            digests: DigestFiles::plan(&cli.digests, environment)?,
         })
     }
 
@@ -99,12 +115,13 @@ impl Outputs {
         &self,
         image: &Image,
         registry: &Registry,
+        network: &Transport,
         reporter: &Reporter,
     ) -> anyhow::Result<()> {
         for place in self.places() {
             place.check()?;
         }
-        self.digests.write(image.digest(), &self.destinations, reporter)?;
+        self.digests.write(image.digest(), &self.destinations, network, reporter)?;
         if let Some(Place { path, .. }) = &self.layout {
             create_parent(path)?;
             let tags: Vec<&str> = self.destinations.iter().filter_map(Reference::tag).collect();
@@ -127,6 +144,62 @@ impl Outputs {
             return Ok(());
         }
         registry.push(image, &self.destinations, reporter)?;
-        Ok(())
+        self.digests.pushed(image.digest(), &self.destinations, reporter)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flags::MessageFlags;
+
+    fn plan(arguments: &str) -> Result<Vec<String>, String> {
+        let arguments = ["executor"].into_iter().chain(arguments.split_whitespace());
+        let cli = Cli::read(arguments.map(Into::into)).map_err(|error| error.to_string())?;
+        let environment = Environment::of([("BUILDER_OUTPUT", "/b")]);
+        let quiet = MessageFlags { verbosity: Verbosity::Panic, ..MessageFlags::PLAIN };
+        let reporter = Reporter::new(&quiet, &environment);
+        Outputs::plan(&cli, &environment, &reporter)
+            .map(|outputs| outputs.destinations().iter().map(ToString::to_string).collect())
+            .map_err(|error| format!("{error:#}"))
+    }
+
+    #[test]
+    fn what_goes_nowhere_is_refused_in_kanikos_words() {
+        for (arguments, expected) in [
+            ("", "you must provide --destination, or use --no-push"),
+            (
+                "--no-push --image-name-with-digest-file=x",
+                "you must provide --destination if setting ImageNameDigestFile",
+            ),
+            (
+                "--no-push --image-name-tag-with-digest-file=x",
+                "you must provide --destination if setting ImageNameTagDigestFile",
+            ),
+            (
+                "-d=a --digest-file=http://h/x",
+                "`--digest-file` takes a file or an address that begins",
+            ),
+            ("-d=a --digest-file=https://", "`--digest-file` has an address that is none"),
+        ] {
+            let error = plan(arguments).unwrap_err();
+            assert!(error.starts_with(expected), "{arguments}: {error}");
+        }
+        assert!(plan("-d=a --image-name-with-digest-file=x").is_ok());
+        assert!(plan("--no-push --digest-file=https://h/x?signature=s").is_ok());
+    }
+
+    #[test]
+    fn an_address_in_the_place_of_a_name_is_understood() {
+        for (given, expected) in [
+            ("https://index.docker.io/v1/foo/bar:tag", "index.docker.io/foo/bar:tag"),
+            ("https://index.docker.io/foo/bar", "index.docker.io/foo/bar:latest"),
+            ("https://ghcr.io/ns/img", "ghcr.io/ns/img:latest"),
+            ("http://r.io:5000/v2/img:1", "r.io:5000/v2/img:1"),
+        ] {
+            assert_eq!(plan(&format!("-d {given}")), Ok(vec![expected.to_owned()]), "{given}");
+        }
+        let error = plan("-d https://user:s3cret@r.io/x").unwrap_err();
+        assert!(error.contains("has a user in it") && !error.contains("s3cret"), "{error}");
     }
 }

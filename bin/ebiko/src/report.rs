@@ -4,17 +4,20 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use ebiko_oci::{Digest, Event, Observer, StepOutcome};
+use ebiko_oci::{Digest, Event, Observer, StepOutcome, Timestamp};
 use serde_json::{Map, Value, json};
 
 use crate::cli::{LogFormat, Verbosity};
 use crate::environment::Environment;
+use crate::flags::MessageFlags;
 
 /// Prints events: messages to standard error, what a RUN prints to standard output.
 #[derive(Debug)]
 pub(crate) struct Reporter {
     format: Format,
     verbosity: Verbosity,
+    /// Whether lines begin with the time.
+    has_time: bool,
     state: Mutex<State>,
 }
 
@@ -47,13 +50,9 @@ struct Message {
 
 impl Reporter {
     /// Chooses the form: colours only where somebody sees them.
-    pub(crate) fn new(
-        format: Option<LogFormat>,
-        verbosity: Verbosity,
-        environment: &Environment,
-    ) -> Self {
+    pub(crate) fn new(flags: &MessageFlags, environment: &Environment) -> Self {
         let no_color = environment.get_filled("NO_COLOR").is_some();
-        let format = match format {
+        let format = match flags.log_format {
             Some(LogFormat::Json) => Format::Json,
             // kaniko forces colours into pipes; nobody greps for escape sequences, many trip on them.
             Some(LogFormat::Color) | None if !no_color && io::stderr().is_terminal() => {
@@ -63,7 +62,12 @@ impl Reporter {
         };
         let state =
             State { began: Instant::now(), began_at: environment.now, step: None, stage: None };
-        Self { format, verbosity, state: Mutex::new(state) }
+        Self {
+            format,
+            verbosity: flags.verbosity,
+            has_time: flags.log_timestamp,
+            state: Mutex::new(state),
+        }
     }
 
     /// Prints one line at this level.
@@ -87,7 +91,7 @@ impl Reporter {
                 });
             }
             // A terminal that has gone away is no second failure.
-            _ => drop(writeln!(io::stderr().lock(), "{text}")),
+            _ => drop(writeln!(io::stderr().lock(), "{}{text}", self.time_in_front())),
         }
     }
 
@@ -100,18 +104,31 @@ impl Reporter {
             Format::Text => plain(message),
             Format::Color => colored(message),
         };
-        drop(writeln!(io::stderr().lock(), "{line}"));
+        let time = match self.format {
+            Format::Json => String::new(),
+            Format::Text | Format::Color => self.time_in_front(),
+        };
+        drop(writeln!(io::stderr().lock(), "{time}{line}"));
+    }
+
+    /// The time of a message; `None` if the clock of this machine is beyond all calendars.
+    fn time(&self) -> Option<Timestamp> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let began = Timestamp::new(state.began_at.0, state.began_at.1).ok()?;
+        Some(began.plus(state.began.elapsed()))
+    }
+
+    /// `--log-timestamp`: in whole seconds, as kaniko has it.
+    fn time_in_front(&self) -> String {
+        let now = self.time().filter(|_| self.has_time);
+        let seconds = now.and_then(|now| Timestamp::from_seconds(now.seconds()).ok());
+        seconds.map(|time| format!("{time} ")).unwrap_or_default()
     }
 
     fn json(&self, message: &Message) -> String {
-        let (seconds, nanoseconds, elapsed) = {
-            let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            (state.began_at.0, state.began_at.1, state.began.elapsed())
-        };
-        let began = ebiko_oci::Timestamp::new(seconds, nanoseconds);
         let mut object = message.fields.clone();
-        if let Ok(began) = began {
-            object.insert("time".into(), began.plus(elapsed).to_string().into());
+        if let Some(time) = self.time() {
+            object.insert("time".into(), time.to_string().into());
         }
         object.insert("level".into(), level_name(message.level).into());
         object.insert("msg".into(), message.text.clone().into());

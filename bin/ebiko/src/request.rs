@@ -16,10 +16,12 @@ use crate::cli::{Cli, SnapshotMode};
 use crate::compression;
 use crate::context;
 use crate::environment::Environment;
+use crate::formats;
 use crate::outputs::Outputs;
 use crate::resources;
 use crate::sources::Fetcher;
 use crate::supplies;
+use crate::variables;
 
 /// Where an executor image has its executable, and a build in place its files.
 const HOME: &str = "/kaniko";
@@ -53,6 +55,9 @@ pub(crate) fn read(
         layering: if cli.single_snapshot { Layering::PerStage } else { Layering::PerStep },
         ignore_paths: ignore_paths(cli),
         compression: compression::compression(cli)?,
+        format: formats::format(cli),
+        scratch_format: variables::scratch_format(environment)?,
+        annotations: formats::annotations(&cli.annotations)?,
         limits: resources::limits(cli)?,
         created: if cli.reproducible {
             Timestamp::from_seconds(0)?
@@ -91,11 +96,6 @@ fn options(cli: &Cli, environment: &Environment) -> anyhow::Result<BuildOptions>
             .context("`--custom-platform` is wrong")?,
         None => build_platform.clone(),
     };
-    let target = match &cli.targets[..] {
-        [] => None,
-        [target] => Some(target.clone()),
-        more => bail!("`--target` names {} stages; more than one is not supported yet", more.len()),
-    };
     let labels = cli
         .labels
         .iter()
@@ -108,7 +108,8 @@ fn options(cli: &Cli, environment: &Environment) -> anyhow::Result<BuildOptions>
         .collect::<anyhow::Result<_>>()?;
     Ok(BuildOptions {
         build_args: build_args(cli, environment),
-        target,
+        target: cli.targets.first().cloned(),
+        also: cli.targets.iter().skip(1).filter(|name| !name.is_empty()).cloned().collect(),
         labels,
         build_platform,
         contexts: contexts(cli, environment)?,
@@ -179,18 +180,20 @@ const EPOCH: &str = "SOURCE_DATE_EPOCH";
 /// The builder's own directory for a build in place, and the directory of its executable.
 #[derive(Debug)]
 pub(crate) struct Home {
-    /// `KANIKO_DIR`, else `/kaniko`.
+    /// `--kaniko-dir`, else `KANIKO_DIR`, else `/kaniko`.
     pub(crate) directory: PathBuf,
     /// Where the executable is.
     pub(crate) executable_dir: PathBuf,
 }
 
 impl Home {
-    /// Reads the environment.
-    pub(crate) fn find(environment: &Environment) -> Self {
-        let directory = environment.get_filled("KANIKO_DIR").unwrap_or(HOME);
+    /// Reads the flag and the environment.
+    pub(crate) fn find(cli: &Cli, environment: &Environment) -> Self {
+        let variable = || environment.get_filled("KANIKO_DIR").map(Path::new);
+        let given = cli.kaniko_dir.as_deref().or_else(variable);
+        let directory = given.unwrap_or(Path::new(HOME));
         let executable_dir = environment.executable.parent().unwrap_or(Path::new("/")).to_owned();
-        Self { directory: environment.absolute(Path::new(directory)), executable_dir }
+        Self { directory: environment.absolute(directory), executable_dir }
     }
 
     /// The directory that the executable must be in for this to be an executor image: `KANIKO_DIR` may name a
@@ -329,6 +332,22 @@ mod tests {
         symlink("/bin/sh", directory.path().join(SHELL_MARK)).unwrap();
         let error = own_shell(directory.path()).unwrap_err().to_string();
         assert!(error.contains("shell` is a link to `/bin/sh`"), "{error}");
+    }
+
+    #[test]
+    fn the_flag_for_the_builders_directory_comes_before_the_variable() {
+        let home = |arguments: &[&str], variable: &'static str| {
+            let arguments = ["executor"].iter().chain(arguments).map(Into::into);
+            let mut environment = Environment::of([("KANIKO_DIR", variable)]);
+            environment.directory = "/w".into();
+            environment.executable = "/kaniko/executor".into();
+            let home = Home::find(&Cli::read(arguments).unwrap(), &environment);
+            (home.directory.display().to_string(), home.expected() == Path::new("/kaniko"))
+        };
+        assert_eq!(home(&[], ""), ("/kaniko".into(), true));
+        assert_eq!(home(&[], "/v"), ("/v".into(), true));
+        assert_eq!(home(&["--kaniko-dir=/f"], "/v"), ("/f".into(), true));
+        assert_eq!(home(&["--kaniko-dir=f"], ""), ("/w/f".into(), true));
     }
 
     #[test]

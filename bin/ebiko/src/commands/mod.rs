@@ -5,18 +5,21 @@ mod push;
 pub(crate) mod warmer;
 
 use std::ffi::OsString;
+use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
 use clap::{Parser as _, Subcommand};
-use ebiko_oci::Reference;
+use ebiko_oci::{ImageTree, Reference};
 use ebiko_registry::Registry;
+use ebiko_transport::Transport;
 
 use crate::cli::Cli;
 use crate::credentials::Asking;
+use crate::digest_files::{self, DigestFiles};
 use crate::environment::Environment;
 use crate::failure::Failure;
-use crate::flags::{MessageFlags, RegistryFlags};
+use crate::flags::{MessageFlags, PublishFlags};
 use crate::login::Login;
 use crate::report::Reporter;
 use crate::{network, signals};
@@ -32,16 +35,20 @@ pub(crate) enum Command {
     Login(Login),
 
     /// Make indexes, by which one name stands for images for several platforms
-    #[command(subcommand, disable_help_subcommand = true)]
+    #[command(subcommand)]
     Index(index::IndexCommand),
+
+    /// Print which program this is
+    Version,
 }
 
 impl Command {
     fn messages(&self) -> &MessageFlags {
         match self {
-            Self::Push(flags) => &flags.messages,
+            Self::Push(flags) => &flags.publish.messages,
             Self::Login(login) => &login.messages,
-            Self::Index(index::IndexCommand::Create(flags)) => &flags.messages,
+            Self::Index(index::IndexCommand::Create(flags)) => &flags.publish.messages,
+            Self::Version => const { &MessageFlags::PLAIN },
         }
     }
 
@@ -59,6 +66,14 @@ impl Command {
             }
             Self::Index(index::IndexCommand::Create(flags)) => {
                 index::create(flags, environment, reporter)
+            }
+            Self::Version => {
+                // The first line is kaniko's, by which front ends find it.
+                let version = env!("CARGO_PKG_VERSION");
+                let text = format!("Kaniko version :  v{version}\nebiko {version}\n");
+                // Whoever closed our standard output does not want to see more of it.
+                drop(std::io::stdout().lock().write_all(text.as_bytes()));
+                Ok(0)
             }
         }
     }
@@ -92,16 +107,46 @@ impl Program {
     }
 }
 
-/// A client for a command that leaves nothing behind if it is ended early.
-fn client(
-    flags: &RegistryFlags,
-    environment: &Environment,
-    known: &[Reference],
-    reporter: &Arc<Reporter>,
-) -> anyhow::Result<Registry> {
-    signals::end_at_first()?;
-    let transport = network::transport(flags, environment, reporter)?;
-    network::registry(flags, environment, transport, Asking::Later, known, reporter)
+/// What is pushed by a command that leaves nothing behind if it is ended early.
+struct Publication {
+    destinations: Vec<Reference>,
+    digests: DigestFiles,
+    registry: Registry,
+    network: Transport,
+}
+
+impl Publication {
+    /// Asks the destinations whether they may be pushed to, unless the flags say otherwise.
+    fn begin(
+        flags: &PublishFlags,
+        environment: &Environment,
+        reporter: &Arc<Reporter>,
+    ) -> anyhow::Result<Self> {
+        let destinations = digest_files::destinations(&flags.destinations, reporter)?;
+        let digests = DigestFiles::plan(&flags.digests, environment)?;
+        signals::end_at_first()?;
+        let network = network::transport(&flags.registry, environment, reporter)?;
+        let registry = network::registry(
+            &flags.registry,
+            environment,
+            network.clone(),
+            Asking::Later,
+            &destinations,
+            reporter,
+        )?;
+        if !flags.registry.skip_push_permission_check {
+            registry.check_push(&destinations)?;
+        }
+        Ok(Self { destinations, digests, registry, network })
+    }
+
+    /// Writes the digest files and pushes, in this order.
+    fn finish(&self, tree: &ImageTree, reporter: &Reporter) -> anyhow::Result<()> {
+        let digest = tree.root.digest;
+        self.digests.write(digest, &self.destinations, &self.network, reporter)?;
+        self.registry.push_tree(tree, &self.destinations, reporter)?;
+        self.digests.pushed(digest, &self.destinations, reporter)
+    }
 }
 
 /// A mistake in the flags that their parser cannot see, said as it says its own.
@@ -158,8 +203,8 @@ mod tests {
         else {
             panic!("it is a push")
         };
-        assert_eq!(push.destinations, ["a", "b,c"]);
-        assert!(push.registry.insecure);
+        assert_eq!(push.publish.destinations, ["a", "b,c"]);
+        assert!(push.publish.registry.insecure);
         for wrong in [
             &["push", "-d=a"][..],
             &["push", "x"],

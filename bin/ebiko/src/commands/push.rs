@@ -6,12 +6,11 @@ use std::sync::Arc;
 use clap::Args;
 use ebiko_layout::{ImageFileKind, read_image_file};
 
-use super::client;
+use super::Publication;
 use crate::cli::Verbosity;
-use crate::digest_files::{DigestFiles, destinations};
 use crate::environment::Environment;
 use crate::failure::Failure;
-use crate::flags::{DigestFlags, MessageFlags, RegistryFlags};
+use crate::flags::PublishFlags;
 use crate::report::Reporter;
 
 /// The flags of `executor push`.
@@ -22,23 +21,8 @@ pub(crate) struct PushFlags {
     #[arg(value_name = "PATH")]
     pub(crate) path: PathBuf,
 
-    /// Push under this name (repeatable)
-    #[arg(
-        short = 'd',
-        long = "destination",
-        value_name = "REGISTRY/REPOSITORY[:TAG]",
-        required = true
-    )]
-    pub(crate) destinations: Vec<String>,
-
     #[command(flatten)]
-    pub(crate) digests: DigestFlags,
-
-    #[command(flatten)]
-    pub(crate) registry: RegistryFlags,
-
-    #[command(flatten)]
-    pub(crate) messages: MessageFlags,
+    pub(crate) publish: PublishFlags,
 }
 
 /// Pushes. The answer is the exit status.
@@ -47,11 +31,7 @@ pub(super) fn run(
     environment: &Environment,
     reporter: &Arc<Reporter>,
 ) -> Result<u8, Failure> {
-    let destinations = destinations(&flags.destinations)?;
-    let registry = client(&flags.registry, environment, &destinations, reporter)?;
-    if !flags.registry.skip_push_permission_check {
-        registry.check_push(&destinations).map_err(anyhow::Error::from)?;
-    }
+    let publication = Publication::begin(&flags.publish, environment, reporter)?;
     let path = environment.absolute(&flags.path);
     let (kind, tree) = read_image_file(&path).map_err(anyhow::Error::from)?;
     let kind = match kind {
@@ -61,8 +41,6 @@ pub(super) fn run(
     };
     reporter
         .say(Verbosity::Info, format!("`{}` is {kind} with {}", path.display(), tree.root.digest));
-    let digests = DigestFiles::plan(&flags.digests, environment);
-    digests.write(tree.root.digest, &destinations, reporter)?;
-    registry.push_tree(&tree, &destinations, &**reporter).map_err(anyhow::Error::from)?;
+    publication.finish(&tree, reporter)?;
     Ok(0)
 }
