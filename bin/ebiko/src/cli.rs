@@ -377,12 +377,17 @@ const REFUSED: &[(&str, &str)] = &[
     ),
 ];
 
+/// The command line of the executor.
+pub(crate) fn arranged() -> clap::Command {
+    help::arranged(Cli::command())
+}
+
 impl Cli {
     /// Reads the command line. `--help` and `--version` come back as errors that are no failures.
     pub(crate) fn read(
         arguments: impl Iterator<Item = std::ffi::OsString>,
     ) -> Result<Self, clap::Error> {
-        let command = help::arranged(Self::command());
+        let command = arranged();
         let arguments = words::without_empty(&command, arguments);
         let spellings = words::deprecated(&arguments);
         command

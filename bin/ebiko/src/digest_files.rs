@@ -347,6 +347,48 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
+    use crate::flags::MessageFlags;
+
+    /// Sends a text to a server that gives this answer; what it was sent, and the outcome.
+    fn sent(answer: &str) -> (String, Result<(), String>) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/a/b?signature=s3cret", listener.local_addr().unwrap());
+        let request = put(url.parse().unwrap());
+        let network = Transport::new(&ebiko_transport::Options::default()).unwrap();
+        let quiet = MessageFlags { verbosity: Verbosity::Panic, ..MessageFlags::PLAIN };
+        let reporter = Reporter::new(&quiet, &Environment::default());
+        std::thread::scope(|scope| {
+            let server = scope.spawn(|| {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut text = String::new();
+                let mut piece = [0; 4096];
+                while !text.ends_with("sha256:0") {
+                    let count = io::Read::read(&mut stream, &mut piece).unwrap();
+                    assert_ne!(count, 0, "{text}");
+                    text.push_str(str::from_utf8(&piece[..count]).unwrap());
+                }
+                stream.write_all(answer.as_bytes()).unwrap();
+                text
+            });
+            let outcome = send(&request, "sha256:0", &network, &reporter);
+            (server.join().unwrap(), outcome.map_err(|error| format!("{error:#}")))
+        })
+    }
+
+    #[test]
+    fn a_digest_is_put_to_an_address_which_is_shown_without_its_signature() {
+        let (request, outcome) = sent("HTTP/1.1 204 No Content\r\n\r\n");
+        assert_eq!(outcome, Ok(()));
+        assert!(request.starts_with("PUT /a/b?signature=s3cret HTTP/1.1\r\n"), "{request}");
+        assert!(request.contains("content-type: text/plain\r\n"), "{request}");
+        assert!(request.ends_with("\r\n\r\nsha256:0"), "{request}");
+        let (_, outcome) = sent("HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n");
+        let error = outcome.unwrap_err();
+        assert!(error.contains("/a/b?…`: the server answered 403"), "{error}");
+        assert!(!error.contains("s3cret"), "{error}");
+        let target: Target = "https://h/x?signature=s3cret".parse().unwrap();
+        assert!(!format!("{target:?}").contains("s3cret"));
+    }
 
     #[test]
     #[expect(clippy::disallowed_methods, reason = "arranges files on the host")]

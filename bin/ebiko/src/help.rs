@@ -140,10 +140,14 @@ pub(crate) fn arranged(command: Command) -> Command {
             Some((*heading, group * 100 + index))
         });
         let hides = !SHORT.contains(&long);
+        // Of true and false nobody has to be told.
+        let is_switch = argument.is_require_equals_set();
         match place {
-            Some((heading, order)) => {
-                argument.help_heading(heading).display_order(order).hide_short_help(hides)
-            }
+            Some((heading, order)) => argument
+                .help_heading(heading)
+                .display_order(order)
+                .hide_short_help(hides)
+                .hide_possible_values(is_switch),
             None => argument,
         }
     });
@@ -156,6 +160,36 @@ mod tests {
 
     use super::*;
     use crate::cli::Cli;
+
+    #[test]
+    fn the_man_page_says_what_the_help_says() {
+        let mut page = Vec::new();
+        clap_mangen::Man::new(arranged(Cli::command())).render(&mut page).unwrap();
+        let text = String::from_utf8(page).unwrap();
+        testkit::Case::new(testkit::workspace_dir().join("docs/man"))
+            .assert_golden("executor.1", &text);
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "reads the documentation on the host")]
+    fn the_reference_has_a_row_for_every_flag_and_no_other() {
+        let page = testkit::workspace_dir().join("docs/reference/command-line.md");
+        let text = std::fs::read_to_string(page).unwrap();
+        let flags = text.split("\n## Refused").next().unwrap();
+        let mut rows: Vec<&str> = flags
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `--")?.split('`').next())
+            .collect();
+        rows.sort_unstable();
+        let command = Cli::command();
+        let mut expected: Vec<&str> =
+            command.get_arguments().filter_map(clap::Arg::get_long).collect();
+        expected.sort_unstable();
+        assert_eq!(rows, expected);
+        for name in command.get_subcommands().map(clap::Command::get_name) {
+            assert!(text.contains(&format!("| `{name}")), "{name}");
+        }
+    }
 
     #[test]
     fn every_flag_has_one_heading_and_every_entry_a_flag() {

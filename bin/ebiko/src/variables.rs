@@ -238,6 +238,28 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "reads the documentation on the host")]
+    fn the_reference_has_every_variable_that_is_known_here() {
+        let page = testkit::workspace_dir().join("docs/reference/environment.md");
+        let text = std::fs::read_to_string(page).unwrap();
+        let mut rows: Vec<&str> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `FF_KANIKO_")?.split('`').next())
+            .collect();
+        rows.sort_unstable();
+        let mut switches: Vec<&str> = SWITCHES.iter().map(|(name, _)| *name).collect();
+        switches.sort_unstable();
+        assert_eq!(rows, switches);
+        for (switch, always) in SWITCHES {
+            assert!(text.contains(&format!("| `FF_KANIKO_{switch}` | {always}")), "{switch}");
+        }
+        for (name, reason) in WITHOUT_EFFECT {
+            let row = text.lines().find(|line| line.contains(&format!("`{name}`"))).unwrap();
+            assert!(row.contains(reason), "{name}: {row}");
+        }
+    }
+
+    #[test]
     fn an_image_from_nothing_has_the_media_types_that_the_switch_says() {
         let format =
             |value| scratch_format(&Environment::of([("FF_KANIKO_OCI_SCRATCH_BASE", value)]));

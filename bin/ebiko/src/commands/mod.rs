@@ -40,6 +40,13 @@ pub(crate) enum Command {
 
     /// Print which program this is
     Version,
+
+    /// Print a script with which a shell completes flags, such as `source <(executor completion bash)`
+    Completion {
+        /// The shell
+        #[arg(value_name = "SHELL")]
+        shell: clap_complete::Shell,
+    },
 }
 
 impl Command {
@@ -48,7 +55,7 @@ impl Command {
             Self::Push(flags) => &flags.publish.messages,
             Self::Login(login) => &login.messages,
             Self::Index(index::IndexCommand::Create(flags)) => &flags.publish.messages,
-            Self::Version => const { &MessageFlags::PLAIN },
+            Self::Version | Self::Completion { .. } => const { &MessageFlags::PLAIN },
         }
     }
 
@@ -66,6 +73,13 @@ impl Command {
             }
             Self::Index(index::IndexCommand::Create(flags)) => {
                 index::create(flags, environment, reporter)
+            }
+            Self::Completion { shell } => {
+                let mut text = Vec::new();
+                clap_complete::generate(*shell, &mut crate::cli::arranged(), "executor", &mut text);
+                // As below.
+                drop(std::io::stdout().lock().write_all(&text));
+                Ok(0)
             }
             Self::Version => {
                 // The first line is kaniko's, by which front ends find it.

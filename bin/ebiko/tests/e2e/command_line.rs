@@ -10,10 +10,29 @@ fn sandbox() -> Sandbox {
 }
 
 #[test]
-fn a_flag_of_kaniko_that_is_not_there_yet_is_refused_by_name() {
-    let output = sandbox().ebiko(["--no-push", "--log-timestamp"]);
+fn a_flag_that_is_not_there_is_refused_by_name() {
+    let output = sandbox().ebiko(["--no-push", "--cgroup-parent=x"]);
     assert_eq!(output.code, 1, "{output}");
-    assert!(output.stderr.contains("`--log-timestamp` is not supported yet"), "{output}");
+    assert!(
+        output.stderr.contains("`--cgroup-parent` cannot be used: the control group"),
+        "{output}"
+    );
+}
+
+#[test]
+fn the_version_is_found_by_scripts_also_behind_empty_words() {
+    let output = sandbox().ebiko(["", "version", ""]).assert_success();
+    assert!(output.stdout.starts_with("Kaniko version :  v"), "{output}");
+    let output = sandbox().ebiko(["help", "push"]).assert_success();
+    assert!(output.stdout.contains("--digest-file"), "{output}");
+}
+
+#[test]
+fn a_shell_can_complete_flags() {
+    for shell in ["bash", "zsh", "fish", "powershell"] {
+        let output = sandbox().ebiko(["completion", shell]).assert_success();
+        assert!(output.stdout.contains("image-format"), "{shell}\n{output}");
+    }
 }
 
 #[test]
@@ -67,6 +86,74 @@ fn privileged_the_outputs_name_the_digest_and_every_destination() {
     assert!(bench.read("names").ends_with(&format!("@{digest}\n")));
     assert!(output.stderr.contains(&format!("Pushing image to {first}")), "{output}");
     assert!(output.stderr.contains(&format!("Pushed {host}/a/b@{digest}")), "{output}");
+}
+
+#[test]
+fn privileged_one_build_has_another_format_annotations_and_a_second_target() {
+    let bench = Bench::new();
+    let destination = format!("--destination=http://{}", bench.registry.reference("x:1"));
+    let flags = [
+        &destination,
+        "--oci-layout-path=/out/layout",
+        "--image-format=docker",
+        "--annotation=a=1",
+        "--annotation=a=b=c",
+        "--target=image,test",
+        "--tarPath=/out/tar",
+        "--log-timestamp",
+        "--pre-cleanup",
+        "",
+    ];
+    let pod = bench
+        .pod()
+        .env("BUILDER_OUTPUT", "/out")
+        .env("FF_KANIKO_COPY_AS_ROOT", "false")
+        .env("FF_KANIKO_ROLLING_CACHE_KEY", "true");
+    let dockerfile = "FROM scratch AS base\nCOPY Dockerfile /a\nFROM base AS image\nCOPY Dockerfile /b\n\
+                      FROM busybox AS test\nCOPY --from=image /b /b\nRUN echo tested\n";
+    let output = bench.build_in(&pod, dockerfile, &flags).assert_success();
+    assert_eq!(output.stdout, "tested\n");
+    let image = ImageFacts::from_oci_layout(&bench.out("layout")).unwrap();
+    let manifest: Value = serde_json::from_slice(&image.manifest.unwrap()).unwrap();
+    assert_eq!(manifest["annotations"], json!({"a": "b=c"}));
+    assert_eq!(manifest["mediaType"], "application/vnd.docker.distribution.manifest.v2+json");
+    let layers: Vec<&Value> =
+        manifest["layers"].as_array().unwrap().iter().map(|layer| &layer["mediaType"]).collect();
+    assert_eq!(layers, ["application/vnd.docker.image.rootfs.diff.tar.gzip"; 2]);
+    let digest = bench.registry.image("x:1").unwrap().manifest_digest.unwrap();
+    let name = bench.registry.reference("x:1");
+    let line: Value = serde_json::from_str(&bench.read("images")).unwrap();
+    assert_eq!(line, json!({"name": name, "digest": digest}));
+    for expected in [
+        "Flag --tarPath is deprecated. Use: --tar-path",
+        "`--pre-cleanup` changes nothing",
+        "FF_KANIKO_COPY_AS_ROOT=false changes nothing",
+        "is an address and no name",
+    ] {
+        assert!(output.stderr.contains(expected), "`{expected}` is missing\n{output}");
+    }
+    assert!(!output.stderr.contains("ROLLING"), "{output}");
+    let is_time = |line: &str| line.len() > 21 && &line[10..11] == "T" && &line[19..21] == "Z ";
+    assert!(output.stderr.lines().all(is_time), "{output}");
+}
+
+#[test]
+fn privileged_a_base_gets_other_media_types_and_keeps_its_blobs() {
+    let bench = Bench::new();
+    let build = |format: &str| {
+        let flags = ["--no-push", "--oci-layout-path=/out/layout", format];
+        bench.build("FROM busybox\nENV A=1\n", &flags).assert_success();
+        let image = ImageFacts::from_oci_layout(&bench.out("layout")).unwrap();
+        std::fs::remove_dir_all(bench.out("layout")).unwrap();
+        let manifest: Value = serde_json::from_slice(&image.manifest.unwrap()).unwrap();
+        let layer = &manifest["layers"][0];
+        (layer["mediaType"].as_str().unwrap().to_owned(), layer["digest"].clone())
+    };
+    let (docker, first) = build("--image-format=docker");
+    let (oci, second) = build("--image-format=oci");
+    assert_eq!(docker, "application/vnd.docker.image.rootfs.diff.tar.gzip");
+    assert_eq!(oci, "application/vnd.oci.image.layer.v1.tar+gzip");
+    assert_eq!(first, second);
 }
 
 #[test]
