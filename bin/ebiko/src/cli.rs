@@ -199,12 +199,6 @@ pub(crate) struct Cli {
           hide_default_value = true, value_name = "BOOL", value_parser = BoolishValueParser::new())]
     pub(crate) materialize: bool,
 
-    /// The same as without it: there is one way to look at files, and it is the fast one
-    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true,
-          default_value = "false", default_missing_value = "true",
-          hide_default_value = true, value_name = "BOOL", value_parser = BoolishValueParser::new())]
-    pub(crate) use_new_run: bool,
-
     /// Keep this path out of the image; may be a glob pattern (repeatable)
     #[arg(long = "ignore-path", value_name = "PATH")]
     pub(crate) ignore_paths: Vec<String>,
@@ -225,12 +219,6 @@ pub(crate) struct Cli {
     /// number below 1 is the default
     #[arg(long, value_name = "LEVEL", default_value = "-1", allow_negative_numbers = true)]
     pub(crate) compression_level: i32,
-
-    /// The same as without it: compressed layers are files, whatever this says
-    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true,
-          default_missing_value = "true", value_name = "BOOL",
-          value_parser = BoolishValueParser::new())]
-    pub(crate) compressed_caching: Option<bool>,
 
     /// Take 1970 for the time of the image if no other is given, and make no file of a new layer
     /// younger than the time of the image
@@ -266,6 +254,32 @@ pub(crate) struct Cli {
           value_parser = BoolishValueParser::new())]
     pub(crate) cleanup: Option<bool>,
 
+    /// Where the builder keeps its files while it builds; must be the directory of the executable, or
+    /// a volume for an executable in /kaniko [environment: KANIKO_DIR] [default: /kaniko]
+    #[arg(long, value_name = "DIRECTORY")]
+    pub(crate) kaniko_dir: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) messages: MessageFlags,
+
+    /// Build on the container's own root filesystem although this does not look like a container
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+          default_value = "false", default_missing_value = "true",
+          hide_default_value = true, value_name = "BOOL", value_parser = BoolishValueParser::new())]
+    pub(crate) force: bool,
+
+    /// The same as without it: compressed layers are files, whatever this says
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", value_name = "BOOL",
+          value_parser = BoolishValueParser::new())]
+    pub(crate) compressed_caching: Option<bool>,
+
+    /// The same as without it: metadata is always recorded
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", value_name = "BOOL",
+          value_parser = BoolishValueParser::new())]
+    pub(crate) force_build_metadata: Option<bool>,
+
     /// The same as without it: every build begins with an empty root [environment:
     /// KANIKO_PRE_CLEANUP]
     #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true,
@@ -280,31 +294,17 @@ pub(crate) struct Cli {
           value_parser = BoolishValueParser::new())]
     pub(crate) preserve_context: Option<bool>,
 
-    /// Where the builder keeps its files while it builds; must be the directory of the executable, or
-    /// a volume for an executable in /kaniko [environment: KANIKO_DIR] [default: /kaniko]
-    #[arg(long, value_name = "DIRECTORY")]
-    pub(crate) kaniko_dir: Option<PathBuf>,
-
-    /// The same as without it: metadata is always recorded
-    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true,
-          default_missing_value = "true", value_name = "BOOL",
-          value_parser = BoolishValueParser::new())]
-    pub(crate) force_build_metadata: Option<bool>,
-
     /// The same as without it: stages that nobody needs are never built; --target names more
     #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true,
           default_missing_value = "true", value_name = "BOOL",
           value_parser = BoolishValueParser::new())]
     pub(crate) skip_unused_stages: Option<bool>,
 
-    #[command(flatten)]
-    pub(crate) messages: MessageFlags,
-
-    /// Build on the container's own root filesystem although this does not look like a container
+    /// The same as without it: there is one way to look at files, and it is the fast one
     #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true,
           default_value = "false", default_missing_value = "true",
           hide_default_value = true, value_name = "BOOL", value_parser = BoolishValueParser::new())]
-    pub(crate) force: bool,
+    pub(crate) use_new_run: bool,
 }
 
 /// `--snapshot-mode`.

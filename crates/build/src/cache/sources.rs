@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ebiko_context::Context;
 use ebiko_exec::{SourceFiles, read_sources, reads_sources};
-use ebiko_oci::{Digest, PortError};
+use ebiko_oci::{Digest, ImageFormat, PortError};
 use ebiko_plan::{
     Action, BuildPlan, CopyFrom, CopySource, DownloadSource, GitSource, KeyInputs, SourceDigests,
     StageId, copy_source,
@@ -119,8 +119,10 @@ pub(super) fn key_inputs(
         pair("`--single-snapshot`", layering.to_owned()),
         pair("the times of files", format!("{newest:?}")),
     ];
-    // What is asked for may not fit into the image that a base would make, and then layers are stored otherwise.
-    layers.extend(request.format.map(|format| pair("`--image-format`", format!("{format:?}"))));
+    // Where the format is asked for, two builds on one base may store their layers in two ways.
+    let is_docker_from_scratch = request.scratch_format == ImageFormat::Docker;
+    let format = request.format.or(is_docker_from_scratch.then_some(ImageFormat::Docker));
+    layers.extend(format.map(|format| pair("`--image-format`", format!("{format:?}"))));
     KeyInputs {
         files: files.collect(),
         layers,
