@@ -74,11 +74,9 @@ impl Failure {
         Self { text, status: 1, lines: Vec::new() }
     }
 
-    /// There is no place for the build. `would_force` says whether `--force` would make the container's own root one.
-    pub(crate) fn nowhere(error: &dyn Error, hint: &str, would_force: bool) -> Self {
-        let phase = if would_force { NO_CONTAINER } else { ERROR };
-        let text = render(phase, error, None, &[hint.to_owned()]);
-        Self { text, status: 1, lines: Vec::new() }
+    /// Namespaces are refused, nothing says that this is a container, and `--force` would make its root the build's.
+    pub(crate) fn no_container(refused: anyhow::Error, hint: &str) -> Self {
+        Self::with_hint(refused.context(NO_CONTAINER).as_ref(), hint)
     }
 }
 
@@ -151,12 +149,10 @@ mod tests {
         assert!(text.starts_with("error pushing image: cannot push to `r/a:1`\n"), "{text}");
         let text = Failure::from(BuildError::Interrupted { signal: 15 }).text;
         assert_eq!(text, "error building image: stopped by signal 15");
-        let error = std::io::Error::other("no");
-        let text = Failure::nowhere(&error, "try", true).text;
-        let expected = "kaniko should only be run inside of a container, run with the --force flag if you are sure you want to \
-                        continue: no\nhint: try";
+        let text = Failure::no_container(anyhow::anyhow!("no"), "try").text;
+        let expected = "error: kaniko should only be run inside of a container, run with the --force flag if you are sure you \
+                        want to continue\n  caused by: no\nhint: try";
         assert_eq!(text, expected);
-        assert_eq!(Failure::nowhere(&error, "try", false).text, "error: no\nhint: try");
     }
 
     #[test]

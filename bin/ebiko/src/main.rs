@@ -123,9 +123,12 @@ fn run(cli: &Cli, environment: &Environment, reporter: &Arc<Reporter>) -> Result
                 return Ok(u8::try_from(ending.exit_status()).unwrap_or(1));
             }
             Err(refused) => {
-                let would_force =
-                    surroundings.decide(&home.executable_dir, home.expected(), true).is_ok();
-                return Err(Failure::nowhere(&refused, refused.hint(), would_force));
+                let force = surroundings.decide(&home.executable_dir, home.expected(), true);
+                if surroundings.container.is_none() && force.is_ok() {
+                    let hint = refused.hint();
+                    return Err(Failure::no_container(refused.into(), hint));
+                }
+                return Err(Failure::with_hint(&refused, refused.hint()));
             }
         },
     };
