@@ -369,13 +369,11 @@ pub(crate) enum LogFormat {
 
 /// Flags that kaniko or buildx has and this program does not have, with the reason. A build that relies on one of them
 /// must not go on without it, so they are refused by name and not with "unknown".
-const REFUSED: &[(&str, &str)] = &[
-    (
-        "--cgroup-parent",
-        "the control group of a build is that of its container, and only a daemon can put commands into another one; set \
+const REFUSED: &[(&str, &str)] = &[(
+    "--cgroup-parent",
+    "the control group of a build is that of its container, and only a daemon can put commands into another one; set \
          limits for the container",
-    ),
-];
+)];
 
 /// The command line of the executor.
 pub(crate) fn arranged() -> clap::Command {

@@ -116,7 +116,7 @@ pub(crate) fn clouds(environment: &Environment) -> Clouds {
 fn of_the_machine<T>(environment: &Environment, look: impl FnOnce(&Surroundings<'_>) -> T) -> T {
     let variables: BTreeMap<String, String> =
         environment.all().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-    let read = |path: &Path| read_file(&environment.absolute(path));
+    let read = |path: &Path| find_file(environment, &environment.absolute(path));
     look(&Surroundings { variables: &variables, read: &read })
 }
 
@@ -135,7 +135,7 @@ fn configs(flags: &CredentialFlags, environment: &Environment) -> anyhow::Result
             .with_context(|| format!("cannot use the credentials in {AUTH_CONFIG}"))?;
     }
     for file in files(environment) {
-        match read_file(&file) {
+        match find_file(environment, &file) {
             Ok(json) => {
                 credentials = add(credentials, &file, &json, Credentials::with_config)?;
                 break;
@@ -152,7 +152,7 @@ fn configs(flags: &CredentialFlags, environment: &Environment) -> anyhow::Result
     let pull = flag.or_else(|| environment.get_filled(PULL_CONFIG).map(Path::new));
     if let Some(file) = pull {
         let file = environment.absolute(file);
-        let json = read_file(&file).with_context(|| {
+        let json = find_file(environment, &file).with_context(|| {
             format!("cannot read the credentials for pulling in `{}`", file.display())
         })?;
         credentials = add(credentials, &file, &json, Credentials::with_pull_config)?;
@@ -197,6 +197,11 @@ pub(crate) fn docker_config(environment: &Environment) -> Option<PathBuf> {
         None => Path::new(environment.get_filled("HOME")?).join(".docker"),
     };
     Some(environment.absolute(&directory).join("config.json"))
+}
+
+/// Reads a small file, or takes the one that is kept for this path.
+fn find_file(environment: &Environment, path: &Path) -> io::Result<Vec<u8>> {
+    environment.kept_file(path).map_or_else(|| read_file(path), |content| Ok(content.to_vec()))
 }
 
 /// Reads a small file.

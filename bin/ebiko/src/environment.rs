@@ -10,15 +10,28 @@ use ebiko_build::Time;
 /// Environment variables, working directory and executable of this process.
 ///
 /// The only place that reads them; everything else gets values.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Environment {
     variables: BTreeMap<OsString, OsString>,
+    /// Files that are nowhere but here: a step of a CI system gives secrets as variables, and nothing else needs them.
+    files: BTreeMap<PathBuf, Vec<u8>>,
     /// Where the process was started; relative paths of the command line are meant from here.
     pub(crate) directory: PathBuf,
     /// The executable file.
     pub(crate) executable: PathBuf,
     /// When the process was started, in seconds and nanoseconds since 1970.
     pub(crate) now: (i64, u32),
+}
+
+/// Without values: some are secrets.
+impl std::fmt::Debug for Environment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Environment")
+            .field("variables", &self.variables.keys())
+            .field("files", &self.files.keys())
+            .field("directory", &self.directory)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Environment {
@@ -30,10 +43,26 @@ impl Environment {
             .context("the clock of this machine stands before 1970")?;
         Ok(Self {
             variables: std::env::vars_os().collect(),
+            files: BTreeMap::new(),
             directory: std::env::current_dir().context("cannot find the working directory")?,
             executable: std::env::current_exe().context("cannot find the executable file")?,
             now: (i64::try_from(now.as_secs())?, now.subsec_nanos()),
         })
+    }
+
+    /// Sets a variable for this program.
+    pub(crate) fn set(&mut self, name: &str, value: &str) {
+        self.variables.insert(name.into(), value.into());
+    }
+
+    /// Takes a file that this program finds at `path` from now on, whatever is there.
+    pub(crate) fn keep_file(&mut self, path: impl Into<PathBuf>, content: impl Into<Vec<u8>>) {
+        self.files.insert(path.into(), content.into());
+    }
+
+    /// The content of a file that is nowhere but here.
+    pub(crate) fn kept_file(&self, path: &Path) -> Option<&[u8]> {
+        self.files.get(path).map(Vec::as_slice)
     }
 
     /// Every variable that is text.

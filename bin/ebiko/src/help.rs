@@ -8,6 +8,9 @@ const GROUPS: [(&str, &[&str]); 10] = [
         "Input",
         &[
             "context",
+            "context-sub-path",
+            "git",
+            "bucket",
             "dockerfile",
             "build-arg",
             "target",
@@ -164,8 +167,11 @@ mod tests {
     #[test]
     fn the_man_page_says_what_the_help_says() {
         let mut page = Vec::new();
-        clap_mangen::Man::new(arranged(Cli::command())).render(&mut page).unwrap();
+        // What the short help leaves out would be there without a text.
+        let whole = arranged(Cli::command()).mut_args(|argument| argument.hide_short_help(false));
+        clap_mangen::Man::new(whole).render(&mut page).unwrap();
         let text = String::from_utf8(page).unwrap();
+        assert!(text.contains("Build from this directory of the context"), "{text}");
         testkit::Case::new(testkit::workspace_dir().join("docs/man"))
             .assert_golden("executor.1", &text);
     }

@@ -1,4 +1,4 @@
-//! `executor` and `warmer`: flags to a request, adapters to ports, events to lines, errors to an exit code.
+//! `executor`, `warmer` and the steps of Harness and Drone: flags to a request, adapters to ports, events to lines, errors to an exit code.
 //!
 //! The order of the steps matters: the process must have one thread until it has entered its namespaces, and
 //! must have read every file of its own (credentials, roots of trust, `resolv.conf`) before the first layer replaces
@@ -21,6 +21,7 @@ mod login;
 mod network;
 mod network_flags;
 mod outputs;
+mod plugin;
 mod questions;
 mod request;
 mod resources;
@@ -34,6 +35,7 @@ mod failure;
 mod report;
 mod signals;
 
+use std::ffi::OsString;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -42,10 +44,12 @@ use anyhow::Context as _;
 use ebiko_build::{BuildError, BuildRequest, Ports, Roots};
 use ebiko_layout::{WarmDirectory, WarmSource};
 use ebiko_oci::Reference;
-use ebiko_rootless::{Choice, Entered, Place, enter_private, protect_self, survey};
+use ebiko_rootless::{
+    Choice, Entered, Place, enter_private, protect_self, scrub_environment, survey,
+};
 
 use crate::caching::Caching;
-use crate::cli::Cli;
+use crate::cli::{Cli, Verbosity};
 use crate::commands::Program;
 use crate::credentials::Asking;
 use crate::environment::Environment;
@@ -57,7 +61,14 @@ use crate::request::{Home, Workplace};
 use crate::sources::Fetcher;
 
 fn main() -> ExitCode {
-    let program = match Program::read(std::env::args_os()) {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let environment = Environment::read();
+    // Everything that is needed of it has been copied. A process that has more than one thread here is none of ours.
+    drop(scrub_environment());
+    if let Some(name) = plugin::name(&arguments) {
+        return ExitCode::from(plugin::run(name, &arguments, environment));
+    }
+    let program = match Program::read(arguments.into_iter()) {
         Ok(program) => program,
         Err(error) => {
             // `--help` and `--version` come this way too; they are printed to standard output and are no failures.
@@ -65,33 +76,61 @@ fn main() -> ExitCode {
             return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
         }
     };
-    let (environment, unreadable) = match Environment::read() {
+    let (environment, unreadable) = match environment {
         Ok(environment) => (environment, None),
         Err(error) => (Environment::default(), Some(Failure::from(error))),
     };
-    let messages = program.messages();
-    let reporter = Arc::new(Reporter::new(messages, &environment));
-    let result = match (unreadable, &program) {
-        (Some(failure), _) => Err(failure),
-        (None, Program::Warmer(flags)) => commands::warmer::run(flags, &environment, &reporter),
-        (None, Program::Executor(cli)) => match &cli.command {
-            Some(command) => command.run(&environment, &reporter),
-            None => run(cli, &environment, &reporter),
-        },
+    let reporter = Arc::new(Reporter::new(program.messages(), &environment));
+    let done = match unreadable {
+        Some(failure) => Err(failure),
+        None => perform(&program, &environment, &reporter),
     };
-    match result {
-        Ok(status) => ExitCode::from(status),
-        Err(failure) => {
-            reporter.failure(&failure.text, failure.lines);
-            ExitCode::from(failure.status)
-        }
+    ExitCode::from(end(done, &reporter).status)
+}
+
+/// How a program ended, and whether it was this process that did it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Ended {
+    status: u8,
+    /// A process in a private place has done everything, this one has only waited for it.
+    is_elsewhere: bool,
+}
+
+impl Ended {
+    const fn here(status: u8) -> Self {
+        Self { status, is_elsewhere: false }
     }
 }
 
-/// Builds and publishes. The answer is the exit status.
-fn run(cli: &Cli, environment: &Environment, reporter: &Arc<Reporter>) -> Result<u8, Failure> {
+/// Does what the command line says.
+fn perform(
+    program: &Program,
+    environment: &Environment,
+    reporter: &Arc<Reporter>,
+) -> Result<Ended, Failure> {
+    match program {
+        Program::Warmer(flags) => {
+            commands::warmer::run(flags, environment, reporter).map(Ended::here)
+        }
+        Program::Executor(cli) => match &cli.command {
+            Some(command) => command.run(environment, reporter).map(Ended::here),
+            None => run(cli, environment, reporter),
+        },
+    }
+}
+
+/// Prints the failure, if it is one.
+fn end(done: Result<Ended, Failure>, reporter: &Reporter) -> Ended {
+    done.unwrap_or_else(|failure| {
+        reporter.failure(&failure.text, failure.lines);
+        Ended::here(failure.status)
+    })
+}
+
+/// Builds and publishes.
+fn run(cli: &Cli, environment: &Environment, reporter: &Arc<Reporter>) -> Result<Ended, Failure> {
     if let Some(question) = Question::of(cli)? {
-        return ask(question, cli, environment, reporter);
+        return ask(question, cli, environment, reporter).map(Ended::here);
     }
     if let (_, Some(warning)) = cli.place.place()? {
         reporter.say(Verbosity::Warn, warning);
@@ -120,7 +159,8 @@ fn run(cli: &Cli, environment: &Environment, reporter: &Arc<Reporter>) -> Result
         Choice::Private => match enter_private(environment.search_path()) {
             Ok(Entered::Inside(place)) => place,
             Ok(Entered::Ended(ending)) => {
-                return Ok(u8::try_from(ending.exit_status()).unwrap_or(1));
+                let status = u8::try_from(ending.exit_status()).unwrap_or(1);
+                return Ok(Ended { status, is_elsewhere: true });
             }
             Err(refused) => {
                 let force = surroundings.decide(&home.executable_dir, home.expected(), true);
@@ -188,7 +228,7 @@ fn run(cli: &Cli, environment: &Environment, reporter: &Arc<Reporter>) -> Result
     result?;
     cleaned?;
     removed?;
-    Ok(0)
+    Ok(Ended::here(0))
 }
 
 /// Prints what is about to be done.

@@ -171,7 +171,8 @@ pub(crate) fn given_args(
         Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
         None => (argument.clone(), environment.get(argument).map(str::to_owned)),
     };
-    texts.iter().map(argument).collect()
+    // The step of a CI system gives one without a name where none is wanted.
+    texts.iter().filter(|text| !text.is_empty()).map(argument).collect()
 }
 
 /// The build argument that says how old an image is to be.

@@ -104,6 +104,10 @@ fn agent(text: &str, environment: &Environment) -> anyhow::Result<(String, Agent
     let mut keys = Vec::new();
     for path in &paths {
         let path = environment.absolute(Path::new(&home(path, environment)));
+        if let Some(key) = environment.kept_file(&path) {
+            keys.push(Secret::new(key.to_vec()));
+            continue;
+        }
         let metadata = std::fs::metadata(&path)
             .with_context(|| format!("cannot find `{}`", path.display()))?;
         if std::os::unix::fs::FileTypeExt::is_socket(&metadata.file_type()) {

@@ -135,6 +135,11 @@ fn without_effect(cli: &Cli) -> impl Iterator<Item = (&'static str, &'static str
             "--cache-dir without --cache",
             "base images are looked for there with --cache",
         ),
+        (
+            cli.place.has_git_in_vain(),
+            "--git without a repository",
+            "the context is no git repository",
+        ),
         (cli.pre_cleanup.is_some(), "--pre-cleanup", EMPTY_ROOT),
         (cli.preserve_context.is_some(), "--preserve-context", PRESERVED),
         (

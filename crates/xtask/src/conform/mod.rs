@@ -1,11 +1,13 @@
-//! Runs recorded facts about BuildKit: `cargo xtask conform DIR`.
+//! Runs recorded facts about BuildKit and about the Harness step: `cargo xtask conform DIR` or `… FILE.jsonl`.
 //!
 //! `DIR` holds corpora, each in a folder of its own: small ones about one function each ([`corpora`]), which call the
-//! libraries, and whole builds ([`integration`]), which run the program. A folder that is not there is left out.
+//! libraries, and whole builds ([`integration`]), which run the program. What is not there is left out. Runs of the Harness
+//! step ([`vectors`]) are in one file.
 
 mod corpora;
 mod integration;
 mod report;
+mod vectors;
 
 use std::path::{Path, PathBuf};
 
@@ -16,7 +18,8 @@ use serde::de::DeserializeOwned;
 use self::integration::Place;
 use self::report::Report;
 
-const USAGE: &str = "cargo xtask conform DIR [--place pod|private] [--only REGEX] [--json FILE]";
+const USAGE: &str =
+    "cargo xtask conform DIR|FILE.jsonl [--place pod|private] [--only REGEX] [--json FILE]";
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -30,12 +33,20 @@ struct Options {
 /// Runs everything in a folder.
 pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
     let options = Options::read(args)?;
-    ensure!(options.dir.is_dir(), "there is no folder `{}`", options.dir.display());
     let report = Report::default();
-    corpora::run(&options.dir, &options.only, &report)?;
-    let builds = options.dir.join("integration");
-    if builds.join("cases.json").is_file() {
-        integration::run(&builds, options.place, &options.only, &report)?;
+    if options.dir.is_file() {
+        vectors::run(&options.dir, &options.only, &report)?;
+    } else {
+        ensure!(options.dir.is_dir(), "there is no folder `{}`", options.dir.display());
+        corpora::run(&options.dir, &options.only, &report)?;
+        let builds = options.dir.join("integration");
+        if builds.join("cases.json").is_file() {
+            integration::run(&builds, options.place, &options.only, &report)?;
+        }
+        let vectors = options.dir.join("harness-vectors.jsonl");
+        if vectors.is_file() {
+            vectors::run(&vectors, &options.only, &report)?;
+        }
     }
     if let Some(path) = &options.json {
         report.write_json(path)?;
