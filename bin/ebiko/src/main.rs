@@ -188,7 +188,7 @@ fn run(cli: &Cli, environment: &Environment, reporter: &Arc<Reporter>) -> Result
     temporary.set(workplace.temporary_dir());
     let secrets = supplies::secrets(cli, environment)?;
     let sources = Fetcher::new(transport.clone(), &interrupt, secrets);
-    let fetched = workplace.builder_dir().join("buildcontext");
+    let fetched = workplace.builder_dir().join("fetched-context");
     let request = request::read(cli, environment, outputs.reads(), &fetched, &sources);
     if let (Some(signal), Err(_)) = (interrupt.signal(), &request) {
         return Err(BuildError::Interrupted { signal }.into());
@@ -260,7 +260,7 @@ fn ask(
     temporary.set(Some(directory.path().to_owned()));
     let secrets = supplies::secrets(cli, environment)?;
     let sources = Fetcher::new(transport, &interrupt, secrets);
-    let fetched = directory.path().join("buildcontext");
+    let fetched = directory.path().join("fetched-context");
     let request = request::read(cli, environment, 0, &fetched, &sources)?;
     let warm = warmed::directory(cli, environment)?;
     let warm = warm.as_ref().map(|warm| WarmSource::new(warm, &registry, &**reporter));

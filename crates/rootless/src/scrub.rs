@@ -8,6 +8,7 @@ use std::ptr;
 
 unsafe extern "C" {
     /// The C library's list of variables.
+    // process-wide because the kernel and the C library have it so
     static mut environ: *mut *mut c_char;
 }
 

@@ -20,6 +20,7 @@ mod command_line;
 mod compression;
 mod credentials;
 mod failure;
+mod harness;
 mod hostile;
 mod images;
 mod language;
