@@ -1,6 +1,7 @@
 //! A command in a container, as a Kubernetes node would run it.
 
 mod bundle;
+pub(crate) mod manifest;
 mod seccomp;
 mod spec;
 mod usage;
@@ -46,6 +47,10 @@ pub struct Pod {
     user: Option<(u32, u32)>,
     owned_root: bool,
     host_processes: bool,
+    capabilities: Option<Vec<String>>,
+    no_new_privileges: bool,
+    unconfined: bool,
+    read_only_root: bool,
     env: Vec<(String, String)>,
     binds: Vec<Bind>,
     work_dir: String,
@@ -72,6 +77,10 @@ impl Pod {
             user: None,
             owned_root: false,
             host_processes: false,
+            capabilities: None,
+            no_new_privileges: false,
+            unconfined: false,
+            read_only_root: false,
             env: Vec::new(),
             binds: Vec::new(),
             work_dir: "/".to_owned(),
@@ -104,6 +113,31 @@ impl Pod {
     /// Shares the process namespace of this machine (`hostPID: true`).
     pub fn host_processes(mut self) -> Self {
         self.host_processes = true;
+        self
+    }
+
+    /// Has exactly these capabilities, such as `CAP_CHOWN`, instead of the profile's. As in a cluster, they are in force for
+    /// user 0 only.
+    pub fn capabilities(mut self, names: impl IntoIterator<Item = String>) -> Self {
+        self.capabilities = Some(names.into_iter().collect());
+        self
+    }
+
+    /// `allowPrivilegeEscalation: false`: no program gains a right by being executed.
+    pub fn no_new_privileges(mut self) -> Self {
+        self.no_new_privileges = true;
+        self
+    }
+
+    /// seccomp `Unconfined`: no filter of system calls.
+    pub fn unconfined(mut self) -> Self {
+        self.unconfined = true;
+        self
+    }
+
+    /// `readOnlyRootFilesystem: true`.
+    pub fn read_only_root(mut self) -> Self {
+        self.read_only_root = true;
         self
     }
 

@@ -10,7 +10,7 @@ use super::bundle::Bundle;
 use super::{Bind, Pod, Profile, seccomp};
 
 /// What docker and containerd give to a container that asks for nothing.
-const DEFAULT_CAPABILITIES: [&str; 14] = [
+pub(super) const DEFAULT_CAPABILITIES: [&str; 14] = [
     "CAP_CHOWN",
     "CAP_DAC_OVERRIDE",
     "CAP_FSETID",
@@ -72,7 +72,10 @@ pub(super) fn write(pod: &Pod, bundle: &Bundle, args: &[OsString]) -> anyhow::Re
 fn spec(pod: &Pod, bundle: &Bundle, args: &[OsString]) -> anyhow::Result<Value> {
     let machine = pod.profile == Profile::Workstation;
     let (uid, gid) = pod.user_and_group();
-    let bounding = bounding_set(pod.profile);
+    let bounding: Vec<&str> = match &pod.capabilities {
+        Some(names) => names.iter().map(String::as_str).collect(),
+        None => bounding_set(pod.profile),
+    };
     // A process that is not root gets nothing of its bounding set by itself.
     let held: &[&str] = if uid == 0 { &bounding } else { &[] };
     let args: Vec<_> = args.iter().map(|word| word.to_string_lossy()).collect();
@@ -95,13 +98,14 @@ fn spec(pod: &Pod, bundle: &Bundle, args: &[OsString]) -> anyhow::Result<Value> 
         namespaces.push("user");
     }
     linux["namespaces"] = namespaces.iter().map(|name| json!({"type": name})).collect();
-    if !matches!(pod.profile, Profile::Workstation | Profile::UnconfinedNonRoot) {
+    if !pod.unconfined && !matches!(pod.profile, Profile::Workstation | Profile::UnconfinedNonRoot)
+    {
         linux["seccomp"] = seccomp::runtime_default(held)?;
     }
     Ok(json!({
         "ociVersion": "1.0.2",
         "hostname": "pod",
-        "root": {"path": bundle.root(), "readonly": false},
+        "root": {"path": bundle.root(), "readonly": pod.read_only_root},
         "mounts": mounts(pod, bundle)?,
         "process": {
             "terminal": false,
@@ -109,7 +113,7 @@ fn spec(pod: &Pod, bundle: &Bundle, args: &[OsString]) -> anyhow::Result<Value> 
             "args": args,
             "env": env(pod),
             "cwd": pod.work_dir,
-            "noNewPrivileges": pod.profile == Profile::Restricted,
+            "noNewPrivileges": pod.no_new_privileges || pod.profile == Profile::Restricted,
             "capabilities": {"bounding": bounding, "effective": held, "permitted": held},
         },
         "linux": linux,
