@@ -53,7 +53,7 @@ pub use name_server::NameServer;
 pub use nginx::Nginx;
 pub use own_image::{OWN_IMAGES, own_image_context};
 pub use place::{cache_dir, is_root, scratch_dir, workspace_dir};
-pub use pod::manifest::{Cluster, ImageStandIn};
+pub use pod::manifest::{Cluster, ImageStandIn, yaml};
 pub use pod::{Pod, PodOutput, Profile, RunningPod, Usage};
 pub use registry::{Auth, Registry, RegistryBuilder, rsa_key};
 pub use sandbox::{Output, Sandbox};

@@ -162,6 +162,15 @@ impl Cluster {
     }
 }
 
+/// The documents of a YAML file.
+///
+/// # Errors
+///
+/// Fails if it is no YAML, or a key is there twice.
+pub fn yaml(text: &str) -> anyhow::Result<Vec<Value>> {
+    serde_saphyr::from_multiple(text).context("cannot read the YAML")
+}
+
 /// The objects of one file.
 struct Manifest {
     pods: Vec<(Metadata, PodSpec, Option<Duration>)>,
@@ -171,10 +180,8 @@ struct Manifest {
 
 impl Manifest {
     fn read(yaml: &str) -> anyhow::Result<Self> {
-        let documents: Vec<Value> =
-            serde_saphyr::from_multiple(yaml).context("cannot read the YAML")?;
         let mut manifest = Self { pods: Vec::new(), data: BTreeMap::new() };
-        for document in documents {
+        for document in self::yaml(yaml)? {
             let object = serde_json::from_value(document.clone()).with_context(|| {
                 format!(
                     "cannot do what {} `{}` says",

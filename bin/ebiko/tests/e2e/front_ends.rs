@@ -1,0 +1,246 @@
+//! The command lines with which other systems start kaniko, word for word.
+
+use testkit::{Pod, PodOutput};
+
+use crate::bench::Bench;
+
+const DOCKERFILE: &str = "FROM busybox\nARG A\nRUN echo \"$A\" > /a\nCOPY Dockerfile /d\n";
+
+/// A bench with a context, and what the names of its registry need in a pod.
+fn bench() -> Bench {
+    let bench = Bench::new();
+    bench.write("Dockerfile", DOCKERFILE);
+    bench
+}
+
+fn pod(bench: &Bench) -> Pod {
+    bench.pod().env("KANIKO_REGISTRY_MIRROR", &bench.registry.host())
+}
+
+/// Runs `/kaniko/executor` with these words, where `IMAGE` is a repository of the bench.
+#[track_caller]
+fn run(bench: &Bench, pod: &Pod, words: &[&str]) -> PodOutput {
+    let image = bench.registry.reference("team/app");
+    let words = words.iter().map(|word| word.replace("IMAGE", &image));
+    pod.run(std::iter::once("/kaniko/executor".to_owned()).chain(words)).unwrap().assert_success()
+}
+
+#[track_caller]
+fn digest(bench: &Bench, tag: &str) -> String {
+    bench.registry.image(&format!("team/app:{tag}")).unwrap().manifest_digest.unwrap()
+}
+
+#[test]
+fn privileged_a_script_of_gitlab_and_one_of_jenkins_build_in_the_shell_of_the_debug_image() {
+    let bench = bench();
+    let image = bench.registry.reference("team/app");
+    let script = format!(
+        "mkdir -p /kaniko/.docker\n\
+         echo '{{\"auths\":{{\"{}\":{{\"username\":\"u\",\"password\":\"p\"}}}}}}' > /kaniko/.docker/config.json\n\
+         /kaniko/executor --context \"$CI_PROJECT_DIR\" --dockerfile \"$CI_PROJECT_DIR/Dockerfile\" --destination \"{image}:gitlab\" --cleanup\n\
+         cd /workspace && /kaniko/executor -f `pwd`/Dockerfile -c `pwd` --cache=true --destination={image}:jenkins\n\
+         echo still here\n",
+        bench.registry.host()
+    );
+    let shell = pod(&bench)
+        .env("CI_PROJECT_DIR", "/workspace")
+        .env("PATH", "/busybox:/kaniko")
+        .bind_read_only(testkit::base::busybox().unwrap().root().join("bin"), "/busybox");
+    let output = shell.run(["/busybox/sh", "-e", "-c", &script]).unwrap().assert_success();
+    assert!(output.stdout.ends_with("still here\n"), "{output}");
+    digest(&bench, "gitlab");
+    digest(&bench, "jenkins");
+}
+
+#[test]
+fn privileged_the_words_of_tekton_shipwright_piper_and_argo_are_understood() {
+    let bench = bench();
+    // Tekton: the digest is a result, without a line end.
+    let tekton = [
+        "--build-arg=A=1",
+        "--dockerfile=/workspace/Dockerfile",
+        "--context=/workspace/./",
+        "--destination=IMAGE:tekton",
+        "--digest-file=/out/result",
+    ];
+    run(&bench, &pod(&bench), &tekton);
+    assert_eq!(bench.read("result"), digest(&bench, "tekton"));
+
+    let shipwright = [
+        "--skip-tls-verify=true",
+        "--dockerfile=Dockerfile",
+        "--context=/workspace",
+        "--destination=IMAGE:shipwright",
+        "--snapshot-mode=redo",
+        "--no-push",
+        "--tar-path=/out/image.tar",
+        "--ignore-path=/product_uuid",
+    ];
+    let names = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID", "SETFCAP", "KILL"];
+    let limited = pod(&bench)
+        .env("HOME", "/tekton/home")
+        .env("DOCKER_CONFIG", "/tekton/home/.docker")
+        .capabilities(names.map(|name| format!("CAP_{name}")))
+        .memory(1 << 30)
+        .cpus(0.5);
+    run(&bench, &limited, &shipwright);
+    assert!(bench.out("image.tar").exists());
+
+    let piper = [
+        "--dockerfile",
+        "/workspace/Dockerfile",
+        "--context",
+        "dir:///workspace",
+        "--ignore-path=/workspace",
+        "--ignore-path=/busybox",
+        "--skip-tls-verify-pull",
+        "--destination",
+        "IMAGE:piper",
+    ];
+    run(&bench, &pod(&bench), &piper);
+    digest(&bench, "piper");
+
+    let argo = [
+        "--context=/workspace",
+        "--destination=IMAGE:argo",
+        "--cache",
+        "--cache-run-layers",
+        "--skip-default-registry-fallback",
+        "--no-push",
+        "--tar-path=/out/argo.tar",
+        "--cache-repo=IMAGE/cache",
+    ];
+    run(&bench, &pod(&bench), &argo);
+    assert!(bench.out("argo.tar").exists());
+}
+
+#[test]
+fn privileged_the_flags_of_skaffold_except_cleanup_are_understood() {
+    let bench = bench();
+    let context = bench.context();
+    let pod = pod(&bench).bind_read_only(context, "/kaniko/buildcontext");
+    let host = bench.registry.host();
+    let registry = format!("--insecure-registry={host}");
+    let mirror = format!("--registry-mirror={host}");
+    let verify = format!("--skip-tls-verify-registry={host}");
+    let output = run(
+        &bench,
+        &pod,
+        &[
+            "--destination",
+            "IMAGE:skaffold",
+            "--dockerfile",
+            "Dockerfile",
+            "--context",
+            "dir:///kaniko/buildcontext",
+            "--build-arg",
+            "A=1",
+            "--cache",
+            "--cache-repo",
+            "IMAGE/cache",
+            "--cache-dir",
+            "/cache",
+            "--cache-ttl",
+            "24h",
+            "--cache-copy-layers",
+            "--digest-file",
+            "/dev/termination-log",
+            "--force",
+            "--image-fs-extract-retry",
+            "1",
+            "--image-name-with-digest-file",
+            "/out/name",
+            "--insecure",
+            "--insecure-pull",
+            &registry,
+            "--label",
+            "a=b",
+            "--log-format",
+            "text",
+            "--log-timestamp",
+            "--oci-layout-path",
+            "/out/layout",
+            "--push-retry",
+            "1",
+            &mirror,
+            "--reproducible",
+            "--single-snapshot",
+            "--skip-tls-verify",
+            "--skip-tls-verify-pull",
+            &verify,
+            "--skip-unused-stages",
+            "--snapshot-mode",
+            "redo",
+            "--tar-path",
+            "/out/image.tar",
+            "--use-new-run",
+            "-v",
+            "info",
+            "--whitelist-var-run",
+        ],
+    );
+    assert_eq!(output.termination_message, digest(&bench, "skaffold"));
+}
+
+#[test]
+fn privileged_actions_woodpecker_vela_and_cloud_build_are_understood() {
+    let bench = bench();
+    let login = tempfile::tempdir().unwrap();
+    std::fs::write(login.path().join("config.json"), "{\"auths\": {}}").unwrap();
+    let action = pod(&bench)
+        .bind_read_only(bench.context(), "/kaniko/action/context")
+        .bind(bench.out(""), "/kaniko/action/outputs")
+        .bind_read_only(login.path(), "/kaniko/.docker")
+        .env("container", "docker");
+    let words = [
+        "--context",
+        "dir:///kaniko/action/context/",
+        "--digest-file",
+        "/kaniko/action/outputs/digest",
+        "--destination",
+        "IMAGE:action",
+    ];
+    run(&bench, &action, &words);
+    assert_eq!(bench.read("digest"), digest(&bench, "action"));
+
+    let aevea = [
+        "--context",
+        "/workspace",
+        "--dockerfile",
+        "/workspace/Dockerfile",
+        "--digest-file",
+        "/kaniko/digest",
+        "--image-name-tag-with-digest-file=/kaniko/image-tag-digest",
+        "--tarPath",
+        "/kaniko/image.tar",
+        "--reproducible",
+        "--force",
+        "--destination",
+        "IMAGE:aevea",
+    ];
+    run(&bench, &pod(&bench), &aevea);
+    digest(&bench, "aevea");
+
+    // A script whose variables are unset leaves empty words; the registry has a scheme.
+    let woodpecker =
+        ["", "--context=/workspace", "", "--destination=http://IMAGE:woodpecker", "", ""];
+    run(&bench, &pod(&bench), &woodpecker);
+    digest(&bench, "woodpecker");
+
+    assert!(run(&bench, &pod(&bench), &["version"]).stdout.starts_with("Kaniko version"));
+    let vela = [
+        "--build-arg=A=1",
+        "--compression=zstd",
+        "--compression-level=3",
+        "--context=/workspace",
+        "--destination=IMAGE:vela",
+        "--force-build-metadata",
+        "--ignore-var-run=true",
+        "--log-timestamp",
+        "--snapshot-mode=full",
+        "--verbosity=info",
+    ];
+    let builder = pod(&bench).env("BUILDER_OUTPUT", "/out");
+    run(&bench, &builder, &vela);
+    assert!(bench.read("images").contains(&digest(&bench, "vela")), "as Cloud Build reads it");
+}
