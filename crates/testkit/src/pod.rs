@@ -41,6 +41,10 @@ pub enum Profile {
 /// so that a registry on loopback is reachable.
 #[derive(Clone, Debug)]
 #[must_use = "nothing happens until `run` or `spawn` is called"]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of its own in a security context"
+)]
 pub struct Pod {
     root: PathBuf,
     profile: Profile,

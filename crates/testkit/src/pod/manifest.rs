@@ -1,5 +1,10 @@
 //! Pods as a manifest of Kubernetes says, read from the YAML that users read.
 
+#[expect(
+    clippy::struct_field_names,
+    clippy::enum_variant_names,
+    reason = "the names are those of Kubernetes"
+)]
 mod objects;
 
 use std::collections::BTreeMap;
