@@ -140,12 +140,16 @@ impl Settings {
         if without_scheme(repository) != repository {
             warnings.push(format!("the scheme of `{repository}` is left out"));
         }
+        let why = match self.name {
+            Name::Acr => "a registry of Azure makes repositories by itself",
+            _ => {
+                "repositories of ECR are not made or changed yet; make it before, or with the AWS command line"
+            }
+        };
         for name in ["create-repository", "lifecycle-policy", "repository-policy"] {
-            let is_given = self.is(name) || !self.text(name).is_empty();
-            if is_given && self.name == Name::Acr {
-                warnings.push(format!(
-                    "{name} has no effect: a registry of Azure makes repositories by itself"
-                ));
+            if self.is(name) || !self.text(name).is_empty() {
+                let variable = name.to_uppercase().replace('-', "_");
+                warnings.push(format!("PLUGIN_{variable} has no effect: {why}"));
             }
         }
         warnings

@@ -105,7 +105,7 @@ fn every_block_of_yaml_in_the_guides_can_be_read() {
     let mut count = 0;
     for entry in std::fs::read_dir(workspace("docs/guide")).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
-        if !name.ends_with(".md") {
+        if std::path::Path::new(&name).extension().is_none_or(|extension| extension != "md") {
             continue;
         }
         for block in blocks(&name) {

@@ -1,4 +1,4 @@
-//! The command lines with which other systems start kaniko, word for word.
+//! The command lines with which other systems start kaniko.
 
 use testkit::{Pod, PodOutput};
 
@@ -31,7 +31,7 @@ fn digest(bench: &Bench, tag: &str) -> String {
 }
 
 #[test]
-fn privileged_a_script_of_gitlab_and_one_of_jenkins_build_in_the_shell_of_the_debug_image() {
+fn privileged_a_script_of_gitlab_and_one_of_jenkins_build_in_one_shell() {
     let bench = bench();
     let image = bench.registry.reference("team/app");
     let script = format!(
@@ -175,4 +175,60 @@ fn privileged_actions_woodpecker_vela_and_cloud_build_are_understood() {
     let builder = pod(&bench).env("BUILDER_OUTPUT", "/out");
     run(&bench, &builder, &vela);
     assert!(bench.read("images").contains(&digest(&bench, "vela")), "as Cloud Build reads it");
+}
+
+#[test]
+fn privileged_skaffold_brings_its_context_to_the_builders_directory_and_reads_the_termination_message()
+ {
+    let bench = bench();
+    // An init container has put it there, on a volume of the pod.
+    std::fs::create_dir_all(bench.out("buildcontext")).unwrap();
+    std::fs::write(bench.out("buildcontext/Dockerfile"), DOCKERFILE).unwrap();
+    let host = bench.registry.host();
+    let insecure = format!("--insecure-registry={host}");
+    let words = [
+        "--destination=IMAGE:skaffold",
+        "--dockerfile=Dockerfile",
+        "--context=dir:///kaniko/buildcontext",
+        "--build-arg=A=1",
+        "--cache",
+        "--cache-dir=/cache",
+        "--cache-ttl=24h",
+        "--cache-copy-layers",
+        "--digest-file=/dev/termination-log",
+        "--force",
+        "--image-fs-extract-retry=1",
+        "--image-name-with-digest-file=/out/name",
+        &insecure,
+        "--label=a=b",
+        "--log-format=text",
+        "--log-timestamp",
+        "--oci-layout-path=/out/layout",
+        "--push-retry=1",
+        "--reproducible",
+        "--single-snapshot",
+        "--skip-unused-stages",
+        "--snapshot-mode=redo",
+        "--tar-path=/out/skaffold.tar",
+        "--use-new-run",
+        "--whitelist-var-run",
+        "-v=info",
+    ];
+    for (name, pod) in [
+        ("writable", pod(&bench).bind(bench.out("buildcontext"), "/kaniko/buildcontext")),
+        (
+            "read-only",
+            pod(&bench).bind_read_only(bench.out("buildcontext"), "/kaniko/buildcontext"),
+        ),
+    ] {
+        let pod = pod
+            .env("UPSTREAM_CLIENT_TYPE", "UpstreamClient(skaffold-v2)")
+            .env("GOOGLE_APPLICATION_CREDENTIALS", "/secret/kaniko-secret");
+        let output = run(&bench, &pod, &words);
+        assert_eq!(output.termination_message, digest(&bench, "skaffold"), "{name}");
+        assert!(
+            bench.out("buildcontext/Dockerfile").is_file(),
+            "{name}: the context is the user's"
+        );
+    }
 }
