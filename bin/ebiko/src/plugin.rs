@@ -36,6 +36,20 @@ pub(crate) fn name(arguments: &[OsString]) -> Option<Name> {
     Name::of_file(Path::new(arguments.first()?).file_name()?.to_str()?)
 }
 
+/// Whether the step knows these flags.
+#[cfg(test)]
+pub(crate) fn understood(name: Name, arguments: &[OsString]) -> Result<(), String> {
+    let arguments = words(arguments);
+    let machine = Machine { directory: PathBuf::from("/") };
+    let read = Settings::read(name, &BTreeMap::new(), &arguments, &machine);
+    read.map(drop).map_err(|error| error.to_string())
+}
+
+/// What follows the program's name.
+fn words(arguments: &[OsString]) -> Vec<String> {
+    arguments.iter().skip(1).map(|word| word.to_string_lossy().into_owned()).collect()
+}
+
 /// Does the step. The answer is the exit status: that of a failed RUN, otherwise 1.
 pub(crate) fn run(
     name: Name,
@@ -61,10 +75,8 @@ pub(crate) fn run(
 
 fn step(name: Name, arguments: &[OsString], environment: Environment) -> Result<u8, PluginError> {
     let variables = environment.all().map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let arguments: Vec<String> =
-        arguments.iter().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
     let machine = Machine { directory: environment.directory.clone() };
-    let settings = Settings::read(name, &variables.collect(), &arguments, &machine)?;
+    let settings = Settings::read(name, &variables.collect(), &words(arguments), &machine)?;
     match settings.question() {
         Some(Question::Help) => {
             print!("{}", Settings::help(name));

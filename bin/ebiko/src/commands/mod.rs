@@ -234,6 +234,14 @@ mod tests {
         assert!(read(&create).is_ok());
     }
 
+    /// Whether a program of this name knows these flags.
+    fn understood(words: Vec<OsString>) -> Result<(), String> {
+        match crate::plugin::name(&words) {
+            Some(name) => crate::plugin::understood(name, &words),
+            None => Program::read(words.into_iter()).map(drop).map_err(|error| error.to_string()),
+        }
+    }
+
     #[test]
     #[expect(clippy::disallowed_methods, reason = "reads the documentation on the host")]
     fn every_command_of_the_guides_is_understood() {
@@ -252,7 +260,8 @@ mod tests {
                 let command = command.split(['<', '#']).next().unwrap_or_default();
                 let words = command.split_whitespace().map(|word| word.trim_matches('\''));
                 let words: Vec<&str> = words.filter(|word| *word != "…").collect();
-                if let Err(error) = read(&words) {
+                let words: Vec<OsString> = words.into_iter().map(Into::into).collect();
+                if let Err(error) = understood(words) {
                     panic!("{line}\n{error}");
                 }
                 count += 1;

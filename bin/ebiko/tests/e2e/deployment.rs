@@ -8,7 +8,7 @@ use crate::bench::{Bench, workspace};
 const IMAGE: &str = "registry.example/ebiko/executor:VERSION";
 
 /// The blocks of a page that are YAML, in their order.
-fn blocks(page: &str) -> Vec<String> {
+pub(crate) fn blocks(page: &str) -> Vec<String> {
     let text = std::fs::read_to_string(workspace("docs/guide").join(page)).unwrap();
     let mut parts = text.split("\n```yaml\n").skip(1);
     parts.by_ref().map(|part| part.split("\n```").next().unwrap().to_owned() + "\n").collect()
