@@ -1,5 +1,6 @@
 //! What the program does besides building.
 
+mod completion;
 mod index;
 mod push;
 pub(crate) mod warmer;
@@ -45,7 +46,7 @@ pub(crate) enum Command {
     Completion {
         /// The shell
         #[arg(value_name = "SHELL")]
-        shell: clap_complete::Shell,
+        shell: completion::Shell,
     },
 }
 
@@ -75,10 +76,8 @@ impl Command {
                 index::create(flags, environment, reporter)
             }
             Self::Completion { shell } => {
-                let mut text = Vec::new();
-                clap_complete::generate(*shell, &mut crate::cli::arranged(), "executor", &mut text);
                 // As below.
-                drop(std::io::stdout().lock().write_all(&text));
+                drop(std::io::stdout().lock().write_all(shell.script().as_bytes()));
                 Ok(0)
             }
             Self::Version => {
