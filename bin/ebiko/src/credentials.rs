@@ -13,9 +13,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use ebiko_registry::{CredentialPrograms, Credentials, Helper, ProgramOutcome, Surroundings};
+use ebiko_registry::{
+    CredentialPrograms, Credentials, EcrRepository, Helper, ProgramOutcome, Surroundings,
+    prepare_ecr,
+};
 use ebiko_remote::Clouds;
 use ebiko_rootless::Program;
+use ebiko_transport::Transport;
 
 use crate::cli::Verbosity;
 use crate::environment::Environment;
@@ -110,6 +114,24 @@ pub(crate) fn read(
 /// What the clouds' storages are to be told about us.
 pub(crate) fn clouds(environment: &Environment) -> Clouds {
     of_the_machine(environment, |surroundings| Clouds::read(surroundings, Arc::new(now)))
+}
+
+/// Makes the repository that a step of a CI system wants, if it wants one.
+pub(crate) fn prepare_repository(
+    environment: &Environment,
+    transport: &Transport,
+) -> anyhow::Result<()> {
+    let Some(repository) = &environment.repository else { return Ok(()) };
+    let repository = EcrRepository {
+        registry: &repository.registry,
+        name: &repository.name,
+        is_made: repository.is_made,
+        lifecycle_policy: repository.lifecycle_policy.as_deref(),
+        policy: repository.policy.as_deref(),
+    };
+    of_the_machine(environment, |surroundings| {
+        Ok(prepare_ecr(transport, surroundings, &repository, now())?)
+    })
 }
 
 /// Lets somebody look at this machine's variables and files.

@@ -21,6 +21,8 @@ pub(crate) struct Environment {
     pub(crate) executable: PathBuf,
     /// When the process was started, in seconds and nanoseconds since 1970.
     pub(crate) now: (i64, u32),
+    /// What a step of a CI system wants of a repository before anything is pushed to it.
+    pub(crate) repository: Option<ebiko_plugin::Repository>,
 }
 
 /// Without values: some are secrets.
@@ -47,6 +49,7 @@ impl Environment {
             directory: std::env::current_dir().context("cannot find the working directory")?,
             executable: std::env::current_exe().context("cannot find the executable file")?,
             now: (i64::try_from(now.as_secs())?, now.subsec_nanos()),
+            repository: None,
         })
     }
 

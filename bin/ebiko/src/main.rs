@@ -174,6 +174,7 @@ fn run(cli: &Cli, environment: &Environment, reporter: &Arc<Reporter>) -> Result
     };
     let (interrupt, temporary) = signals::watch().context("cannot prepare for signals")?;
     let transport = network::transport(&cli.registry, environment, reporter)?;
+    credentials::prepare_repository(environment, &transport)?;
     // What knows credentials must be a program of the machine, not one that a layer or a RUN has put in its place.
     let asking = if matches!(place, Place::InPlace) { Asking::Now } else { Asking::Later };
     let kept_in = caching.as_ref().and_then(Caching::repository);

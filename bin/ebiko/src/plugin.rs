@@ -196,6 +196,7 @@ fn prepare(
     for (path, content) in &logins.cloud.files {
         environment.keep_file(*path, content.expose());
     }
+    environment.repository.clone_from(&plan.repository);
     if let Some((path, key)) = &plan.agent_key {
         environment.keep_file(*path, key.expose());
     }

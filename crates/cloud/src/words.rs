@@ -17,6 +17,9 @@ pub fn error_text(response: Response) -> String {
         // Token services.
         #[serde(default, alias = "error_description", alias = "message")]
         details: Option<String>,
+        // AWS, sometimes with a name space before a `#`.
+        #[serde(default, rename = "__type")]
+        kind: Option<String>,
     }
     #[derive(Deserialize)]
     struct Item {
@@ -32,6 +35,9 @@ pub fn error_text(response: Response) -> String {
                 if message.is_empty() { code } else { format!("{code}: {message}") }
             });
             items.collect::<Vec<_>>().join("; ")
+        }
+        Ok(Body { details: Some(details), kind: Some(kind), .. }) => {
+            format!("{}: {details}", kind.rsplit('#').next().unwrap_or_default())
         }
         Ok(Body { details: Some(details), .. }) => details,
         Ok(_) => String::new(),

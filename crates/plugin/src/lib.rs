@@ -35,5 +35,5 @@ mod version;
 pub use logins::{Cloud, Logins, Text};
 pub use name::Name;
 pub use outputs::Outputs;
-pub use plan::Plan;
+pub use plan::{Plan, Repository};
 pub use settings::{Files, PluginError, Question, Settings};

@@ -23,8 +23,25 @@ pub struct Plan {
     pub digest_file: &'static str,
     /// The files for the next step.
     pub outputs: Outputs,
+    /// What is done with a repository before.
+    pub repository: Option<Repository>,
     /// What the user should know, one line each.
     pub warnings: Vec<String>,
+}
+
+/// What a repository of Amazon's is to be before something is pushed to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Repository {
+    /// The host of the registry.
+    pub registry: String,
+    /// The repository, without the registry.
+    pub name: String,
+    /// Whether it is made if it is not there.
+    pub is_made: bool,
+    /// The text of its lifecycle policy.
+    pub lifecycle_policy: Option<String>,
+    /// The text of its policy.
+    pub policy: Option<String>,
 }
 
 impl Settings {
@@ -106,8 +123,39 @@ impl Settings {
                 images: tags.iter().map(|tag| format!("{described}:{tag}")).collect(),
                 tar: tar.map(str::to_owned),
             },
+            repository: self.amazon_repository(files)?,
             warnings: self.warnings(&repository),
         })
+    }
+
+    /// What the step wants of a repository of Amazon's. The original sets policies also where nothing is pushed.
+    fn amazon_repository(&self, files: &dyn Files) -> Result<Option<Repository>, PluginError> {
+        let read = |input: &str| {
+            let path = self.text(input);
+            if path.is_empty() {
+                return Ok(None);
+            }
+            let text = files.read(Path::new(path)).map_err(|error| {
+                PluginError::new(format!("cannot read the {input} in {path}: {error}"))
+            })?;
+            String::from_utf8(text)
+                .map(Some)
+                .map_err(|_| PluginError::new(format!("the {input} in {path} is no text")))
+        };
+        if self.name != Name::Ecr {
+            return Ok(None);
+        }
+        let is_made = self.is("create-repository") && !self.has_no_push();
+        let (lifecycle_policy, policy) = (read("lifecycle-policy")?, read("repository-policy")?);
+        if !is_made && lifecycle_policy.is_none() && policy.is_none() {
+            return Ok(None);
+        }
+        let (registry, name) = (self.text("registry").to_owned(), self.text("repo").to_owned());
+        if registry.is_empty() || name.is_empty() {
+            let missing = if registry.is_empty() { "registry" } else { "repo" };
+            return Err(PluginError::new(format!("{missing} must be specified")));
+        }
+        Ok(Some(Repository { registry, name, is_made, lifecycle_policy, policy }))
     }
 
     fn tags(&self) -> Result<Vec<String>, PluginError> {
@@ -140,16 +188,12 @@ impl Settings {
         if without_scheme(repository) != repository {
             warnings.push(format!("the scheme of `{repository}` is left out"));
         }
-        let why = match self.name {
-            Name::Acr => "a registry of Azure makes repositories by itself",
-            _ => {
-                "repositories of ECR are not made or changed yet; make it before, or with the AWS command line"
-            }
-        };
         for name in ["create-repository", "lifecycle-policy", "repository-policy"] {
-            if self.is(name) || !self.text(name).is_empty() {
+            if self.name == Name::Acr && (self.is(name) || !self.text(name).is_empty()) {
                 let variable = name.to_uppercase().replace('-', "_");
-                warnings.push(format!("PLUGIN_{variable} has no effect: {why}"));
+                warnings.push(format!(
+                    "PLUGIN_{variable} has no effect: a registry of Azure makes repositories by itself"
+                ));
             }
         }
         warnings
@@ -359,6 +403,37 @@ pub(crate) mod tests {
             ),
             "… --no-push --secret=id=foo_secret,env=FOO_SECRET_ENV_VAR --secret=id=b,src=/path --secret=id=c,env=d \
              --ssh=default=/kaniko/.ssh/agent-key --build-arg A --build-arg B --add-host=h=1.2.3.4 --ssh=sshkey=/harness/id_ed25519"
+        );
+    }
+
+    #[test]
+    fn a_repository_of_ecr_is_prepared_and_one_of_another_step_is_not() {
+        let place =
+            Place(BTreeMap::from([("/harness/Dockerfile", ""), ("/harness/policy.json", "{}")]));
+        let plan = |name, variables: &[(&str, &str)]| {
+            let variables =
+                [&[("PLUGIN_REGISTRY", "r"), ("PLUGIN_REPO", "team/app")], variables].concat();
+            settings(name, &variables, &place).plan(&place)
+        };
+        let make = ("PLUGIN_CREATE_REPOSITORY", "true");
+        let policies = [
+            ("PLUGIN_LIFECYCLE_POLICY", "policy.json"),
+            ("PLUGIN_REPOSITORY_POLICY", "/harness/policy.json"),
+        ];
+        let all = plan(Name::Ecr, &[&[make][..], &policies].concat()).unwrap().repository.unwrap();
+        assert_eq!(
+            (all.registry.as_str(), all.name.as_str(), all.is_made),
+            ("r", "team/app", true)
+        );
+        assert_eq!((all.lifecycle_policy, all.policy), (Some("{}".into()), Some("{}".into())));
+        assert_eq!(plan(Name::Ecr, &[make, NO_PUSH]).unwrap().repository, None);
+        assert!(!plan(Name::Ecr, &[policies[0], NO_PUSH]).unwrap().repository.unwrap().is_made);
+        let azure = plan(Name::Acr, &[make]).unwrap();
+        assert_eq!((azure.repository, azure.warnings.len()), (None, 1));
+        let error = plan(Name::Ecr, &[("PLUGIN_LIFECYCLE_POLICY", "none")]).unwrap_err();
+        assert!(
+            error.to_string().starts_with("cannot read the lifecycle-policy in none"),
+            "{error}"
         );
     }
 

@@ -53,8 +53,8 @@ pub use advice::advice_on;
 pub use ahead::Ahead;
 pub use cache::{CacheError, CacheRepository};
 pub use credentials::{
-    Clock, CredentialPrograms, Credentials, CredentialsError, Helper, Identity, LoginError,
-    ProgramOutcome, Surroundings, log_in,
+    Clock, CredentialPrograms, Credentials, CredentialsError, EcrError, EcrRepository, Helper,
+    Identity, LoginError, ProgramOutcome, Surroundings, log_in, prepare_ecr,
 };
 pub use progress::{Direction, Progress};
 pub use pull::{PullError, PullErrorKind};

@@ -23,7 +23,7 @@ use crate::failure::Failure;
 use crate::flags::{MessageFlags, PublishFlags};
 use crate::login::Login;
 use crate::report::Reporter;
-use crate::{network, signals};
+use crate::{credentials, network, signals};
 
 use self::warmer::WarmerCli;
 
@@ -139,6 +139,7 @@ impl Publication {
         let digests = DigestFiles::plan(&flags.digests, environment)?;
         signals::end_at_first()?;
         let network = network::transport(&flags.registry, environment, reporter)?;
+        credentials::prepare_repository(environment, &network)?;
         let registry = network::registry(
             &flags.registry,
             environment,

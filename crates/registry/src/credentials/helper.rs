@@ -17,6 +17,7 @@ use ebiko_transport::Transport;
 
 use self::acr::Acr;
 use self::ecr::Ecr;
+pub use self::ecr::{EcrError, EcrRepository, prepare_ecr};
 use self::variables::{GitLab, Variables};
 use super::Credential;
 use crate::registry::lock;

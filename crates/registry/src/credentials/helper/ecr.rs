@@ -4,8 +4,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ebiko_cloud::{Aws, Http, Obstacle, Outcome, Surroundings, end, endpoint, failed, signed};
 use ebiko_transport::header::{CONTENT_TYPE, HeaderName, HeaderValue};
-use ebiko_transport::{Body, Method, Request, Url};
+use ebiko_transport::{Body, Method, Request, Transport, Url};
 use serde::Deserialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::super::Credential;
 use super::Lent;
@@ -97,32 +98,10 @@ impl Ecr {
     }
 
     pub(super) fn lend(&self, http: &Http<'_>, registry: &str, now: u64) -> Outcome<Lent> {
-        let Some(host) = Host::parse(registry) else {
-            return failed("it is no registry of Amazon's");
-        };
-        let region = host.region();
-        let (set, service, target) = match host {
-            Host::Public => {
-                (&self.public, "ecr-public", "SpencerFrontendService.GetAuthorizationToken")
-            }
-            Host::Private { .. } => {
-                (&self.private, "ecr", "AmazonEC2ContainerRegistry_V20150921.GetAuthorizationToken")
-            }
-        };
-        let url = match set {
-            Err(why) => return failed(why.clone()),
-            Ok(Some(url)) => url.clone(),
-            Ok(None) => Url::parse(&host.service())
-                .map_err(|_| Obstacle::Failed(format!("`{region}` is not a region")))?,
-        };
-        let keys = self.aws.keys(http, region, now)?;
-        let request = Request::new(Method::POST, url)
-            .with_header(CONTENT_TYPE, HeaderValue::from_static("application/x-amz-json-1.1"))
-            .with_header(HeaderName::from_static("x-amz-target"), HeaderValue::from_static(target))
-            .with_body(Body::Bytes(b"{}".to_vec()));
-        let request = signed(request, &keys, service, region, now)?;
-        let what = "GetAuthorizationToken of ECR";
-        let answer: Answer = http.json(request, what)?;
+        let operation = "GetAuthorizationToken";
+        let (answer, until): (Answer, u64) =
+            self.call(http, registry, operation, b"{}".to_vec(), now)?;
+        let what = format!("{operation} of ECR");
         let Some(authorization) = answer.authorization_data.into_first() else {
             return failed(format!("{what} answers without a token"));
         };
@@ -142,9 +121,112 @@ impl Ecr {
         Ok(Lent {
             credential: Credential::of_pair(user.to_owned(), password),
             // The password is good for as long as the keys that it was asked for with.
-            until: expiry.unwrap_or_else(|| end(now, None)).min(keys.until),
+            until: expiry.unwrap_or_else(|| end(now, None)).min(until),
         })
     }
+
+    /// Calls an operation of the service of `registry`. The answer, and when the keys end that it was called with.
+    fn call<T: DeserializeOwned>(
+        &self,
+        http: &Http<'_>,
+        registry: &str,
+        operation: &str,
+        body: Vec<u8>,
+        now: u64,
+    ) -> Outcome<(T, u64)> {
+        let Some(host) = Host::parse(registry) else {
+            return failed("it is no registry of Amazon's");
+        };
+        let region = host.region();
+        let (set, service, interface) = match host {
+            Host::Public => (&self.public, "ecr-public", "SpencerFrontendService"),
+            Host::Private { .. } => (&self.private, "ecr", "AmazonEC2ContainerRegistry_V20150921"),
+        };
+        let url = match set {
+            Err(why) => return failed(why.clone()),
+            Ok(Some(url)) => url.clone(),
+            Ok(None) => Url::parse(&host.service())
+                .map_err(|_| Obstacle::Failed(format!("`{region}` is not a region")))?,
+        };
+        let target = HeaderValue::try_from(format!("{interface}.{operation}"))
+            .map_err(|_| Obstacle::Failed(format!("`{operation}` is no operation")))?;
+        let keys = self.aws.keys(http, region, now)?;
+        let request = Request::new(Method::POST, url)
+            .with_header(CONTENT_TYPE, HeaderValue::from_static("application/x-amz-json-1.1"))
+            .with_header(HeaderName::from_static("x-amz-target"), target)
+            .with_body(Body::Bytes(body));
+        let request = signed(request, &keys, service, region, now)?;
+        Ok((http.json(request, &format!("{operation} of ECR"))?, keys.until))
+    }
+}
+
+/// What a repository of Amazon's is to be before something is pushed to it.
+#[derive(Debug, Clone, Copy)]
+pub struct EcrRepository<'r> {
+    /// The host of the registry.
+    pub registry: &'r str,
+    /// The repository, without the registry and without the alias of a public one.
+    pub name: &'r str,
+    /// Whether it is made if it is not there.
+    pub is_made: bool,
+    /// The text of its lifecycle policy, which replaces the one that it has.
+    pub lifecycle_policy: Option<&'r str>,
+    /// The text of its policy, which replaces the one that it has.
+    pub policy: Option<&'r str>,
+}
+
+/// A repository of Amazon's cannot be prepared.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the message names every field")]
+#[error("cannot prepare the repository `{name}` in `{registry}`: {why}")]
+pub struct EcrError {
+    pub registry: String,
+    pub name: String,
+    pub why: String,
+}
+
+/// Makes the repository and sets its policies, as far as that is wanted, with the machine's AWS identity at `now`, in seconds
+/// since 1970.
+///
+/// # Errors
+///
+/// Fails if it is in no registry of Amazon's, if there is no identity, and if the service refuses. What was done until
+/// then stays.
+pub fn prepare_ecr(
+    transport: &Transport,
+    surroundings: &Surroundings<'_>,
+    repository: &EcrRepository<'_>,
+    now: u64,
+) -> Result<(), EcrError> {
+    let EcrRepository { registry, name, is_made, lifecycle_policy, policy } = *repository;
+    let ecr = Ecr::read(surroundings);
+    let http = Http::new(transport);
+    // Behind the host of a public registry is the alias of its owner.
+    let host = registry.split('/').next().unwrap_or_default();
+    let call = |operation: &str, field: Option<(&str, &str)>| {
+        let mut body = serde_json::json!({ "repositoryName": name });
+        if let Some((field, text)) = field {
+            body[field] = text.into();
+        }
+        let body = body.to_string().into_bytes();
+        ecr.call::<IgnoredAny>(&http, host, operation, body, now).map(drop).map_err(|obstacle| {
+            let (Obstacle::Nothing(why) | Obstacle::Failed(why)) = obstacle;
+            EcrError { registry: registry.to_owned(), name: name.to_owned(), why }
+        })
+    };
+    if is_made {
+        match call("CreateRepository", None) {
+            Err(error) if error.why.contains("RepositoryAlreadyExistsException") => {}
+            done => done?,
+        }
+    }
+    if let Some(text) = lifecycle_policy {
+        call("PutLifecyclePolicy", Some(("lifecyclePolicyText", text)))?;
+    }
+    if let Some(text) = policy {
+        call("SetRepositoryPolicy", Some(("policyText", text)))?;
+    }
+    Ok(())
 }
 
 #[derive(Deserialize)]

@@ -372,12 +372,63 @@ fn a_refusal_of_a_service_is_a_failure_that_is_told_once_and_holds_no_secret() {
     let machine = Machine::new(&[("AWS_ACCESS_KEY_ID", "A"), ("AWS_SECRET_ACCESS_KEY", "s3cret")])
         .set("AWS_ENDPOINT_URL_ECR", url(&server));
     let helpers = machine.helpers();
-    let why = "GetAuthorizationToken of ECR answers 400 Bad Request: not authorized".to_owned();
+    let why = "GetAuthorizationToken of ECR answers 400 Bad Request: AccessDeniedException: not authorized".to_owned();
     for is_news in [true, false, false] {
         let answer = helpers.ask(Helper::Ecr, &transport(), ECR);
         assert_eq!(answer, Answer::Failed { why: why.clone(), is_news });
     }
     assert_eq!(server.received().len(), 1);
+}
+
+#[test]
+fn a_repository_of_ecr_is_made_and_gets_its_policies() {
+    let server = Server::start(|request| {
+        match request.header("x-amz-target") {
+        target if target.ends_with("CreateRepository") => answer(400).body(
+            r#"{"__type":"com.amazonaws.ecr#RepositoryAlreadyExistsException","message":"it exists"}"#,
+        ),
+        target if target.ends_with("SetRepositoryPolicy") => {
+            answer(400).body(r#"{"__type":"InvalidParameterException","message":"no policy"}"#)
+        }
+        _ => answer(200).body("{}"),
+    }
+    });
+    let machine = Machine::new(&[("AWS_ACCESS_KEY_ID", "A"), ("AWS_SECRET_ACCESS_KEY", "s3cret")])
+        .set("AWS_ENDPOINT_URL_ECR", url(&server));
+    let prepare = |repository: EcrRepository<'_>| {
+        machine.with(|surroundings| prepare_ecr(&transport(), surroundings, &repository, NOW))
+    };
+    let repository = EcrRepository {
+        registry: ECR,
+        name: "team/app",
+        is_made: true,
+        lifecycle_policy: Some("{\"rules\":[]}"),
+        policy: None,
+    };
+    prepare(repository).unwrap();
+    let received = server.received();
+    let targets: Vec<&str> = received
+        .iter()
+        .filter_map(|request| request.header("x-amz-target").rsplit('.').next())
+        .collect();
+    assert_eq!(targets, ["CreateRepository", "PutLifecyclePolicy"]);
+    assert_eq!(received[0].body, br#"{"repositoryName":"team/app"}"#);
+    assert_eq!(
+        received[1].body,
+        br#"{"lifecyclePolicyText":"{\"rules\":[]}","repositoryName":"team/app"}"#
+    );
+    assert!(received[0].header("authorization").contains("/eu-west-1/ecr/aws4_request"));
+
+    let error = prepare(EcrRepository { policy: Some("{}"), ..repository }).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "cannot prepare the repository `team/app` in `{ECR}`: SetRepositoryPolicy of ECR answers 400 Bad Request: \
+             InvalidParameterException: no policy"
+        )
+    );
+    let elsewhere = prepare(EcrRepository { registry: "r.io", ..repository }).unwrap_err();
+    assert!(elsewhere.why.contains("no registry of Amazon's"), "{elsewhere}");
 }
 
 #[test]
