@@ -9,9 +9,8 @@ use super::{Vector, docker};
 
 /// Takes mistakes of the original out of a record, which `docs/COMPATIBILITY.md` lists.
 pub(super) fn mend(mut vector: Vector) -> Vector {
-    let env = |name: &str| vector.env.get(name).map(String::as_str);
-    let is_on = |name: &str| matches!(env(name), Some("1" | "t" | "T" | "true" | "TRUE" | "True"));
-    let (has_cache, is_cloud) = (is_on("PLUGIN_ENABLE_CACHE"), vector.bin != docker());
+    let has_cache = is_truthy(&vector.env, "PLUGIN_ENABLE_CACHE");
+    let is_cloud = vector.bin != docker();
     let mut more: Vec<(&str, String)> = Vec::new();
     if let Some(argv) = &mut vector.argv {
         // An image without a name.
@@ -55,8 +54,7 @@ pub(super) fn mend(mut vector: Vector) -> Vector {
         {
             more.push(("--cleanup", "--cache-run-layers=false".to_owned()));
         }
-        if is_cloud && vector.env.get("PLUGIN_SKIP_TLS_VERIFY").is_some_and(|value| value == "true")
-        {
+        if is_cloud && is_truthy(&vector.env, "PLUGIN_SKIP_TLS_VERIFY") {
             more.push(("--snapshot-mode", "--skip-tls-verify=true".to_owned()));
         }
         let has_no_push = is_truthy(&vector.env, "PLUGIN_NO_PUSH");
