@@ -164,3 +164,50 @@ fn privileged_gitlab_tekton_and_argo_build_as_their_pages_say() {
     pod.run(argo).unwrap().assert_success();
     bench.registry.image("team/app:1").unwrap();
 }
+
+#[test]
+fn privileged_the_jobs_for_many_builds_push_one_index_and_share_a_cache() {
+    let auth = Auth::Basic { user: "USER", password: "PASSWORD" };
+    let registry = Registry::builder().auth(auth).image(busybox().unwrap()).start().unwrap();
+    let bench = Bench::with_registry(registry);
+    bench.write("Dockerfile", "FROM scratch\nCOPY Dockerfile /d\n");
+    let read = |path: &str| {
+        std::fs::read_to_string(workspace("docs/guide/many-builds").join(path)).unwrap()
+    };
+    // What kustomize makes of the literals and of the base.
+    let app = yaml(&read("app/kustomization.yaml")).unwrap().remove(0);
+    let literals = app.pointer("/configMapGenerator/0/literals").and_then(|list| list.as_array());
+    let literals = literals.unwrap().iter().filter_map(|literal| literal.as_str());
+    let settings = literals.map(|literal| match literal.split_once('=').unwrap() {
+        ("CONTEXT", _) => "  CONTEXT: dir:///workspace".to_owned(),
+        (name, value) => format!("  {name}: {value}"),
+    });
+    let map = ["apiVersion: v1\nkind: ConfigMap\nmetadata: {name: build}\ndata:".to_owned()];
+    let map = map.into_iter().chain(settings).collect::<Vec<_>>().join("\n");
+    let login = "apiVersion: v1\nkind: Secret\nmetadata: {name: registry-login}\nstringData:\n  .dockerconfigjson: \
+                 '{\"auths\": {\"registry.example\": {\"username\": \"USER\", \"password\": \"PASSWORD\"}}}'";
+    let base = yaml(&read("base/kustomization.yaml")).unwrap().remove(0);
+    let files = base["resources"].as_array().unwrap().iter().filter_map(|file| file.as_str());
+    let documents = [map, login.to_owned()];
+    let documents = documents.into_iter().chain(files.map(|file| read(&format!("base/{file}"))));
+    let manifest = documents.collect::<Vec<_>>().join("\n---\n");
+    let host = bench.registry.host();
+    let image = ImageStandIn { pod: bench.pod(), entrypoint: vec!["/kaniko/executor".to_owned()] };
+    let manifest = manifest.replace(IMAGE, "executor").replace("registry.example", &host);
+    for output in Cluster::new().image("executor", image).run(&manifest).unwrap() {
+        output.assert_success();
+    }
+    let index = bench.registry.requests();
+    for tag in ["1", "1-amd64", "1-arm64"] {
+        let put = format!("/v2/team/app/manifests/{tag} ");
+        assert!(
+            index.iter().any(|line| line.starts_with("PUT ") && line.contains(&put)),
+            "{tag}: {index:#?}"
+        );
+    }
+    assert_eq!(
+        bench.registry.tags("team/cache").unwrap().len(),
+        4,
+        "an entry and a trail for each"
+    );
+}
