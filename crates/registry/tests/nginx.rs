@@ -88,8 +88,8 @@ fn a_front_that_takes_small_bodies_and_few_requests_gets_the_image_all_the_same(
     let host = nginx.host(0);
     // As patient as the program is, in a hurry.
     let retries = Retries {
-        first_wait: Duration::from_millis(100),
-        longest_wait: Duration::from_secs(2),
+        first_wait: Duration::from_millis(200),
+        longest_wait: Duration::from_secs(4),
         ..Retries::default()
     };
     let transport = Transport::new(&Options { retries, ..options() }).unwrap();

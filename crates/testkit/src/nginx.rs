@@ -1,6 +1,7 @@
 //! Debian's nginx on loopback, with a configuration that a test writes.
 
 use std::fs::File;
+use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -8,6 +9,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 
 use crate::command::Server;
+
+/// A request that nobody is told of.
+const MARK: &str = "/is-everything-written";
 
 /// A running nginx. It ends with the value.
 #[derive(Debug)]
@@ -52,8 +56,19 @@ impl Nginx {
 
     /// The requests so far, as `PORT METHOD URI STATUS AUTHORIZATION`, where the last one is `-` if there was none.
     pub fn requests(&self) -> Vec<String> {
+        self.settle();
         let log = std::fs::read_to_string(self.dir.path().join("access")).unwrap_or_default();
-        log.lines().map(str::to_owned).collect()
+        log.lines().filter(|line| !line.contains(MARK)).map(str::to_owned).collect()
+    }
+
+    /// A line is written after the answer has gone, so that who has read the answer may be faster. There is one process, which
+    /// writes the line before it turns to another request.
+    fn settle(&self) {
+        let Some(port) = self.ports.first() else { return };
+        let Ok(mut stream) = TcpStream::connect((Ipv4Addr::LOCALHOST, *port)) else { return };
+        let request = format!("GET {MARK} HTTP/1.0\r\nHost: localhost\r\n\r\n");
+        drop(stream.write_all(request.as_bytes()));
+        drop(stream.read_to_end(&mut Vec::new()));
     }
 }
 
