@@ -4,7 +4,7 @@
 //! its command line, once for its config, and where the record has files that were written, or the exit status of a build,
 //! once for a real build, in which nothing is pushed.
 //!
-//! The original gets some inputs wrong. What is expected then is the record with the mistake taken out ([`mend`]).
+//! The original gets some inputs wrong. What is expected then is the record with the mistake taken out ([`fn@mend`]).
 
 mod mend;
 
