@@ -1,11 +1,6 @@
 //! The step of Harness and Drone: runs an executor on what `ebiko-plugin` makes of the environment, in this process.
 
-#![expect(
-    clippy::disallowed_methods,
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "the step reads and writes files of the machine, and its messages have the original's form"
-)]
+#![expect(clippy::disallowed_methods, reason = "the step reads and writes files of the machine")]
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -59,7 +54,7 @@ pub(crate) fn run(
     let environment = match environment {
         Ok(environment) => environment,
         Err(error) => {
-            eprintln!("level=fatal msg=\"{error:#}\"");
+            complain(&format!("level=fatal msg=\"{error:#}\""));
             return 1;
         }
     };
@@ -67,7 +62,7 @@ pub(crate) fn run(
     step(name, arguments, environment).unwrap_or_else(|error| {
         fatal(&error.to_string(), now);
         if let Some(hint) = error.hint() {
-            eprintln!("hint: {hint}");
+            complain(&format!("hint: {hint}"));
         }
         1
     })
@@ -79,11 +74,11 @@ fn step(name: Name, arguments: &[OsString], environment: Environment) -> Result<
     let settings = Settings::read(name, &variables.collect(), &words(arguments), &machine)?;
     match settings.question() {
         Some(Question::Help) => {
-            print!("{}", Settings::help(name));
+            say(&Settings::help(name));
             return Ok(0);
         }
         Some(Question::Version) => {
-            println!("{} {}", name.file(), env!("CARGO_PKG_VERSION"));
+            say(&format!("{} {}\n", name.file(), env!("CARGO_PKG_VERSION")));
             return Ok(0);
         }
         _ => {}
@@ -91,12 +86,11 @@ fn step(name: Name, arguments: &[OsString], environment: Environment) -> Result<
     // The original has written its config before it finds a mistake in what is to be built.
     let logins = settings.logins()?;
     if settings.question() == Some(Question::Config) {
-        print!("{}", logins.config.as_ref().map_or("", |config| config.expose()));
-        drop(io::stdout().flush());
+        say(logins.config.as_ref().map_or("", |config| config.expose()));
     }
     let plan = settings.plan(&machine)?;
     match settings.question() {
-        Some(Question::Argv) => println!("{}", serde_json::Value::from(plan.argv)),
+        Some(Question::Argv) => say(&format!("{}\n", serde_json::Value::from(plan.argv))),
         Some(_) => {}
         None => return Ok(perform_step(&settings, &logins, &plan, environment)),
     }
@@ -111,7 +105,7 @@ fn perform_step(
     mut environment: Environment,
 ) -> u8 {
     let words = ["/kaniko/executor"].into_iter().chain(plan.argv.iter().map(String::as_str));
-    println!("+ {}", words.clone().collect::<Vec<_>>().join(" "));
+    say(&format!("+ {}\n", words.clone().collect::<Vec<_>>().join(" ")));
     let program = match Program::read(words.map(OsString::from)) {
         Ok(program) => program,
         Err(error) => {
@@ -159,9 +153,20 @@ fn perform_step(
     0
 }
 
+/// Writes to standard output. Whoever has closed it does not want to see more of it.
+fn say(text: &str) {
+    let mut out = io::stdout().lock();
+    drop(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
+}
+
+/// Writes a line to standard error, or nowhere if that is closed.
+fn complain(line: &str) {
+    drop(writeln!(io::stderr().lock(), "{line}"));
+}
+
 /// What the original says when its executor has failed.
 fn failed(status: u8) -> u8 {
-    eprintln!("exit status {status}");
+    complain(&format!("exit status {status}"));
     status
 }
 
@@ -169,7 +174,7 @@ fn failed(status: u8) -> u8 {
 fn fatal(message: &str, now: (i64, u32)) {
     let time = Timestamp::new(now.0, 0).map(|time| time.to_string()).unwrap_or_default();
     let quoted = serde_json::Value::from(message);
-    eprintln!("time=\"{time}\" level=fatal msg={quoted}");
+    complain(&format!("time=\"{time}\" level=fatal msg={quoted}"));
 }
 
 /// Puts the logins where the rest of the program looks for them, and nowhere else.
