@@ -45,7 +45,7 @@ use ebiko_build::{BuildError, BuildRequest, Ports, Roots};
 use ebiko_layout::{WarmDirectory, WarmSource};
 use ebiko_oci::Reference;
 use ebiko_rootless::{
-    Choice, Entered, Place, enter_private, protect_self, scrub_environment, survey,
+    Choice, Entered, Place, PrivateError, enter_private, protect_self, scrub_environment, survey,
 };
 
 use crate::caching::Caching;
@@ -151,17 +151,16 @@ fn run(cli: &Cli, environment: &Environment, reporter: &Arc<Reporter>) -> Result
     let choice = surroundings
         .decide(&home.executable_dir, home.expected(), cli.force)
         .map_err(|refused| Failure::with_hint(&refused, refused.hint()))?;
+    let is_foreign = choice == Choice::InPlace && !owns_the_root();
     let place = match choice {
-        Choice::InPlace => {
-            refuse_without_root()?;
-            Place::InPlace
-        }
-        Choice::Private => match enter_private(environment.search_path()) {
+        Choice::InPlace if !is_foreign => Place::InPlace,
+        Choice::InPlace | Choice::Private => match enter_private(environment.search_path()) {
             Ok(Entered::Inside(place)) => place,
             Ok(Entered::Ended(ending)) => {
                 let status = u8::try_from(ending.exit_status()).unwrap_or(1);
                 return Ok(Ended { status, is_elsewhere: true });
             }
+            Err(refused) if is_foreign => return Err(explain_foreign_root(&refused)),
             Err(refused) => {
                 let force = surroundings.decide(&home.executable_dir, home.expected(), true);
                 if surroundings.container.is_none() && force.is_ok() {
@@ -281,19 +280,22 @@ fn ask(
     Ok(status)
 }
 
-/// On the container's own root every file belongs to somebody, and a RUN becomes somebody else.
-fn refuse_without_root() -> Result<(), Failure> {
+/// Whether this process can build on the container's own root: it is user 0, or the root is its own.
+fn owns_the_root() -> bool {
     let user = rustix::process::geteuid();
-    if user.is_root() {
-        return Ok(());
-    }
+    user.is_root() || rustix::fs::stat("/").is_ok_and(|root| root.st_uid == user.as_raw())
+}
+
+/// What to change in a pod where the process has no root of its own.
+fn explain_foreign_root(refused: &PrivateError) -> Failure {
+    let user = rustix::process::geteuid().as_raw();
     let error = format!(
-        "this process is user {}, and building on the container's own root needs user 0",
-        user.as_raw()
+        "this process is user {user}, the container's `/` belongs to somebody else, and a root of its own is refused: \
+         {refused}"
     );
-    Err(Failure::with_hint(
+    Failure::with_hint(
         &*Box::<dyn std::error::Error>::from(error),
-        "run the container as user 0 (`runAsUser: 0`); no privilege or capability beyond the default ones is needed. \
-         Builds as another user in a pod are not supported yet",
-    ))
+        "one of these lines in the pod's securityContext helps: `runAsUser: 1000` with the image `:nonroot`, whose `/` \
+         belongs to user 1000; `runAsUser: 0`; or `seccompProfile: {type: Unconfined}` on nodes with user namespaces",
+    )
 }

@@ -8,7 +8,7 @@
 //! Without `CAP_DAC_OVERRIDE` modes bind the builder as well, so owners keep the right to read and write on
 //! disk and the mode that takes it away is virtual.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::io;
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -24,7 +24,7 @@ use crate::virtual_table::{InodeKey, VirtualTable, Wish};
 use crate::xattr::{Reach, is_machines_own};
 use crate::{Attributes, DeviceNumber, Kind, Metadata, Operation, Time, Xattrs};
 
-const SET_ID: u32 = 0o6000;
+pub(crate) const SET_ID: u32 = 0o6000;
 
 /// What the process may do to files, found once when a root is opened.
 #[derive(Debug, Clone, Copy)]
@@ -87,6 +87,11 @@ impl<'a> Handle<'a> {
     pub(crate) fn of_file(fd: BorrowedFd<'a>) -> Self {
         Self { fd: DescriptorOf::File(fd), reach: Reach::Open(fd) }
     }
+
+    /// Of an `O_PATH` descriptor that is reached through its magic link. Its times cannot be set with it.
+    pub(crate) fn of_path(fd: BorrowedFd<'a>, magic: CString) -> Self {
+        Self { fd: DescriptorOf::File(fd), reach: Reach::Magic(magic) }
+    }
 }
 
 /// Metadata in both views, with the key to the virtual one.
@@ -108,7 +113,12 @@ impl Inodes {
     pub(crate) fn look(&self, dir: BorrowedFd<'_>, name: &CStr) -> Result<Looked, Errno> {
         let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::EMPTY_PATH;
         let raw = statx(dir, name, flags, StatxFlags::BASIC_STATS | StatxFlags::BTIME)?;
-        let disk = metadata(&raw);
+        Ok(self.interpret(&raw))
+    }
+
+    /// What the kernel's answer, with the basic fields and the birth time, means.
+    pub(crate) fn interpret(&self, raw: &Statx) -> Looked {
+        let disk = metadata(raw);
         let born = if raw.stx_mask & StatxFlags::BTIME.bits() == 0 {
             Time::default()
         } else {
@@ -122,7 +132,7 @@ impl Inodes {
         }
         self.table.overlay(key, &disk, &mut seen);
         let is_mount_point = raw.stx_attributes.contains(StatxAttributes::MOUNT_ROOT);
-        Ok(Looked { seen, disk, key, is_mount_point })
+        Looked { seen, disk, key, is_mount_point }
     }
 
     pub(crate) fn look_at(&self, handle: &Handle<'_>) -> Result<Looked, Errno> {
@@ -196,7 +206,7 @@ impl Inodes {
         self.set_mode(handle, &before, before.seen.mode)
     }
 
-    fn set_owner(
+    pub(crate) fn set_owner(
         &self,
         handle: &Handle<'_>,
         before: &Looked,
@@ -232,11 +242,19 @@ impl Inodes {
         Ok(())
     }
 
-    fn set_mode(&self, handle: &Handle<'_>, before: &Looked, wanted: u32) -> Result<(), Errno> {
+    pub(crate) fn set_mode(
+        &self,
+        handle: &Handle<'_>,
+        before: &Looked,
+        wanted: u32,
+    ) -> Result<(), Errno> {
         let granted = match before.disk.kind {
             _ if self.privileges.ignores_modes => wanted,
             Kind::Directory => wanted | 0o700,
-            _ => wanted | 0o600,
+            // The kernel takes set-id bits away when such a process writes, and leaves them when root does. Who may
+            // execute as one of many may do so as the owner.
+            _ if wanted & 0o111 != 0 => wanted & 0o1777 | 0o700,
+            _ => wanted & 0o1777 | 0o600,
         };
         let refused = match handle.reach.set_mode(Mode::from_raw_mode(granted)) {
             Ok(()) => false,
@@ -287,15 +305,7 @@ impl Inodes {
         let on_disk = handle.reach.xattrs()?;
         self.table.change(before.key, true, |entry| entry.xattrs.clear());
         for name in on_disk.keys().filter(|&name| !wanted.contains_key(name)) {
-            match handle.reach.remove_xattr(name) {
-                Ok(()) | Err(Errno::NODATA) => {}
-                Err(error) if cannot_hold(error) => {
-                    self.table.update(before.key, |entry| {
-                        entry.xattrs.insert(name.clone(), None);
-                    });
-                }
-                Err(error) => return Err(error),
-            }
+            self.remove_xattr(handle, before, name)?;
         }
         for (name, value) in wanted {
             if on_disk.get(name) != Some(value) {
@@ -305,7 +315,31 @@ impl Inodes {
         Ok(())
     }
 
-    fn set_xattr(
+    pub(crate) fn remove_xattr(
+        &self,
+        handle: &Handle<'_>,
+        before: &Looked,
+        name: &[u8],
+    ) -> Result<(), Errno> {
+        self.table.change(before.key, true, |entry| {
+            entry.xattrs.remove(name);
+        });
+        match handle.reach.remove_xattr(name) {
+            Ok(()) | Err(Errno::NODATA) => Ok(()),
+            Err(error) if cannot_hold(error) => {
+                // Where there is nothing, nothing need be hidden.
+                if handle.reach.xattrs()?.contains_key(name) {
+                    self.table.update(before.key, |entry| {
+                        entry.xattrs.insert(name.to_vec(), None);
+                    });
+                }
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(crate) fn set_xattr(
         &self,
         handle: &Handle<'_>,
         before: &Looked,
@@ -340,7 +374,7 @@ impl Inodes {
     }
 }
 
-const CAPABILITY: &[u8] = b"security.capability";
+pub(crate) const CAPABILITY: &[u8] = b"security.capability";
 
 /// Whether an extended attribute was refused for what it is: forbidden to this process, unknown to this file
 /// system, or larger than it can hold (ext4 says `ENOSPC` for that; a full disk shows at the next write).

@@ -1,5 +1,7 @@
 //! Docker's default capabilities, and dropping all others.
 
+use rustix::thread::CapabilitySet;
+
 /// What a container of Docker, containerd or BuildKit has when nobody asks for more.
 const DEFAULT: [u32; 14] = [
     0,  // CHOWN
@@ -17,6 +19,18 @@ const DEFAULT: [u32; 14] = [
     29, // AUDIT_WRITE
     31, // SETFCAP
 ];
+
+/// Without one of these, root is no root: packages cannot be installed.
+const NEEDED: CapabilitySet = CapabilitySet::CHOWN
+    .union(CapabilitySet::DAC_OVERRIDE)
+    .union(CapabilitySet::FOWNER)
+    .union(CapabilitySet::SETGID)
+    .union(CapabilitySet::SETUID);
+
+/// Whether this process lacks what root needs to install packages; where the kernel does not say, it does.
+pub(crate) fn are_missing() -> bool {
+    rustix::thread::capabilities(None).is_ok_and(|sets| !sets.effective.contains(NEEDED))
+}
 
 /// No kernel has a capability of this number yet; those it does not know are skipped.
 const END: u32 = 64;

@@ -16,7 +16,7 @@ use std::os::fd::RawFd;
 use crate::message::{Failed, Message};
 use crate::mounts::{Step, mount};
 use crate::resources::ResourceLimit;
-use crate::{capabilities, landlock, network, signals, supervisor};
+use crate::{capabilities, emulation, landlock, network, signals, supervisor};
 
 /// All that the two processes need.
 #[derive(Debug)]
@@ -55,6 +55,8 @@ pub(crate) struct Filter {
     pub(crate) asking: Option<(Vec<libc::sock_filter>, RawFd)>,
     /// One that decides by itself, for where asking is impossible. Empty where nothing remains of it.
     pub(crate) silent: Vec<libc::sock_filter>,
+    /// With what this process is to be marked as root, where root is emulated: nothing can replace the filter then.
+    pub(crate) mark: Option<u64>,
 }
 
 /// Into which root, and how.
@@ -422,15 +424,15 @@ fn command(prepared: &Prepared) -> ! {
     // SAFETY: takes no memory of this program. The kernel forgets the wish when the user changes.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) };
     close_on_exec();
-    if let Some(filter) = &prepared.filter
-        && let Err(error) = install(filter)
-    {
-        fail(prepared, Failed::Filter, error);
-    }
     for (limit, number) in prepared.limits.iter().zip(0..) {
         if let Err(error) = limit.set() {
             fail(prepared, Failed::Limit(number), error);
         }
+    }
+    if let Some(filter) = &prepared.filter
+        && let Err(error) = install(filter)
+    {
+        fail(prepared, Failed::Filter, error);
     }
     signals::set_mask(0);
     let error = execute(prepared);
@@ -447,11 +449,17 @@ fn install(filter: &Filter) -> Result<(), i32> {
             return Err(errno());
         }
     }
+    if let Some(mark) = filter.mark {
+        emulation::mark(0, mark)?;
+    }
     if let Some((program, socket)) = &filter.asking {
         let flags = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
         // A call that waits for the builder is not to be begun again because of every signal; since Linux 5.19.
         let calm = flags | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
         let listener = load_filter(program, calm).or_else(|_| load_filter(program, flags));
+        if filter.mark.is_some() {
+            listener?;
+        }
         if let Ok(listener) = listener {
             #[expect(clippy::cast_possible_truncation, reason = "a descriptor")]
             let listener = listener as RawFd;

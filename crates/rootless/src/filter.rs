@@ -6,6 +6,8 @@
 
 use libc::{c_long, sock_filter};
 
+use crate::emulation::{self, Beginning, When};
+
 /// A system call that changes something at a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Change {
@@ -129,15 +131,17 @@ pub(crate) struct Purpose {
     pub(crate) host_name: bool,
     /// Ask about changes of files.
     pub(crate) read_only: bool,
+    /// Ask about everything by which a process could tell that it is not root.
+    pub(crate) emulate: Option<Beginning>,
 }
 
 impl Purpose {
     pub(crate) fn is_nothing(self) -> bool {
-        self == Self::default()
+        !self.no_network && !self.asks()
     }
 
     pub(crate) fn asks(self) -> bool {
-        self.host_name || self.read_only
+        self.host_name || self.read_only || self.emulate.is_some()
     }
 
     /// The same without what must be asked.
@@ -157,6 +161,9 @@ const fn argument(index: usize) -> u32 {
     let offset = ARGUMENTS + 8 * index as u32;
     if cfg!(target_endian = "big") { offset + 4 } else { offset }
 }
+
+/// From the low half of an argument to the other.
+const HIGH_HALF: u32 = 4;
 
 #[expect(clippy::cast_possible_truncation, reason = "codes of 16 bits")]
 fn statement(code: u32, value: u32) -> sock_filter {
@@ -197,7 +204,12 @@ pub(crate) fn program(purpose: Purpose) -> Option<Vec<sock_filter>> {
         return None;
     }
     let mut program = vec![load(ARCH)];
-    let foreign = foreign(purpose, sibling, sibling_sockets);
+    let foreign = if purpose.emulate.is_some() {
+        // Their calls have other numbers, and none may be missed.
+        vec![give(refuse(libc::ENOSYS))]
+    } else {
+        foreign(purpose, sibling, sibling_sockets)
+    };
     let behind = u8::try_from(foreign.len()).ok()?;
     program.push(jump(libc::BPF_JEQ, native, behind, 0));
     program.extend(foreign);
@@ -223,7 +235,8 @@ pub(crate) fn program(purpose: Purpose) -> Option<Vec<sock_filter>> {
     }
     if purpose.read_only {
         for change in CHANGES.iter().chain(OLD_CHANGES) {
-            let body = match change.open_flags {
+            let reading_is_asked = purpose.emulate == Some(Beginning::SomebodyElse);
+            let body = match change.open_flags.filter(|_| !reading_is_asked) {
                 None => vec![give(ASK)],
                 Some(index) => vec![
                     load(argument(index)),
@@ -235,8 +248,71 @@ pub(crate) fn program(purpose: Purpose) -> Option<Vec<sock_filter>> {
             rule(&mut program, change.number, body)?;
         }
     }
+    if let Some(beginning) = purpose.emulate {
+        emulate(&mut program, purpose, beginning)?;
+    }
     program.push(give(ALLOW));
     Some(program)
+}
+
+/// Asks about what the emulation answers, unless it is asked about already.
+fn emulate(program: &mut Vec<sock_filter>, purpose: Purpose, beginning: Beginning) -> Option<()> {
+    for (number, when) in emulation::asked(beginning) {
+        if !(purpose.read_only && find_change(number).is_some()) {
+            rule(program, number, conditional(when, ASK))?;
+        }
+    }
+    for (number, when, error) in emulation::refused() {
+        if !(purpose.no_network && number == libc::SYS_io_uring_setup) {
+            rule(program, number, conditional(when, refuse(error)))?;
+        }
+    }
+    // Setting a limit, and not asking for it: the third argument is not null.
+    let mut body = vec![load(argument(1))];
+    let count = u8::try_from(emulation::LOCKS.len()).ok()?;
+    for (index, &resource) in (0..count).zip(emulation::LOCKS) {
+        body.push(jump(libc::BPF_JEQ, resource, count - index, 0));
+    }
+    body.extend([
+        give(ALLOW),
+        load(argument(2)),
+        jump(libc::BPF_JEQ, 0, 0, 2),
+        load(argument(2) + HIGH_HALF),
+        jump(libc::BPF_JEQ, 0, 1, 0),
+        give(refuse(0)),
+        give(ALLOW),
+    ]);
+    rule(program, libc::SYS_prlimit64, body)
+}
+
+/// A body that gives `verdict` when it is so, and lets the call be otherwise.
+fn conditional(when: When, verdict: u32) -> Vec<sock_filter> {
+    match when {
+        When::Always => vec![give(verdict)],
+        When::Bits(index, bits) => vec![
+            load(argument(index)),
+            jump(libc::BPF_JSET, bits, 0, 1),
+            give(verdict),
+            give(ALLOW),
+        ],
+        When::OneOf(index, values) => {
+            let mut body = vec![load(argument(index))];
+            for &value in values {
+                body.push(jump(libc::BPF_JEQ, value, 0, 1));
+                body.push(give(verdict));
+            }
+            body.push(give(ALLOW));
+            body
+        }
+        When::Both((first, value), (second, other)) => vec![
+            load(argument(first)),
+            jump(libc::BPF_JEQ, value, 0, 3),
+            load(argument(second)),
+            jump(libc::BPF_JEQ, other, 0, 1),
+            give(verdict),
+            give(ALLOW),
+        ],
+    }
 }
 
 /// For programs of another architecture: they have no network where there shall be none, and are not asked.

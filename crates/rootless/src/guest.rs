@@ -111,6 +111,8 @@ pub enum RunError {
     Start { stage: GuestStage, source: io::Error },
     #[error("cannot wait for the command")]
     Wait { source: io::Error },
+    #[error("root cannot be emulated for the command any more, which was ended")]
+    Emulation,
     #[error("{} processes that the command left behind cannot be ended", pids.len())]
     Leftovers { pids: Vec<i32> },
 }
@@ -180,6 +182,10 @@ impl RunError {
             (Self::Start { stage: GuestStage::Limit { .. }, .. }, _) => {
                 Some("limits can be lowered; to raise one, the builder needs CAP_SYS_RESOURCE")
             }
+            (Self::Emulation, _) => Some(
+                "the builder must be able to read the memory of its own children: `kernel.yama.ptrace_scope` of the \
+                 node must be 0 or 1",
+            ),
             (Self::SharedMemory, _) => {
                 Some("leave `--shm-size` out, or set the size of the container's own `/dev/shm`")
             }
@@ -311,6 +317,10 @@ fn start_and_watch(
     let mut filtering = Filtering::prepare(surroundings.filter, rules)?;
     let guests_end = filtering.as_mut().and_then(|filtering| filtering.socket.take());
     let filter = filtering.as_mut().map(|filtering| std::mem::take(&mut filtering.filter));
+    let emulates = surroundings.filter.emulate.is_some();
+    let supervisor = filtering.as_ref().and_then(|filtering| filtering.supervisor.as_ref());
+    let failure = supervisor.filter(|_| emulates).map(Supervisor::failure).transpose();
+    let failure = failure.map_err(process)?;
     let prepared = prepare(guest, surroundings, filter, [&stdout_to, &stderr_to, &status_to])?;
     // Whoever is there before is not the guest's.
     let others = if in_place { tree::processes() } else { tree::Parents::new() };
@@ -325,7 +335,7 @@ fn start_and_watch(
         Pid::from_raw(started.map_err(|error| process(io::Error::from_raw_os_error(error)))?);
     drop((stdout_to, stderr_to, status_to, guests_end));
 
-    let watch = Watch { init, in_place, others, stdout, stderr, status, interrupt };
+    let watch = Watch { init, in_place, others, stdout, stderr, status, failure, interrupt };
     watch.until_all_ended(output).map_err(|error| match error {
         pump::WatchError::Failed(what, error) => RunError::Start {
             stage: stage(what, guest, &prepared),
@@ -333,6 +343,7 @@ fn start_and_watch(
         },
         pump::WatchError::Io(source) => RunError::Wait { source },
         pump::WatchError::Leftovers(pids) => RunError::Leftovers { pids },
+        pump::WatchError::Emulation => RunError::Emulation,
     })
 }
 
@@ -349,7 +360,7 @@ struct Filtering {
     /// The guest's end of the connection to the thread that answers.
     socket: Option<OwnedFd>,
     /// Answers for as long as this lives.
-    _supervisor: Option<Supervisor>,
+    supervisor: Option<Supervisor>,
 }
 
 impl Filtering {
@@ -364,16 +375,17 @@ impl Filtering {
         let silent = purpose.silent();
         let silent = if silent.is_nothing() { Vec::new() } else { program(silent)? };
         if !purpose.asks() {
-            let filter = Filter { asking: None, silent };
-            return Ok(Some(Self { filter, socket: None, _supervisor: None }));
+            let filter = Filter { asking: None, silent, mark: None };
+            return Ok(Some(Self { filter, socket: None, supervisor: None }));
         }
+        let mark = rules.emulation.as_ref().map(|emulation| emulation.first_mark);
         let (own, guests) = UnixStream::pair().map_err(failed)?;
         let supervisor = Supervisor::start(own.into(), rules).map_err(failed)?;
         let asking = Some((program(purpose)?, guests.as_raw_fd()));
         Ok(Some(Self {
-            filter: Filter { asking, silent },
+            filter: Filter { asking, silent, mark },
             socket: Some(guests.into()),
-            _supervisor: Some(supervisor),
+            supervisor: Some(supervisor),
         }))
     }
 }
@@ -399,7 +411,8 @@ fn prepare(
         work_dir: work_dir(guest.work_dir)?,
         identity: Identity {
             // Who is not root cannot become anybody, and need not become itself.
-            switch: is.0 == 0 || is != (credentials.uid, credentials.gid),
+            switch: surroundings.filter.emulate.is_none()
+                && (is.0 == 0 || is != (credentials.uid, credentials.gid)),
             uid: credentials.uid,
             gid: credentials.gid,
             groups: surroundings.may_set_groups.then(|| credentials.groups.clone()),

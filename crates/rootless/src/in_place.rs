@@ -14,12 +14,12 @@ use std::path::{Path, PathBuf};
 use ebiko_rootfs::{Kind, Root, RootPath, StandIns, Substitute};
 
 use crate::attach::{self, Attach, Content};
-use crate::child;
+use crate::emulation::{Beginning, Emulation};
 use crate::filter::Purpose;
 use crate::guest::Surroundings;
 use crate::mounts::{self, Step};
 use crate::supervisor::Rules;
-use crate::{Guest, NetworkAccess, Outcome, RunError};
+use crate::{Guest, GuestStage, NetworkAccess, Outcome, RunError, capabilities, child};
 
 /// Runs a guest between putting everything in its place and putting everything back.
 ///
@@ -30,10 +30,11 @@ pub(crate) fn run(
 ) -> Result<Outcome, RunError> {
     let resources = guest.resources;
     let has_hosts = guest.host_name.is_some() || !resources.hosts.is_empty();
+    let emulates = capabilities::are_missing();
     if guest.attachments.is_empty() && !has_hosts && resources.shm_size.is_none() {
         let has_network = guest.network == NetworkAccess::Shared;
-        return start(if has_network || !child::can_mount() {
-            Surroundings::in_place(purpose(guest), Rules::default())
+        return start(if has_network || emulates || !child::can_mount() {
+            Surroundings::in_place(purpose(guest, emulates), rules(guest, emulates)?)
         } else {
             Surroundings::mounted(guest, Vec::new())
         });
@@ -43,10 +44,10 @@ pub(crate) fn run(
     }
     let settle = || guest.root.settle().map_err(|source| RunError::Prepare { source });
     let mut stand_ins = StandIns::new(guest.root, guest.store)?;
-    let surroundings = if child::can_mount() {
+    let surroundings = if child::can_mount() && !emulates {
         mounted(guest, &mut stand_ins)?
     } else {
-        filtered(guest, &mut stand_ins)?
+        filtered(guest, &mut stand_ins, emulates)?
     };
     let hosts = if has_hosts { Hosts::write(guest, &mut stand_ins)? } else { None };
     settle()?;
@@ -91,21 +92,39 @@ fn mounted(guest: &Guest<'_>, stand_ins: &mut StandIns<'_>) -> Result<Surroundin
 }
 
 /// What a filter must do for a guest without namespaces.
-fn purpose(guest: &Guest<'_>) -> Purpose {
+fn purpose(guest: &Guest<'_>, emulate: bool) -> Purpose {
     Purpose {
         no_network: guest.network == NetworkAccess::None,
         host_name: guest.host_name.is_some(),
         read_only: false,
+        emulate: emulate.then_some(match guest.credentials.uid {
+            0 => Beginning::Root,
+            _ => Beginning::SomebodyElse,
+        }),
     }
 }
 
-/// In any other, files stand in for mounts, and a filter for namespaces.
-fn filtered(guest: &Guest<'_>, stand_ins: &mut StandIns<'_>) -> Result<Surroundings, RunError> {
-    let mut filter = purpose(guest);
-    let mut rules = Rules {
+/// How the filter's questions are answered.
+fn rules(guest: &Guest<'_>, emulate: bool) -> Result<Rules, RunError> {
+    let emulation = emulate.then(|| Emulation::new(guest.root.emulated(), guest.credentials));
+    let emulation = emulation
+        .transpose()
+        .map_err(|source| RunError::Start { stage: GuestStage::Filter, source })?;
+    Ok(Rules {
         host_name: guest.host_name.map(|name| name.as_bytes().to_vec()),
         read_only: Vec::new(),
-    };
+        emulation,
+    })
+}
+
+/// In any other, files stand in for mounts, and a filter for namespaces.
+fn filtered(
+    guest: &Guest<'_>,
+    stand_ins: &mut StandIns<'_>,
+    emulate: bool,
+) -> Result<Surroundings, RunError> {
+    let mut filter = purpose(guest, emulate);
+    let mut rules = rules(guest, emulate)?;
     for attachment in attach::in_order(guest.attachments) {
         let what = match &attachment.content {
             Content::Kept(path) => Substitute::Kept(path),

@@ -39,8 +39,10 @@ mod interrupt;
 mod program;
 
 mod attach;
+mod caller;
 mod capabilities;
 mod child;
+mod emulation;
 mod filter;
 mod guest;
 mod in_place;

@@ -42,6 +42,8 @@ pub(crate) enum WatchError {
     Failed(Failed, i32),
     Io(io::Error),
     Leftovers(Vec<i32>),
+    /// Calls were not answered as they had to be.
+    Emulation,
 }
 
 /// A guest that runs.
@@ -54,6 +56,8 @@ pub(crate) struct Watch<'a> {
     pub(crate) stdout: OwnedFd,
     pub(crate) stderr: OwnedFd,
     pub(crate) status: OwnedFd,
+    /// Readable when who answers the guest's calls has failed.
+    pub(crate) failure: Option<OwnedFd>,
     pub(crate) interrupt: &'a Interrupt,
 }
 
@@ -107,18 +111,26 @@ impl Watch<'_> {
                 PollFd::new(self.interrupt, PollFlags::IN),
             ];
             fds.extend(streams.iter().map(|stream| PollFd::new(*stream, PollFlags::IN)));
+            fds.extend(self.failure.iter().map(|failure| PollFd::new(failure, PollFlags::IN)));
             match poll(&mut fds, None) {
                 Ok(_) => {}
                 Err(rustix::io::Errno::INTR) => continue,
                 Err(error) => return Err(WatchError::Io(error.into())),
             }
-            let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
+            let mut ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
+            let failed = self.failure.is_some() && ready.pop().unwrap_or_default();
             for ((index, stream), _) in
                 indices.into_iter().zip(streams).zip(&ready[2..]).filter(|(_, ready)| **ready)
             {
                 pipes.read(index, stream, output);
             }
             let (told, stop) = (ready[0], ready[1]);
+            if failed {
+                // A command that was never started says why; what became of any other does not count.
+                let ending = self.hear();
+                let never_started = matches!(ending, Some(Err(WatchError::Failed(..))));
+                return Ok(ending.filter(|_| never_started).unwrap_or(Err(WatchError::Emulation)));
+            }
             if told && let Some(ending) = self.hear() {
                 return Ok(ending);
             }

@@ -1,13 +1,11 @@
 //! Answers what a guest's filter asks.
 //!
 //! A thread of the builder gets the filter's descriptor from the guest's process and answers until no process with
-//! that filter is left. Where it cannot find out, the call goes on as if there were no filter: what is protected here
-//! is a copy, and what may be learned is the container's name.
+//! that filter is left. Where it cannot find out whether something is protected, the call goes on as if there were no
+//! filter: what is protected here is a copy, and what may be learned is the container's name. Where root is emulated, a
+//! call that cannot be looked into ends the step: what would come of it is a wrong image.
 
-#![expect(
-    clippy::disallowed_methods,
-    reason = "asks the kernel where a path of another process leads"
-)]
+#![expect(clippy::disallowed_methods, reason = "asks the kernel where a path of the guest leads")]
 
 use std::ffi::OsStr;
 use std::io;
@@ -20,36 +18,69 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::pipe::{PipeFlags, pipe_with};
 
+use crate::caller::Caller;
+use crate::emulation::{Answer, Emulation, Refused};
 use crate::filter::{PathArgument, find_change};
 
 /// What the answers depend on.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Rules {
     /// The name of the host.
     pub(crate) host_name: Option<Vec<u8>>,
     /// What may not be changed: absolute, without links.
     pub(crate) read_only: Vec<PathBuf>,
+    /// Root, where the builder is not.
+    pub(crate) emulation: Option<Emulation>,
 }
 
 /// The thread; it is waited for when this is dropped.
 pub(crate) struct Supervisor {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
+    /// Has something to read when the thread could not do what it is for.
+    failure: OwnedFd,
+    /// Keeps the end of the thread from being something to read.
+    _own_end: OwnedFd,
 }
 
 impl Supervisor {
     /// Waits for the filter's descriptor at `socket`.
-    pub(crate) fn start(socket: OwnedFd, rules: Rules) -> io::Result<Self> {
+    pub(crate) fn start(socket: OwnedFd, mut rules: Rules) -> io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
+        let (failure, alarm) = pipe_with(PipeFlags::CLOEXEC)?;
+        let own_end = alarm.try_clone()?;
+        let alarm = Alarm { to: alarm, is_needed: rules.emulation.is_some() };
         let thread =
             std::thread::Builder::new().name("supervisor".to_owned()).spawn(move || {
-                if let Some(listener) = receive(&socket, &stopped) {
-                    serve(&listener, &rules, &stopped);
-                }
+                let Some(listener) = receive(&socket, &stopped) else { return drop(alarm) };
+                // It sounds before the descriptor is closed, after which calls fail in ways that a guest may ignore.
+                let mut alarm = alarm;
+                quicken(&listener);
+                alarm.is_needed &= serve(&listener, &mut rules, &stopped).is_err();
             })?;
-        Ok(Self { stop, thread: Some(thread) })
+        Ok(Self { stop, thread: Some(thread), failure, _own_end: own_end })
+    }
+
+    /// Becomes readable when calls were not answered as they had to be.
+    pub(crate) fn failure(&self) -> io::Result<OwnedFd> {
+        self.failure.try_clone()
+    }
+}
+
+/// Tells about the end of the thread, also when it comes unexpectedly.
+struct Alarm {
+    to: OwnedFd,
+    is_needed: bool,
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if self.is_needed {
+            rustix::io::write(&self.to, b"!").ok();
+        }
     }
 }
 
@@ -60,6 +91,16 @@ impl Drop for Supervisor {
             thread.join().ok();
         }
     }
+}
+
+/// Asks the kernel to run who asks and who answers on one processor, as they never run at once; since Linux 6.6.
+#[expect(unsafe_code, reason = "the interface of the kernel")]
+fn quicken(listener: &OwnedFd) {
+    /// `SECCOMP_IOCTL_NOTIF_SET_FLAGS` with `SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP`, which libc does not know yet.
+    const SET_FLAGS: libc::c_ulong = 0x4008_2104;
+    const SYNC_WAKE_UP: libc::c_ulong = 1;
+    // SAFETY: takes no memory of this program.
+    unsafe { libc::ioctl(listener.as_raw_fd(), SET_FLAGS as _, SYNC_WAKE_UP) };
 }
 
 /// How often is looked whether the guest has ended without a word.
@@ -144,8 +185,11 @@ fn receive(socket: &OwnedFd, stop: &AtomicBool) -> Option<OwnedFd> {
     }
 }
 
+/// A call could not be answered as it had to be.
+struct Failed;
+
 #[expect(unsafe_code, reason = "the interface of the kernel")]
-fn serve(listener: &OwnedFd, rules: &Rules, stop: &AtomicBool) {
+fn serve(listener: &OwnedFd, rules: &mut Rules, stop: &AtomicBool) -> Result<(), Failed> {
     // When the last process with the filter has ended, the descriptor only reports that.
     while wait(listener, stop).is_some() {
         // SAFETY: an all-zero request is what the kernel wants, and it writes as much as the struct holds.
@@ -162,7 +206,21 @@ fn serve(listener: &OwnedFd, rules: &Rules, stop: &AtomicBool) {
             }
             request.assume_init()
         };
-        let verdict = Question { listener, request: &request, rules }.answer();
+        let caller = Caller::new(listener, &request);
+        let mut verdict = Question { caller: &caller, rules }.answer();
+        if verdict == Verdict::GoOn
+            && let Some(emulation) = &mut rules.emulation
+        {
+            verdict = match emulation.answer(&caller) {
+                Ok(Answer::GoOn) => Verdict::GoOn,
+                Ok(Answer::Done(value)) => Verdict::Done(value),
+                Ok(Answer::Given) => continue,
+                Err(Refused(error)) => Verdict::Refuse(error),
+            };
+            if caller.is_closed() && caller.is_alive() {
+                return Err(Failed);
+            }
+        }
         let mut response = libc::seccomp_notif_resp { id: request.id, val: 0, error: 0, flags: 0 };
         match verdict {
             Verdict::GoOn => {
@@ -170,7 +228,7 @@ fn serve(listener: &OwnedFd, rules: &Rules, stop: &AtomicBool) {
                 let flags = libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32;
                 response.flags = flags;
             }
-            Verdict::Done => {}
+            Verdict::Done(value) => response.val = value,
             Verdict::Refuse(error) => response.error = -error,
         }
         // SAFETY: the kernel reads the struct. Who asked may be gone.
@@ -182,26 +240,20 @@ fn serve(listener: &OwnedFd, rules: &Rules, stop: &AtomicBool) {
             );
         }
     }
+    Ok(())
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
     GoOn,
-    Done,
+    Done(i64),
     Refuse(i32),
 }
 
 struct Question<'a> {
-    listener: &'a OwnedFd,
-    request: &'a libc::seccomp_notif,
+    caller: &'a Caller<'a>,
     rules: &'a Rules,
 }
-
-/// As long as a path may be.
-const LONGEST_PATH: usize = 4096;
-
-/// How much of a path is read at once: a page may be the last one.
-const PAGE: u64 = 4096;
 
 /// The length of each of the texts of `uname`, and which of them is the host's.
 const UNAME_FIELD: usize = 65;
@@ -209,9 +261,9 @@ const NODE_NAME: usize = 1;
 
 impl Question<'_> {
     fn answer(&self) -> Verdict {
-        let number = libc::c_long::from(self.request.data.nr);
+        let number = self.caller.number();
         if number == libc::SYS_uname {
-            return self.uname().map_or(Verdict::GoOn, |()| Verdict::Done);
+            return self.uname().map_or(Verdict::GoOn, |()| Verdict::Done(0));
         }
         let Some(change) = find_change(number) else { return Verdict::GoOn };
         if number == libc::SYS_openat2 && self.opens_to_read() {
@@ -245,12 +297,12 @@ impl Question<'_> {
                 *to = *from;
             }
         }
-        self.write(self.request.data.args[0], &answer)
+        self.caller.write(self.caller.argument(0), &answer).ok()
     }
 
     /// Whether an `openat2` changes nothing.
     fn opens_to_read(&self) -> bool {
-        let flags = self.read(self.request.data.args[2], 8);
+        let flags = self.caller.read(self.caller.argument(2), 8).ok();
         let flags = flags.and_then(|bytes| Some(u64::from_ne_bytes(bytes.try_into().ok()?)));
         let changing = libc::O_WRONLY | libc::O_RDWR | libc::O_CREAT | libc::O_TRUNC;
         flags.is_some_and(|flags| flags & u64::from(changing.cast_unsigned()) == 0)
@@ -258,19 +310,17 @@ impl Question<'_> {
 
     /// Where a path of the call leads, without links.
     fn path(&self, argument: PathArgument) -> Option<PathBuf> {
-        let pid = self.request.pid;
-        let arguments = &self.request.data.args;
-        let text = match argument.path {
-            Some(index) if arguments[index] != 0 => self.read_text(arguments[index])?,
+        let pid = self.caller.thread();
+        let text = match argument.path.map(|index| self.caller.argument(index)) {
+            Some(address) if address != 0 => self.caller.read_text(address).ok()?,
             // The descriptor itself.
             _ => Vec::new(),
         };
         let path = Path::new(OsStr::from_bytes(&text));
-        #[expect(clippy::cast_possible_truncation, reason = "the kernel looks at the low half too")]
-        let base = match argument.directory.map(|index| arguments[index] as i32) {
+        let base = match argument.directory.map(|index| self.caller.signed_word(index)) {
             _ if path.is_absolute() => PathBuf::from("/"),
-            None | Some(libc::AT_FDCWD) => self.link(format!("/proc/{pid}/cwd"))?,
-            Some(descriptor) => self.link(format!("/proc/{pid}/fd/{descriptor}"))?,
+            None | Some(libc::AT_FDCWD) => self.caller.link(format!("/proc/{pid}/cwd"))?,
+            Some(descriptor) => self.caller.link(format!("/proc/{pid}/fd/{descriptor}"))?,
         };
         if text.is_empty() {
             return Some(base);
@@ -286,130 +336,4 @@ impl Question<'_> {
         let parent = std::fs::canonicalize(path.parent()?).ok()?;
         Some(parent.join(name))
     }
-
-    fn link(&self, path: String) -> Option<PathBuf> {
-        self.as_the_guest(move || std::fs::read_link(&path).ok())
-    }
-
-    fn read_text(&self, mut address: u64) -> Option<Vec<u8>> {
-        let mut text = Vec::new();
-        while text.len() < LONGEST_PATH {
-            let length = PAGE - address % PAGE;
-            let bytes = self.read(address, usize::try_from(length).ok()?)?;
-            if let Some(end) = bytes.iter().position(|&byte| byte == 0) {
-                text.extend_from_slice(&bytes[..end]);
-                return Some(text);
-            }
-            text.extend(bytes);
-            address = address.checked_add(length)?;
-        }
-        None
-    }
-
-    fn read(&self, address: u64, length: usize) -> Option<Vec<u8>> {
-        let pid = self.pid()?;
-        let address = usize::try_from(address).ok()?;
-        let bytes = self.as_the_guest(move || {
-            let mut bytes = vec![0_u8; length];
-            transfer(Direction::Read, pid, address, &mut bytes).then_some(bytes)
-        })?;
-        self.is_alive().then_some(bytes)
-    }
-
-    fn write(&self, address: u64, bytes: &[u8]) -> Option<()> {
-        let pid = self.pid()?;
-        let address = usize::try_from(address).ok()?;
-        let mut bytes = bytes.to_vec();
-        if !self.is_alive() {
-            return None;
-        }
-        self.as_the_guest(move || {
-            transfer(Direction::Write, pid, address, &mut bytes).then_some(())
-        })
-    }
-
-    fn pid(&self) -> Option<libc::pid_t> {
-        libc::pid_t::try_from(self.request.pid).ok()
-    }
-
-    /// Whether the process that asked still waits: its number could be another one's by now.
-    #[expect(unsafe_code, reason = "the interface of the kernel")]
-    fn is_alive(&self) -> bool {
-        let id = self.request.id;
-        // SAFETY: the kernel reads the number.
-        let result = unsafe {
-            libc::ioctl(
-                self.listener.as_raw_fd(),
-                libc::SECCOMP_IOCTL_NOTIF_ID_VALID as _,
-                &raw const id,
-            )
-        };
-        result == 0
-    }
-
-    /// Looks into a process of the guest: as the builder, and, where that is not allowed because the process runs
-    /// as somebody else, in a thread that is that user and then ends.
-    fn as_the_guest<T: Send + 'static>(
-        &self,
-        mut look: impl FnMut() -> Option<T> + Send + 'static,
-    ) -> Option<T> {
-        if let Some(found) = look() {
-            return Some(found);
-        }
-        let (uid, gid) = self.owner()?;
-        if uid == 0 {
-            return None;
-        }
-        let thread = std::thread::Builder::new().spawn(move || {
-            become_thread_user(uid, gid)?;
-            look()
-        });
-        thread.ok()?.join().ok()?
-    }
-
-    /// Whom the process runs as.
-    fn owner(&self) -> Option<(u32, u32)> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.request.pid)).ok()?;
-        let field = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-            line.split_ascii_whitespace().next()?.parse().ok()
-        };
-        Some((field("Uid:")?, field("Gid:")?))
-    }
-}
-
-/// Makes this thread, and no other, somebody else for good.
-#[expect(unsafe_code, reason = "a library's functions of these names change all threads")]
-fn become_thread_user(uid: u32, gid: u32) -> Option<()> {
-    // SAFETY: takes no memory of this program.
-    unsafe {
-        let group = libc::syscall(libc::SYS_setresgid, gid, gid, gid);
-        (group == 0 && libc::syscall(libc::SYS_setresuid, uid, uid, uid) == 0).then_some(())
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Direction {
-    Read,
-    Write,
-}
-
-/// Copies all of `bytes` from or to the memory of another process.
-#[expect(unsafe_code, reason = "rustix has no function for this call")]
-fn transfer(direction: Direction, pid: libc::pid_t, address: usize, bytes: &mut [u8]) -> bool {
-    let local = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
-    let remote =
-        libc::iovec { iov_base: std::ptr::without_provenance_mut(address), iov_len: bytes.len() };
-    // SAFETY: the local buffer is as long as the kernel is told; the remote one is the kernel's to check.
-    let count = unsafe {
-        match direction {
-            Direction::Read => {
-                libc::process_vm_readv(pid, &raw const local, 1, &raw const remote, 1, 0)
-            }
-            Direction::Write => {
-                libc::process_vm_writev(pid, &raw const local, 1, &raw const remote, 1, 0)
-            }
-        }
-    };
-    usize::try_from(count) == Ok(bytes.len())
 }

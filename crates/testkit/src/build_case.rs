@@ -45,7 +45,7 @@ use crate::record::Record;
 use crate::{Case, cases};
 
 pub use self::arrange::Arranged;
-pub use self::ebiko::{BothWays, build_both_ways, build_in_private_root};
+pub use self::ebiko::{BothWays, build_both_ways, build_in_pod, build_in_private_root};
 
 /// One case.
 #[derive(Clone, Debug)]

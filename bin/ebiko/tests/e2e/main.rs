@@ -36,6 +36,7 @@ mod questions;
 mod registries;
 mod remote;
 mod repeated;
+mod restricted;
 mod stages;
 mod taking;
 

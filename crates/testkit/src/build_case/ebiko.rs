@@ -19,10 +19,32 @@ use crate::{Pod, PodOutput, Profile, Registry, Tree, executor_binary};
 ///
 /// Fails if the machine cannot be had or a build left neither an image nor an exit code.
 pub fn build_in_private_root(cases: &[BuildCase]) -> anyhow::Result<Vec<Record>> {
-    let (built, output) = build(cases, str::to_owned, |flags| {
+    let (built, output) = build(cases, &Machine::Workstation, str::to_owned, |flags| {
         let words: Vec<String> = flags.iter().map(|word| quoted(word)).collect();
         format!("{EBIKO} {} >stdout 2>stderr; echo $? >code", words.join(" "))
     })?;
+    records(&built, &output)
+}
+
+/// Builds the cases one after the other, each on the root of one pod of the executor's image with a shell in `/busybox`, and
+/// returns what each gave. The files of the contexts belong to the pod's user.
+///
+/// # Errors
+///
+/// As [`build_in_private_root`].
+pub fn build_in_pod(cases: &[BuildCase], profile: Profile) -> anyhow::Result<Vec<Record>> {
+    let machine = Machine::Pod(crate::Executor::new()?, profile);
+    let (built, output) = build(cases, &machine, str::to_owned, |flags| {
+        let words: Vec<String> = flags.iter().map(|word| quoted(word)).collect();
+        format!(
+            "$T 60 /kaniko/executor --cleanup {} >stdout 2>stderr; echo $? >code",
+            words.join(" ")
+        )
+    })?;
+    records(&built, &output)
+}
+
+fn records(built: &Built, output: &PodOutput) -> anyhow::Result<Vec<Record>> {
     let mut records = Vec::new();
     for (own, case) in &built.cases {
         let record = outcome(own)
@@ -30,6 +52,37 @@ pub fn build_in_private_root(cases: &[BuildCase]) -> anyhow::Result<Vec<Record>>
         records.push(case.without_addresses(record));
     }
     Ok(records)
+}
+
+/// Where cases are built.
+enum Machine {
+    /// Whose own files stay as they are.
+    Workstation,
+    /// Whose root is built on.
+    Pod(crate::Executor, Profile),
+}
+
+impl Machine {
+    fn pod(&self) -> anyhow::Result<Pod> {
+        Ok(match self {
+            Self::Workstation => Pod::new(base()?.root())
+                .profile(Profile::Workstation)
+                .bind_read_only(executor_binary()?, "/usr/local/bin/ebiko"),
+            Self::Pod(executor, profile) => executor
+                .pod()
+                .profile(*profile)
+                .owned_root()
+                .env("T", "/busybox/busybox timeout")
+                .bind_read_only("/bin/busybox", "/busybox/busybox"),
+        })
+    }
+
+    fn shell(&self) -> &'static [&'static str] {
+        match self {
+            Self::Workstation => &["sh"],
+            Self::Pod(..) => &["/busybox/busybox", "sh"],
+        }
+    }
 }
 
 /// What came of one case: the digest of the image, or the error.
@@ -52,7 +105,7 @@ pub struct BothWays {
 ///
 /// As [`build_in_private_root`].
 pub fn build_both_ways(cases: &[BuildCase]) -> anyhow::Result<Vec<BothWays>> {
-    let (built, output) = build(cases, on_a_base, |flags| {
+    let (built, output) = build(cases, &Machine::Workstation, on_a_base, |flags| {
         let words: Vec<String> = flags
             .iter()
             .filter(|flag| !flag.starts_with("--oci-layout-path") && *flag != "--rewrite-timestamp")
@@ -132,12 +185,16 @@ fn on_a_base(dockerfile: &str) -> String {
 /// `command` makes of its flags.
 fn build(
     cases: &[BuildCase],
+    machine: &Machine,
     rewritten: impl Fn(&str) -> String,
     command: impl Fn(&[String]) -> String,
 ) -> anyhow::Result<(Built, PodOutput)> {
     let dir = crate::scratch_dir("build-cases-")?;
     let registry = Registry::builder().image(base()?).start()?;
-    let mut script = String::from("mkdir -p /var/tmp\n");
+    let mut script = match machine {
+        Machine::Workstation => String::from("mkdir -p /var/tmp\n"),
+        Machine::Pod(..) => String::new(),
+    };
     let mut arranged = Vec::new();
     for case in cases {
         let own = dir.path().join(case.name());
@@ -163,12 +220,13 @@ fn build(
         let _infallible = writeln!(script, "cd /cases/{name}; {}", command(&flags));
     }
     std::fs::write(dir.path().join("script"), script)?;
-    let machine = Pod::new(base()?.root())
-        .profile(Profile::Workstation)
-        .timeout(Duration::from_mins(10))
-        .bind(dir.path(), "/cases")
-        .bind_read_only(executor_binary()?, "/usr/local/bin/ebiko");
-    let output = machine.run(["sh", "/cases/script"])?;
+    let pod = machine.pod()?.timeout(Duration::from_mins(10)).bind(dir.path(), "/cases");
+    if let Machine::Pod(_, Profile::Restricted | Profile::UnconfinedNonRoot) = machine {
+        crate::command::capture(
+            std::process::Command::new("chown").args(["-hR", "1000:1000"]).arg(dir.path()),
+        )?;
+    }
+    let output = pod.run(machine.shell().iter().copied().chain(["/cases/script"]))?;
     Ok((Built { cases: arranged, _dir: dir }, output))
 }
 

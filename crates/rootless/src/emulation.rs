@@ -1,0 +1,183 @@
+//! Root for a process that is not root.
+//!
+//! Where the builder lacks the rights of root, a guest's filter asks it about every call whose answer would show that, or
+//! would fail: who the process is, whose files are, what programs with set-user-id make of it. The answers come from
+//! [`EmulatedFiles`], which layers and snapshots use as well, and from [`Identities`]. Calls that do not tell and do not
+//! fail are the kernel's alone; a filter never sees most of them.
+//!
+//! A call that is answered here was done here: nothing that another thread of the guest can change afterwards decides
+//! it. What goes on to the kernel may be decided by memory that changes meanwhile, and is only what the guest may do
+//! anyhow.
+
+mod calls;
+mod credentials;
+mod exec;
+mod files;
+mod identities;
+mod layout;
+mod make;
+mod path;
+mod permissions;
+mod processes;
+mod xattrs;
+
+use std::sync::Arc;
+
+use ebiko_rootfs::EmulatedFiles;
+use rustix::io::Errno;
+
+use crate::Credentials;
+use crate::caller::Caller;
+
+pub(crate) use calls::{Beginning, FCHMODAT2, LOCKS, When, asked, refused};
+pub(crate) use identities::mark;
+
+use credentials::Identity;
+use exec::Pending;
+use identities::Identities;
+
+/// The answer to a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// The kernel does it.
+    GoOn,
+    /// It was done, and returns this.
+    Done(i64),
+    /// It was done and answered with a descriptor.
+    Given,
+}
+
+/// Why a call is not done: what it fails with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Refused(pub(crate) i32);
+
+impl From<Errno> for Refused {
+    fn from(error: Errno) -> Self {
+        Self(error.raw_os_error())
+    }
+}
+
+impl From<i32> for Refused {
+    fn from(error: i32) -> Self {
+        Self(error)
+    }
+}
+
+type Result<T = Answer> = std::result::Result<T, Refused>;
+
+const SUCCESS: Answer = Answer::Done(0);
+
+/// What is known of a step's processes.
+pub(crate) struct Emulation {
+    files: EmulatedFiles,
+    identities: Identities,
+    pending: Pending,
+    /// Whether the first process still is a copy of the builder, into which nobody may look.
+    is_copy: bool,
+    /// The number with which the first process is to be marked.
+    pub(crate) first_mark: u64,
+    /// The file system of `/proc`.
+    proc_device: Option<(u32, u32)>,
+}
+
+impl Emulation {
+    /// For a step that begins as `credentials`.
+    ///
+    /// # Errors
+    ///
+    /// Where the kernel has no place for the numbers of identities.
+    pub(crate) fn new(files: EmulatedFiles, credentials: &Credentials) -> std::io::Result<Self> {
+        let hard = identities::hard_limit().map_err(std::io::Error::from_raw_os_error)?;
+        let base = identities::base(hard).ok_or(std::io::ErrorKind::Unsupported)?;
+        let first = Identity::new(credentials.uid, credentials.gid, &credentials.groups);
+        Ok(Self {
+            files,
+            identities: Identities::new(first, base),
+            pending: Pending::default(),
+            is_copy: true,
+            first_mark: base,
+            proc_device: files::proc_device(),
+        })
+    }
+
+    /// Answers a call.
+    pub(crate) fn answer(&mut self, caller: &Caller<'_>) -> Result {
+        let number = caller.number();
+        if self.is_copy {
+            if number == libc::SYS_execve {
+                return Ok(Answer::GoOn);
+            }
+            self.is_copy = false;
+            self.begin(caller)?;
+        }
+        self.pending.settle(caller);
+        #[cfg(target_arch = "x86_64")]
+        if let Some(answer) = self.old_call(caller, number) {
+            return answer;
+        }
+        match number {
+            libc::SYS_fstat => self.status_of_descriptor(caller, caller.signed_word(0), 1),
+            libc::SYS_newfstatat => self.status_at(caller),
+            libc::SYS_statx => self.extended_status(caller),
+            libc::SYS_execve => self.execute(caller, libc::AT_FDCWD, 0, 0),
+            libc::SYS_execveat => {
+                self.execute(caller, caller.signed_word(0), 1, caller.signed_word(4))
+            }
+            libc::SYS_openat => {
+                self.open(caller, caller.signed_word(0), 1, caller.word(2), caller.word(3))
+            }
+            libc::SYS_openat2 => self.open_how(caller),
+            libc::SYS_mkdirat => self.make_directory(caller, caller.signed_word(0), 1),
+            libc::SYS_mknodat => self.make_node(caller, caller.signed_word(0), 1),
+            libc::SYS_symlinkat => self.make_link(caller, caller.signed_word(1), 2),
+            libc::SYS_fchown => self.change_owner_of(caller, caller.signed_word(0)),
+            libc::SYS_fchownat => {
+                let flags = caller.signed_word(4);
+                self.change_owner(caller, caller.signed_word(0), 1, flags)
+            }
+            libc::SYS_fchmod => self.change_mode_of(caller, caller.signed_word(0)),
+            libc::SYS_fchmodat => self.change_mode(caller, caller.signed_word(0), 1, 0),
+            FCHMODAT2 => self.change_mode(caller, caller.signed_word(0), 1, caller.signed_word(3)),
+            libc::SYS_chroot => self.change_root(caller),
+            libc::SYS_setxattr
+            | libc::SYS_lsetxattr
+            | libc::SYS_fsetxattr
+            | libc::SYS_getxattr
+            | libc::SYS_lgetxattr
+            | libc::SYS_fgetxattr
+            | libc::SYS_listxattr
+            | libc::SYS_llistxattr
+            | libc::SYS_flistxattr
+            | libc::SYS_removexattr
+            | libc::SYS_lremovexattr
+            | libc::SYS_fremovexattr => self.extended_attribute(caller),
+            number if calls::is_guarded(number) => self.guarded(caller),
+            _ => self.process(caller),
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn old_call(&mut self, caller: &Caller<'_>, number: libc::c_long) -> Option<Result> {
+        const HERE: i32 = libc::AT_FDCWD;
+        Some(match number {
+            libc::SYS_stat => self.status_of_path(caller, path::AtEnd::Follow),
+            libc::SYS_lstat => self.status_of_path(caller, path::AtEnd::Stay),
+            libc::SYS_chown => self.change_owner(caller, HERE, 0, 0),
+            libc::SYS_lchown => self.change_owner(caller, HERE, 0, libc::AT_SYMLINK_NOFOLLOW),
+            libc::SYS_chmod => self.change_mode(caller, HERE, 0, 0),
+            libc::SYS_open => self.open(caller, HERE, 0, caller.word(1), caller.word(2)),
+            libc::SYS_creat => {
+                let flags = libc::O_CREAT | libc::O_WRONLY | libc::O_TRUNC;
+                self.open(caller, HERE, 0, flags.cast_unsigned(), caller.word(1))
+            }
+            libc::SYS_mkdir => self.make_directory(caller, HERE, 0),
+            libc::SYS_mknod => self.make_node(caller, HERE, 0),
+            libc::SYS_symlink => self.make_link(caller, HERE, 1),
+            _ => return None,
+        })
+    }
+
+    fn identity(&self, caller: &Caller<'_>) -> Result<Arc<Identity>> {
+        Ok(self.identities.of(caller.thread())?)
+    }
+}

@@ -1,0 +1,256 @@
+//! What files are, whose they are, and what may be done with them.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, Statx, StatxFlags, readlinkat, statx};
+use rustix::io::Errno;
+
+use super::path::{AtEnd, Place};
+use super::{Emulation, Refused, Result, SUCCESS, layout};
+use crate::caller::Caller;
+
+/// What `newfstatat(2)` understands.
+const STATUS_FLAGS: AtFlags = AtFlags::SYMLINK_NOFOLLOW
+    .union(AtFlags::NO_AUTOMOUNT)
+    .union(AtFlags::EMPTY_PATH)
+    .union(AtFlags::STATX_FORCE_SYNC)
+    .union(AtFlags::STATX_DONT_SYNC);
+
+/// The file system of `/proc`.
+pub(crate) fn proc_device() -> Option<(u32, u32)> {
+    let found = statx(CWD, c"/proc", AtFlags::empty(), StatxFlags::BASIC_STATS).ok()?;
+    Some((found.stx_dev_major, found.stx_dev_minor))
+}
+
+fn flags(bits: i32) -> Result<AtFlags> {
+    AtFlags::from_bits(bits.cast_unsigned())
+        .filter(|flags| STATUS_FLAGS.contains(*flags))
+        .ok_or(Refused(libc::EINVAL))
+}
+
+fn at_end(flags: AtFlags) -> AtEnd {
+    if flags.contains(AtFlags::SYMLINK_NOFOLLOW) { AtEnd::Stay } else { AtEnd::Follow }
+}
+
+impl Emulation {
+    /// `stat(2)` and `lstat(2)`.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn status_of_path(&self, caller: &Caller<'_>, at_end: AtEnd) -> Result {
+        let text = caller.read_text(caller.argument(0))?;
+        let place = Place::new(caller, libc::AT_FDCWD, &text)?;
+        let raw = self.status(caller, &place, at_end, AtFlags::empty(), StatxFlags::empty())?;
+        caller.write(caller.argument(1), &layout::stat(&raw))?;
+        Ok(SUCCESS)
+    }
+
+    /// `fstat(2)`; `buffer` is the argument for the answer.
+    pub(super) fn status_of_descriptor(
+        &self,
+        caller: &Caller<'_>,
+        descriptor: i32,
+        buffer: usize,
+    ) -> Result {
+        let raw = self.descriptor_status(caller, descriptor, StatxFlags::empty())?;
+        caller.write(caller.argument(buffer), &layout::stat(&raw))?;
+        Ok(SUCCESS)
+    }
+
+    /// `newfstatat(2)`.
+    pub(super) fn status_at(&self, caller: &Caller<'_>) -> Result {
+        let flags = flags(caller.signed_word(3))?;
+        let raw = self.status_by_arguments(caller, flags, StatxFlags::empty())?;
+        caller.write(caller.argument(2), &layout::stat(&raw))?;
+        Ok(SUCCESS)
+    }
+
+    /// `statx(2)`.
+    pub(super) fn extended_status(&self, caller: &Caller<'_>) -> Result {
+        let flags = flags(caller.signed_word(2))?;
+        let mask = StatxFlags::from_bits_retain(caller.word(3));
+        let raw = self.status_by_arguments(caller, flags, mask)?;
+        caller.write(caller.argument(4), &layout::statx(&raw))?;
+        Ok(SUCCESS)
+    }
+
+    /// Of the path in the second argument, relative to the first.
+    fn status_by_arguments(
+        &self,
+        caller: &Caller<'_>,
+        flags: AtFlags,
+        mask: StatxFlags,
+    ) -> Result<Statx> {
+        let directory = caller.signed_word(0);
+        let may_be_empty = flags.contains(AtFlags::EMPTY_PATH);
+        let text = match caller.argument(1) {
+            // Since Linux 6.11.
+            0 if may_be_empty => Vec::new(),
+            address => caller.read_text(address)?,
+        };
+        if text.is_empty() && may_be_empty {
+            return self.descriptor_status(caller, directory, mask);
+        }
+        let place = Place::new(caller, directory, &text)?;
+        let rest = flags & !(AtFlags::SYMLINK_NOFOLLOW | AtFlags::EMPTY_PATH);
+        self.status(caller, &place, at_end(flags), rest, mask)
+    }
+
+    fn descriptor_status(
+        &self,
+        caller: &Caller<'_>,
+        descriptor: i32,
+        mask: StatxFlags,
+    ) -> Result<Statx> {
+        let place = Place::of_descriptor(caller, descriptor)?;
+        match self.files.status(CWD, place.path(), AtFlags::empty(), mask) {
+            Ok(raw) if self.is_of_proc(&raw) => {
+                self.status_of_process(&place.open_as_it_is()?, raw)
+            }
+            Err(Errno::NOENT) => Err(Refused(libc::EBADF)),
+            raw => Ok(raw?),
+        }
+    }
+
+    fn status(
+        &self,
+        caller: &Caller<'_>,
+        place: &Place,
+        at_end: AtEnd,
+        mut flags: AtFlags,
+        mask: StatxFlags,
+    ) -> Result<Statx> {
+        flags.set(AtFlags::SYMLINK_NOFOLLOW, at_end == AtEnd::Stay);
+        let raw = self
+            .files
+            .status(place.directory(), place.path(), flags, mask)
+            .map_err(|error| place.explain(error))?;
+        if is_plain(&raw) && !self.is_of_proc(&raw) {
+            let identity = self.identity(caller)?;
+            if !identity.overrides_permissions() {
+                self.require(&identity, &place.open(caller, at_end)?, 0)?;
+            }
+            return Ok(raw);
+        }
+        let file = place.walk(caller, at_end)?;
+        let raw = self.files.status(file.as_fd(), c"", AtFlags::EMPTY_PATH, mask)?;
+        if self.is_of_proc(&raw) { self.status_of_process(&file, raw) } else { Ok(raw) }
+    }
+
+    fn is_of_proc(&self, raw: &Statx) -> bool {
+        self.proc_device == Some((raw.stx_dev_major, raw.stx_dev_minor))
+    }
+
+    /// The files of a process in `/proc` belong to whom it takes itself for.
+    fn status_of_process(&self, file: &OwnedFd, mut raw: Statx) -> Result<Statx> {
+        use std::os::fd::AsRawFd;
+
+        let link = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let path = readlinkat(CWD, link, Vec::new())?;
+        let process = path
+            .to_str()
+            .ok()
+            .and_then(|path| path.strip_prefix("/proc/")?.split('/').next()?.parse::<u32>().ok());
+        if let Some(identity) = process.and_then(|process| self.identities.of(process).ok())
+            && (raw.stx_uid, raw.stx_gid) == (0, 0)
+        {
+            raw.stx_uid = identity.users.effective;
+            raw.stx_gid = identity.groups.effective;
+        }
+        Ok(raw)
+    }
+
+    /// `chown(2)`, `lchown(2)` and `fchownat(2)`: the path is the argument `path`, the owners are the next two.
+    pub(super) fn change_owner(
+        &self,
+        caller: &Caller<'_>,
+        directory: i32,
+        path: usize,
+        flags: i32,
+    ) -> Result {
+        let file = named(caller, directory, caller.argument(path), flags)?;
+        self.give_file(caller, &file, path + 1)
+    }
+
+    pub(super) fn change_owner_of(&self, caller: &Caller<'_>, descriptor: i32) -> Result {
+        let file = Place::of_descriptor(caller, descriptor)?.open_as_it_is()?;
+        self.give_file(caller, &file, 1)
+    }
+
+    fn give_file(&self, caller: &Caller<'_>, file: &OwnedFd, owners: usize) -> Result {
+        let wanted = |index| Some(caller.word(index)).filter(|&id| id != u32::MAX);
+        let (uid, gid) = (wanted(owners), wanted(owners + 1));
+        let identity = self.identity(caller)?;
+        let before = self.files.metadata(file.as_fd())?;
+        if !identity.may_give((before.uid, before.gid), uid, gid) {
+            return Err(Refused(libc::EPERM));
+        }
+        self.files.change_owner(file.as_fd(), uid, gid)?;
+        Ok(SUCCESS)
+    }
+
+    /// `chmod(2)`, `fchmodat(2)` and `fchmodat2(2)`: the path is the argument `path`, the mode is the next.
+    pub(super) fn change_mode(
+        &self,
+        caller: &Caller<'_>,
+        directory: i32,
+        path: usize,
+        flags: i32,
+    ) -> Result {
+        let file = named(caller, directory, caller.argument(path), flags)?;
+        self.change_mode_to(caller, &file, caller.word(path + 1))
+    }
+
+    pub(super) fn change_mode_of(&self, caller: &Caller<'_>, descriptor: i32) -> Result {
+        let file = Place::of_descriptor(caller, descriptor)?.open_as_it_is()?;
+        self.change_mode_to(caller, &file, caller.word(1))
+    }
+
+    fn change_mode_to(&self, caller: &Caller<'_>, file: &OwnedFd, mode: u32) -> Result {
+        const SET_GROUP_ID: u32 = 0o2000;
+        let identity = self.identity(caller)?;
+        let before = self.files.metadata(file.as_fd())?;
+        if !identity.may_change(before.uid) {
+            return Err(Refused(libc::EPERM));
+        }
+        let lost = if identity.may_set_group_id(before.gid) { 0 } else { SET_GROUP_ID };
+        self.files.change_mode(file.as_fd(), mode & !lost)?;
+        Ok(SUCCESS)
+    }
+
+    /// `chroot(2)` to where the process is already; to any other place it is refused, as the process' paths would lead
+    /// elsewhere than the builder's.
+    pub(super) fn change_root(&self, caller: &Caller<'_>) -> Result {
+        let file = named(caller, libc::AT_FDCWD, caller.argument(0), 0)?;
+        let root = rustix::fs::open(c"/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+        let (found, root) =
+            (self.files.metadata(file.as_fd())?, self.files.metadata(root.as_fd())?);
+        if (found.dev, found.ino) == (root.dev, root.ino) {
+            Ok(SUCCESS)
+        } else {
+            Err(Refused(libc::EPERM))
+        }
+    }
+}
+
+/// The file at a path of the guest, with `AT_SYMLINK_NOFOLLOW` and `AT_EMPTY_PATH` among the flags.
+pub(super) fn named(caller: &Caller<'_>, directory: i32, path: u64, flags: i32) -> Result<OwnedFd> {
+    if flags & !(libc::AT_SYMLINK_NOFOLLOW | libc::AT_EMPTY_PATH) != 0 {
+        return Err(Refused(libc::EINVAL));
+    }
+    let may_be_empty = flags & libc::AT_EMPTY_PATH != 0;
+    let text = match path {
+        0 if may_be_empty => Vec::new(),
+        address => caller.read_text(address)?,
+    };
+    if text.is_empty() && may_be_empty {
+        return Ok(Place::of_descriptor(caller, directory)?.open_as_it_is()?);
+    }
+    let follows = flags & libc::AT_SYMLINK_NOFOLLOW == 0;
+    let at_end = if follows { AtEnd::Follow } else { AtEnd::Stay };
+    Ok(Place::new(caller, directory, &text)?.open(caller, at_end)?)
+}
+
+/// Whether this cannot have been reached through what a process has open; see `path.rs`.
+fn is_plain(raw: &Statx) -> bool {
+    const FILES: [u32; 3] = [0o100_000, 0o040_000, 0o120_000];
+    FILES.contains(&(u32::from(raw.stx_mode) & 0o170_000))
+}

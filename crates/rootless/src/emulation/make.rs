@@ -1,0 +1,301 @@
+//! Calls that make files.
+//!
+//! Most are the kernel's: what root makes belongs to the builder on disk, which reads as root. What somebody else makes,
+//! what is made in a directory that hands its group on, and what would be made unreadable for its own maker is made
+//! here, in the guest's stead.
+
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use ebiko_rootfs::{DeviceNumber, Kind};
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, mkdirat, mknodat, openat, readlinkat, statat, symlinkat,
+    unlinkat,
+};
+use rustix::io::Errno;
+
+use super::credentials::Identity;
+use super::path::Place;
+use super::{Answer, Emulation, Refused, Result, SUCCESS};
+use crate::caller::Caller;
+
+const SET_GROUP_ID: u32 = 0o2000;
+
+/// What the owner must be able to do with a file and with a directory, because the builder is the owner.
+const OWNERS_FILE: u32 = 0o600;
+const OWNERS_DIRECTORY: u32 = 0o700;
+
+/// As many links as the kernel follows.
+const MOST_LINKS: usize = 40;
+
+/// Where something is made, and whose it becomes.
+struct Birth {
+    parent: OwnedFd,
+    name: CString,
+    owner: (u32, u32),
+    /// Whether the directory hands on its group, and to directories that it does so.
+    hands_on: bool,
+}
+
+impl Birth {
+    /// Whether what the kernel would make would belong to the same.
+    fn is_plain(&self) -> bool {
+        self.owner == (0, 0)
+    }
+}
+
+/// `None` where it is the kernel's to refuse.
+type Maybe<T> = Result<Option<T>>;
+
+impl Emulation {
+    fn birth(&self, caller: &Caller<'_>, directory: i32, path: u64) -> Maybe<(Birth, Place)> {
+        let text = caller.read_text(path)?;
+        let Ok(place) = Place::new(caller, directory, &text) else { return Ok(None) };
+        let Ok((parent, name)) = place.parent() else { return Ok(None) };
+        if matches!(name.as_bytes(), b"" | b"." | b"..") {
+            return Ok(None);
+        }
+        let identity = self.identity(caller)?;
+        Ok(self.birth_in(&identity, parent, name)?.map(|birth| (birth, place)))
+    }
+
+    fn birth_in(&self, identity: &Identity, parent: OwnedFd, name: CString) -> Maybe<Birth> {
+        self.require_entry(identity, &parent, None)?;
+        let above = self.files.metadata(parent.as_fd())?;
+        let hands_on = above.mode & SET_GROUP_ID != 0;
+        let gid = if hands_on { above.gid } else { identity.groups.files };
+        let owner = (identity.users.files, gid);
+        Ok(Some(Birth { parent, name, owner, hands_on }))
+    }
+
+    /// `open(2)` and its kin; the path is the argument `path`.
+    pub(super) fn open(
+        &self,
+        caller: &Caller<'_>,
+        directory: i32,
+        path: usize,
+        flags: u32,
+        mode: u32,
+    ) -> Result {
+        let flags = OFlags::from_bits_retain(flags);
+        if flags.contains(OFlags::PATH) {
+            return Ok(Answer::GoOn);
+        }
+        if flags.contains(OFlags::TMPFILE) {
+            return self.open_unnamed(caller, directory, path, flags, mode);
+        }
+        let identity = self.identity(caller)?;
+        if !identity.overrides_permissions() {
+            let text = caller.read_text(caller.argument(path))?;
+            if let Ok(place) = Place::new(caller, directory, &text) {
+                let is_there = self.check_open(caller, &identity, &place, flags)?;
+                if is_there && !flags.contains(OFlags::EXCL) {
+                    return Ok(Answer::GoOn);
+                }
+            }
+        }
+        if !flags.contains(OFlags::CREATE) {
+            return Ok(Answer::GoOn);
+        }
+        let Some((mut birth, _)) = self.birth(caller, directory, caller.argument(path))? else {
+            return Ok(Answer::GoOn);
+        };
+        for _ in 0..MOST_LINKS {
+            if birth.is_plain() && mode & OWNERS_FILE == OWNERS_FILE {
+                return Ok(Answer::GoOn);
+            }
+            let exclusive = flags | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let granted = Mode::from_raw_mode(mode & 0o7777 | OWNERS_FILE);
+            match openat(&birth.parent, &birth.name, exclusive, granted) {
+                Ok(file) => {
+                    self.adopt(caller, file.as_fd(), birth.owner, mode & 0o7777)?;
+                    let given = caller.give(file.as_fd(), flags.contains(OFlags::CLOEXEC));
+                    if let Err(error) = given {
+                        unlinkat(&birth.parent, &birth.name, AtFlags::empty()).ok();
+                        return Err(Refused(error));
+                    }
+                    return Ok(Answer::Given);
+                }
+                Err(Errno::EXIST) if flags.contains(OFlags::EXCL) => {
+                    return Err(Refused(libc::EEXIST));
+                }
+                Err(Errno::EXIST) => match self.behind_link(caller, &birth)? {
+                    Some(behind) => birth = behind,
+                    None => return Ok(Answer::GoOn),
+                },
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(Refused(libc::ELOOP))
+    }
+
+    /// Where a link that leads to nothing says that something should be made.
+    fn behind_link(&self, caller: &Caller<'_>, birth: &Birth) -> Maybe<Birth> {
+        let Ok(target) = readlinkat(&birth.parent, &birth.name, Vec::new()) else {
+            return Ok(None);
+        };
+        let found = statat(&birth.parent, &birth.name, AtFlags::empty());
+        let is_missing = matches!(found, Err(Errno::NOENT));
+        let bytes = target.as_bytes();
+        let start = bytes.iter().rposition(|&byte| byte == b'/').map_or(0, |at| at + 1);
+        let name = CString::new(&bytes[start..]).unwrap_or_default();
+        if !is_missing || matches!(name.as_bytes(), b"" | b"." | b"..") {
+            return Ok(None);
+        }
+        let above = if start == 0 { b".".as_slice() } else { &bytes[..start] };
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let Ok(parent) = openat(&birth.parent, above, flags, Mode::empty()) else {
+            return Ok(None);
+        };
+        self.birth_in(&*self.identity(caller)?, parent, name)
+    }
+
+    /// A file without a name, in the directory of the path.
+    fn open_unnamed(
+        &self,
+        caller: &Caller<'_>,
+        directory: i32,
+        path: usize,
+        flags: OFlags,
+        mode: u32,
+    ) -> Result {
+        let text = caller.read_text(caller.argument(path))?;
+        let place = Place::new(caller, directory, &text)?;
+        let above = place.open(caller, super::path::AtEnd::Follow)?;
+        let identity = self.identity(caller)?;
+        let Some(birth) = self.birth_in(&identity, above, CString::default())? else {
+            return Ok(Answer::GoOn);
+        };
+        if birth.is_plain() && mode & OWNERS_FILE == OWNERS_FILE {
+            return Ok(Answer::GoOn);
+        }
+        let granted = Mode::from_raw_mode(mode & 0o7777 | OWNERS_FILE);
+        let file = openat(place.directory(), place.path(), flags | OFlags::CLOEXEC, granted)?;
+        self.adopt(caller, file.as_fd(), birth.owner, mode & 0o7777)?;
+        caller.give(file.as_fd(), flags.contains(OFlags::CLOEXEC))?;
+        Ok(Answer::Given)
+    }
+
+    /// `openat2(2)`. What it says about the way is for the kernel, so only what makes no difference is made here.
+    pub(super) fn open_how(&self, caller: &Caller<'_>) -> Result {
+        let how = caller.read(caller.argument(2), 24)?;
+        let number = |at: usize| {
+            how.get(at..at + 8)
+                .and_then(|bytes| bytes.try_into().ok())
+                .map_or(0, u64::from_ne_bytes)
+        };
+        let (flags, mode, resolve) = (number(0), number(8), number(16));
+        let (Ok(flags), Ok(mode)) = (u32::try_from(flags), u32::try_from(mode)) else {
+            return Ok(Answer::GoOn);
+        };
+        if resolve != 0 {
+            return Ok(Answer::GoOn);
+        }
+        self.open(caller, caller.signed_word(0), 1, flags, mode)
+    }
+
+    /// `mkdir(2)`; the mode is the argument behind the path.
+    pub(super) fn make_directory(
+        &self,
+        caller: &Caller<'_>,
+        directory: i32,
+        path: usize,
+    ) -> Result {
+        let mode = caller.word(path + 1) & 0o1777;
+        let Some((birth, _)) = self.birth(caller, directory, caller.argument(path))? else {
+            return Ok(Answer::GoOn);
+        };
+        if birth.is_plain() && mode & OWNERS_DIRECTORY == OWNERS_DIRECTORY {
+            return Ok(Answer::GoOn);
+        }
+        mkdirat(&birth.parent, &birth.name, Mode::from_raw_mode(OWNERS_DIRECTORY))?;
+        let file = look_at(&birth.parent, &birth.name)?;
+        let handed = if birth.hands_on { SET_GROUP_ID } else { 0 };
+        self.files.adopt(file.as_fd(), birth.owner, Some(masked(caller, mode) | handed))?;
+        Ok(SUCCESS)
+    }
+
+    /// `symlink(2)`; the target is the first argument.
+    pub(super) fn make_link(&self, caller: &Caller<'_>, directory: i32, path: usize) -> Result {
+        let Some((birth, _)) = self.birth(caller, directory, caller.argument(path))? else {
+            return Ok(Answer::GoOn);
+        };
+        if birth.is_plain() {
+            return Ok(Answer::GoOn);
+        }
+        let target = caller.read_text(caller.argument(0))?;
+        symlinkat(target, &birth.parent, &birth.name)?;
+        let file = look_at(&birth.parent, &birth.name)?;
+        self.files.adopt(file.as_fd(), birth.owner, None)?;
+        Ok(SUCCESS)
+    }
+
+    /// `mknod(2)`; mode and device are the arguments behind the path.
+    pub(super) fn make_node(&self, caller: &Caller<'_>, directory: i32, path: usize) -> Result {
+        let (mode, device) = (caller.word(path + 1), caller.word(path + 2));
+        let kind = match FileType::from_raw_mode(mode) {
+            // That of a whiteout is everybody's.
+            FileType::CharacterDevice if device != 0 => Some(Kind::CharDevice),
+            FileType::BlockDevice => Some(Kind::BlockDevice),
+            _ => None,
+        };
+        if kind.is_some() && !self.identity(caller)?.can_make_devices() {
+            return Err(Refused(libc::EPERM));
+        }
+        let Some((birth, _)) = self.birth(caller, directory, caller.argument(path))? else {
+            return Ok(Answer::GoOn);
+        };
+        if kind.is_none() && birth.is_plain() && mode & OWNERS_FILE == OWNERS_FILE {
+            return Ok(Answer::GoOn);
+        }
+        let file_type =
+            if kind.is_some() { FileType::RegularFile } else { FileType::from_raw_mode(mode) };
+        mknodat(&birth.parent, &birth.name, file_type, Mode::from_raw_mode(OWNERS_FILE), 0)?;
+        let file = look_at(&birth.parent, &birth.name)?;
+        if let Some(kind) = kind {
+            self.files.set_device(file.as_fd(), kind, decoded(device))?;
+        }
+        self.adopt(caller, file.as_fd(), birth.owner, mode & 0o7777)?;
+        Ok(SUCCESS)
+    }
+
+    fn adopt(
+        &self,
+        caller: &Caller<'_>,
+        file: BorrowedFd<'_>,
+        owner: (u32, u32),
+        mode: u32,
+    ) -> Result<()> {
+        Ok(self.files.adopt(file, owner, Some(masked(caller, mode)))?)
+    }
+}
+
+fn look_at(parent: &OwnedFd, name: &CStr) -> Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(openat(parent, name, flags, Mode::empty())?)
+}
+
+/// A mode as the mask of the process leaves it.
+fn masked(caller: &Caller<'_>, mode: u32) -> u32 {
+    const USUAL: u32 = 0o022;
+    mode & !caller.status().and_then(|status| status.number("Umask:", 8)).unwrap_or(USUAL)
+}
+
+/// A device as `mknod(2)` is given it: `new_decode_dev` of the kernel.
+fn decoded(device: u32) -> DeviceNumber {
+    DeviceNumber { major: device >> 8 & 0xfff, minor: device & 0xff | device >> 12 & 0xf_ff00 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_are_decoded_as_the_kernel_encodes_them() {
+        for (major, minor) in [(1, 3), (8, 0), (259, 0x1_2345), (0xfff, 0xf_ffff)] {
+            #[expect(clippy::cast_possible_truncation, reason = "32 bits are used")]
+            let encoded = rustix::fs::makedev(major, minor) as u32;
+            assert_eq!(decoded(encoded), DeviceNumber { major, minor }, "{major}:{minor}");
+        }
+    }
+}

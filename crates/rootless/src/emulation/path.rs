@@ -1,0 +1,225 @@
+//! Where a path of the guest leads.
+//!
+//! Guest and builder have the same root here, so an absolute path means the same to both, but for those that lead through
+//! `/proc/self`. A relative one begins at a link of the guest's in `/proc`.
+
+use std::ffi::{CString, OsStr};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path};
+
+use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat, readlinkat};
+use rustix::io::Errno;
+
+use crate::caller::{Caller, LONGEST_PATH};
+
+/// As many links as the kernel follows.
+const MOST_LINKS: u32 = 40;
+
+/// A path that the builder can use in the guest's stead.
+#[derive(Debug)]
+pub(crate) struct Place {
+    directory: Option<OwnedFd>,
+    path: CString,
+    /// The link in `/proc` at which it begins.
+    base: Option<String>,
+}
+
+/// Whether a link at the end of a path is followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AtEnd {
+    Follow,
+    Stay,
+}
+
+impl AtEnd {
+    fn flags(self) -> OFlags {
+        match self {
+            Self::Follow => OFlags::PATH | OFlags::CLOEXEC,
+            Self::Stay => OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW,
+        }
+    }
+}
+
+impl Place {
+    /// Of `path` relative to the descriptor `directory` of the guest, or to its working directory.
+    pub(crate) fn new(caller: &Caller<'_>, directory: i32, path: &[u8]) -> Result<Self, Errno> {
+        let thread = caller.thread();
+        if path.first() == Some(&b'/') {
+            return Self::absolute(of_the_guest(thread, path));
+        }
+        if path.is_empty() {
+            return Err(Errno::NOENT);
+        }
+        let base = base(thread, directory)?;
+        let joined = [base.as_bytes(), b"/", path].concat();
+        if joined.len() < LONGEST_PATH {
+            return Ok(Self { base: Some(base), ..Self::absolute(joined)? });
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = openat(CWD, base.as_str(), flags, Mode::empty())
+            .map_err(|error| if error == Errno::NOENT { Errno::BADF } else { error })?;
+        let path = CString::new(path).map_err(|_| Errno::INVAL)?;
+        Ok(Self { directory: Some(directory), path, base: None })
+    }
+
+    /// Of what a descriptor of the guest is open for.
+    pub(crate) fn of_descriptor(caller: &Caller<'_>, descriptor: i32) -> Result<Self, Errno> {
+        Self::absolute(base(caller.thread(), descriptor)?.into_bytes())
+    }
+
+    fn absolute(path: Vec<u8>) -> Result<Self, Errno> {
+        let path = CString::new(path).map_err(|_| Errno::INVAL)?;
+        Ok(Self { directory: None, path, base: None })
+    }
+
+    pub(crate) fn directory(&self) -> BorrowedFd<'_> {
+        self.directory.as_ref().map_or(CWD, OwnedFd::as_fd)
+    }
+
+    pub(crate) fn path(&self) -> &std::ffi::CStr {
+        &self.path
+    }
+
+    /// Opens it to be looked at.
+    pub(crate) fn open(&self, caller: &Caller<'_>, at_end: AtEnd) -> Result<OwnedFd, Errno> {
+        let opened = openat(self.directory(), self.path(), at_end.flags(), Mode::empty())
+            .map_err(|error| self.explain(error))?;
+        if is_plain(&opened)? { Ok(opened) } else { self.walk(caller, at_end) }
+    }
+
+    /// Opens what a descriptor of the guest is open for, which may be a link.
+    pub(crate) fn open_as_it_is(&self) -> Result<OwnedFd, Errno> {
+        let opened = openat(CWD, self.path(), AtEnd::Follow.flags(), Mode::empty());
+        opened.map_err(|error| if error == Errno::NOENT { Errno::BADF } else { error })
+    }
+
+    /// What an error means for the guest: a link in `/proc` that is not there is a descriptor that is not open.
+    pub(crate) fn explain(&self, error: Errno) -> Errno {
+        if error != Errno::NOENT || self.directory.is_some() {
+            return error;
+        }
+        let Some(base) = &self.base else { return error };
+        match readlinkat(CWD, base.as_str(), Vec::new()) {
+            Err(Errno::NOENT) => Errno::BADF,
+            _ => error,
+        }
+    }
+
+    /// The directory that it is in, and its name there.
+    pub(crate) fn parent(&self) -> Result<(OwnedFd, CString), Errno> {
+        let bytes = self.path.as_bytes();
+        let trimmed = bytes.len() - bytes.iter().rev().take_while(|&&byte| byte == b'/').count();
+        let start = bytes[..trimmed].iter().rposition(|&byte| byte == b'/').map_or(0, |at| at + 1);
+        let name = CString::new(&bytes[start..]).map_err(|_| Errno::INVAL)?;
+        let above = match &bytes[..start] {
+            b"" => b".",
+            above => above,
+        };
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let parent = openat(self.directory(), above, flags, Mode::empty())?;
+        Ok((parent, name))
+    }
+
+    /// Goes one step after the other, and through `/proc/self` as the guest would.
+    pub(crate) fn walk(&self, caller: &Caller<'_>, at_end: AtEnd) -> Result<OwnedFd, Errno> {
+        let start = if self.path.as_bytes().first() == Some(&b'/') {
+            openat(CWD, c"/", AtEnd::Stay.flags(), Mode::empty())?
+        } else {
+            openat(self.directory(), c".", AtEnd::Stay.flags(), Mode::empty())?
+        };
+        let mut here = start;
+        let mut left = components(self.path.as_bytes());
+        let mut links = 0;
+        while let Some(name) = left.pop() {
+            if name == b"/" {
+                here = openat(CWD, c"/", AtEnd::Stay.flags(), Mode::empty())?;
+                continue;
+            }
+            let is_last = left.is_empty();
+            let next = openat(&here, name.as_slice(), AtEnd::Stay.flags(), Mode::empty())?;
+            let is_link = FileType::from_raw_mode(fstat(&next)?.st_mode) == FileType::Symlink;
+            if !is_link || (is_last && at_end == AtEnd::Stay) {
+                here = next;
+                continue;
+            }
+            links += 1;
+            if links > MOST_LINKS {
+                return Err(Errno::LOOP);
+            }
+            if is_of_proc(&next)? {
+                if !is_top_of_proc(&here)? {
+                    // It leads to what a process has open, and not along a path.
+                    here = openat(&here, name.as_slice(), AtEnd::Follow.flags(), Mode::empty())?;
+                    continue;
+                }
+                if matches!(name.as_slice(), b"self" | b"thread-self") {
+                    left.push(caller.thread().to_string().into_bytes());
+                    continue;
+                }
+            }
+            let target = readlinkat(&next, c"", Vec::new())?;
+            left.extend(components(target.as_bytes()));
+        }
+        Ok(here)
+    }
+}
+
+/// The parts of a path, the first one last.
+fn components(path: &[u8]) -> Vec<Vec<u8>> {
+    let parts = Path::new(OsStr::from_bytes(path)).components();
+    let mut parts: Vec<Vec<u8>> = parts
+        .map(|part| match part {
+            Component::RootDir => b"/".to_vec(),
+            part => part.as_os_str().as_bytes().to_vec(),
+        })
+        .collect();
+    parts.reverse();
+    parts
+}
+
+/// Rewrites what means something else to the builder.
+fn of_the_guest(thread: u32, path: &[u8]) -> Vec<u8> {
+    let forms: [(&[u8], &str); 6] = [
+        (b"/proc/self", ""),
+        (b"/proc/thread-self", ""),
+        (b"/dev/fd", "/fd"),
+        (b"/dev/stdin", "/fd/0"),
+        (b"/dev/stdout", "/fd/1"),
+        (b"/dev/stderr", "/fd/2"),
+    ];
+    for (form, behind) in forms {
+        if let Some(rest) = path.strip_prefix(form)
+            && rest.first() == Some(&b'/')
+        {
+            return [format!("/proc/{thread}{behind}").as_bytes(), rest].concat();
+        }
+    }
+    path.to_vec()
+}
+
+/// The link in `/proc` that stands for a directory of the guest.
+fn base(thread: u32, descriptor: i32) -> Result<String, Errno> {
+    match descriptor {
+        libc::AT_FDCWD => Ok(format!("/proc/{thread}/cwd")),
+        ..0 => Err(Errno::BADF),
+        descriptor => Ok(format!("/proc/{thread}/fd/{descriptor}")),
+    }
+}
+
+/// Whether a file was surely reached without going through `/proc/self`: such ways end in `/proc`, or at what a process
+/// has open besides files.
+fn is_plain(file: &OwnedFd) -> Result<bool, Errno> {
+    let kind = FileType::from_raw_mode(fstat(file)?.st_mode);
+    let is_file = matches!(kind, FileType::RegularFile | FileType::Directory | FileType::Symlink);
+    Ok(is_file && !is_of_proc(file)?)
+}
+
+fn is_of_proc(file: &OwnedFd) -> Result<bool, Errno> {
+    Ok(rustix::fs::fstatfs(file)?.f_type == rustix::fs::PROC_SUPER_MAGIC)
+}
+
+/// Whether this directory of `/proc` is its root, which has the inode 1 (`PROC_ROOT_INO`).
+fn is_top_of_proc(directory: &OwnedFd) -> Result<bool, Errno> {
+    Ok(fstat(directory)?.st_ino == 1)
+}
