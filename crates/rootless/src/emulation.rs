@@ -17,6 +17,7 @@ mod identities;
 mod layout;
 mod make;
 mod path;
+mod peer;
 mod permissions;
 mod processes;
 mod xattrs;
@@ -35,6 +36,7 @@ pub(crate) use identities::mark;
 use credentials::Identity;
 use exec::Pending;
 use identities::Identities;
+use make::Unborn;
 
 /// The answer to a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +74,8 @@ pub(crate) struct Emulation {
     files: EmulatedFiles,
     identities: Identities,
     pending: Pending,
+    /// Sockets that the kernel is about to make.
+    unborn: Vec<Unborn>,
     /// Whether the first process still is a copy of the builder, into which nobody may look.
     is_copy: bool,
     /// The number with which the first process is to be marked.
@@ -94,6 +98,7 @@ impl Emulation {
             files,
             identities: Identities::new(first, base),
             pending: Pending::default(),
+            unborn: Vec::new(),
             is_copy: true,
             first_mark: base,
             proc_device: files::proc_device(),
@@ -111,6 +116,7 @@ impl Emulation {
             self.begin(caller)?;
         }
         self.pending.settle(caller);
+        self.settle_sockets(caller)?;
         #[cfg(target_arch = "x86_64")]
         if let Some(answer) = self.old_call(caller, number) {
             return answer;
@@ -129,6 +135,7 @@ impl Emulation {
             libc::SYS_openat2 => self.open_how(caller),
             libc::SYS_mkdirat => self.make_directory(caller, caller.signed_word(0), 1),
             libc::SYS_mknodat => self.make_node(caller, caller.signed_word(0), 1),
+            libc::SYS_bind => self.bind(caller),
             libc::SYS_symlinkat => self.make_link(caller, caller.signed_word(1), 2),
             libc::SYS_fchown => self.change_owner_of(caller, caller.signed_word(0)),
             libc::SYS_fchownat => {

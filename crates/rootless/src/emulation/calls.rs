@@ -77,6 +77,7 @@ const CALLS: &[(c_long, When)] = &[
     (libc::SYS_capset, When::Always),
     (libc::SYS_prctl, When::OneOf(0, OPTIONS)),
     (libc::SYS_getsockopt, When::Both((1, SOCKET_LEVEL), (2, PEER))),
+    (libc::SYS_bind, When::Always),
     (libc::SYS_execve, When::Always),
     (libc::SYS_execveat, When::Always),
     (libc::SYS_fstat, When::Always),

@@ -29,7 +29,7 @@ const OWNERS_DIRECTORY: u32 = 0o700;
 const MOST_LINKS: usize = 40;
 
 /// Where something is made, and whose it becomes.
-struct Birth {
+pub(super) struct Birth {
     parent: OwnedFd,
     name: CString,
     owner: (u32, u32),
@@ -42,6 +42,12 @@ impl Birth {
     fn is_plain(&self) -> bool {
         self.owner == (0, 0)
     }
+}
+
+/// A socket with a name, which only the guest itself can make.
+pub(super) struct Unborn {
+    thread: u32,
+    birth: Birth,
 }
 
 /// `None` where it is the kernel's to refuse.
@@ -257,6 +263,46 @@ impl Emulation {
         }
         self.adopt(caller, file.as_fd(), birth.owner, mode & 0o7777)?;
         Ok(SUCCESS)
+    }
+
+    /// `bind(2)` of a local socket: the kernel makes the file, which is then found when the guest asks for something else.
+    pub(super) fn bind(&mut self, caller: &Caller<'_>) -> Result {
+        const LONGEST: usize = size_of::<libc::sockaddr_un>();
+        let length = usize::try_from(caller.argument(2)).unwrap_or(usize::MAX).min(LONGEST);
+        let Ok(address) = caller.read(caller.argument(1), length) else {
+            return Ok(Answer::GoOn);
+        };
+        let Some((family, path)) = address.split_first_chunk() else { return Ok(Answer::GoOn) };
+        let path = path.split(|&byte| byte == 0).next().unwrap_or_default();
+        if libc::c_int::from(u16::from_ne_bytes(*family)) != libc::AF_UNIX || path.is_empty() {
+            return Ok(Answer::GoOn);
+        }
+        let Ok(place) = Place::new(caller, libc::AT_FDCWD, path) else { return Ok(Answer::GoOn) };
+        let Ok((parent, name)) = place.parent() else { return Ok(Answer::GoOn) };
+        let birth = self.birth_in(&*self.identity(caller)?, parent, name)?;
+        let is_new = |birth: &Birth| look_at(&birth.parent, &birth.name).is_err();
+        if let Some(birth) = birth.filter(|birth| !birth.is_plain() && is_new(birth)) {
+            self.unborn.push(Unborn { thread: caller.thread(), birth });
+        }
+        Ok(Answer::GoOn)
+    }
+
+    /// Says whose the sockets are that were made meanwhile. Who asks again has made its own, or could not.
+    pub(super) fn settle_sockets(&mut self, caller: &Caller<'_>) -> Result<()> {
+        let mut unborn = std::mem::take(&mut self.unborn);
+        unborn.retain(|socket| {
+            let Birth { parent, name, owner, .. } = &socket.birth;
+            let found = look_at(parent, name).ok().filter(|file| {
+                let metadata = self.files.metadata(file.as_fd());
+                metadata.is_ok_and(|metadata| metadata.kind == Kind::Socket)
+            });
+            if let Some(file) = &found {
+                self.files.adopt(file.as_fd(), *owner, None).ok();
+            }
+            found.is_none() && socket.thread != caller.thread()
+        });
+        self.unborn = unborn;
+        Ok(())
     }
 
     fn adopt(

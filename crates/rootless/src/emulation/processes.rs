@@ -80,52 +80,6 @@ impl Emulation {
         caller.write(caller.argument(1), &bytes)?;
         Ok(SUCCESS)
     }
-
-    /// Who is at the other end of a local socket, for servers that let users in by who they are.
-    #[expect(unsafe_code, reason = "rustix' feature for sockets is for this one call too much")]
-    fn tell_peer(&self, caller: &Caller<'_>) -> Result {
-        use std::os::fd::AsRawFd;
-
-        let process = rustix::process::Pid::from_raw(caller.thread().cast_signed())
-            .ok_or(Refused(libc::ESRCH))?;
-        let flags = rustix::process::PidfdFlags::empty();
-        let Ok(process) = rustix::process::pidfd_open(process, flags) else {
-            // A thread that is not the first of its process.
-            return Ok(Answer::GoOn);
-        };
-        let flags = rustix::process::PidfdGetfdFlags::empty();
-        // Many pods' own filter refuses it.
-        let Ok(socket) = rustix::process::pidfd_getfd(&process, caller.signed_word(0), flags)
-        else {
-            return Ok(Answer::GoOn);
-        };
-        let mut peer = libc::ucred { pid: 0, uid: 0, gid: 0 };
-        #[expect(clippy::cast_possible_truncation, reason = "twelve bytes")]
-        let mut size = size_of::<libc::ucred>() as libc::socklen_t;
-        // SAFETY: the kernel writes at most as much as the struct holds.
-        let result = unsafe {
-            libc::getsockopt(
-                socket.as_raw_fd(),
-                libc::SOL_SOCKET,
-                libc::SO_PEERCRED,
-                (&raw mut peer).cast(),
-                &raw mut size,
-            )
-        };
-        if result != 0 {
-            return Err(Refused(crate::child::errno()));
-        }
-        let known = u32::try_from(peer.pid).ok().and_then(|pid| self.identities.of(pid).ok());
-        let Some(identity) = known else { return Ok(Answer::GoOn) };
-        let (uid, gid) = (identity.users.effective, identity.groups.effective);
-        let answer = [peer.pid.to_ne_bytes(), uid.to_ne_bytes(), gid.to_ne_bytes()].concat();
-        let room = number(&caller.read(caller.argument(4), 4)?);
-        let written = usize::try_from(room).unwrap_or_default().min(answer.len());
-        caller.write(caller.argument(3), &answer[..written])?;
-        let written = u32::try_from(written).unwrap_or_default();
-        caller.write(caller.argument(4), &written.to_ne_bytes())?;
-        Ok(SUCCESS)
-    }
 }
 
 fn number(bytes: &[u8]) -> u32 {
