@@ -151,7 +151,7 @@ fn run(cli: &Cli, environment: &Environment, reporter: &Arc<Reporter>) -> Result
     let choice = surroundings
         .decide(&home.executable_dir, home.expected(), cli.force)
         .map_err(|refused| Failure::with_hint(&refused, refused.hint()))?;
-    let is_foreign = choice == Choice::InPlace && !owns_the_root();
+    let is_foreign = choice == Choice::InPlace && home.root().is_none();
     let place = match choice {
         Choice::InPlace if !is_foreign => Place::InPlace,
         Choice::InPlace | Choice::Private => match enter_private(environment.search_path()) {
@@ -280,12 +280,6 @@ fn ask(
     Ok(status)
 }
 
-/// Whether this process can build on the container's own root: it is user 0, or the root is its own.
-fn owns_the_root() -> bool {
-    let user = rustix::process::geteuid();
-    user.is_root() || rustix::fs::stat("/").is_ok_and(|root| root.st_uid == user.as_raw())
-}
-
 /// What to change in a pod where the process has no root of its own.
 fn explain_foreign_root(refused: &PrivateError) -> Failure {
     let user = rustix::process::geteuid().as_raw();
@@ -295,7 +289,7 @@ fn explain_foreign_root(refused: &PrivateError) -> Failure {
     );
     Failure::with_hint(
         &*Box::<dyn std::error::Error>::from(error),
-        "one of these lines in the pod's securityContext helps: `runAsUser: 1000` with the image `:nonroot`, whose `/` \
-         belongs to user 1000; `runAsUser: 0`; or `seccompProfile: {type: Unconfined}` on nodes with user namespaces",
+        "one of these lines in the pod's securityContext helps: `runAsUser: 1000` with the image `nonroot`, which is made for \
+         that user; `runAsUser: 0`; or `seccompProfile: {type: Unconfined}` on nodes with user namespaces",
     )
 }

@@ -202,12 +202,27 @@ impl Home {
     pub(crate) fn expected(&self) -> &Path {
         if self.executable_dir == Path::new(HOME) { Path::new(HOME) } else { &self.directory }
     }
+
+    /// Where this process can build on the container's own files: at `/`, if that is its own or it is user 0, or in the
+    /// directory of an image for other users, into which the names at `/` lead (`docs/adr/0020-root-behind-links.md`).
+    pub(crate) fn root(&self) -> Option<PathBuf> {
+        let user = rustix::process::geteuid();
+        let is_own = |path: &Path| {
+            user.is_root() || rustix::fs::stat(path).is_ok_and(|root| root.st_uid == user.as_raw())
+        };
+        let slash = Path::new("/").to_owned();
+        [slash, self.executable_dir.join(LINKED_ROOT)].into_iter().find(|path| is_own(path))
+    }
 }
+
+/// The directory beside the executable in an image for other users than root.
+const LINKED_ROOT: &str = "root";
 
 /// Where the build takes place, and the directory for what it needs on the way.
 #[derive(Debug)]
 pub(crate) struct Workplace {
     place: Place,
+    root: PathBuf,
     builder_dir: PathBuf,
     executable_dir: PathBuf,
     /// In a private place the builder's directory is a new temporary one, which goes with this value.
@@ -221,10 +236,12 @@ impl Workplace {
         home: Home,
         environment: &Environment,
     ) -> anyhow::Result<Self> {
+        let root = home.root().unwrap_or(PathBuf::from("/"));
         let executable_dir = home.executable_dir;
         if let Place::InPlace = place {
             return Ok(Self {
                 place,
+                root,
                 builder_dir: home.directory,
                 executable_dir,
                 temporary: None,
@@ -232,7 +249,7 @@ impl Workplace {
         }
         let temporary = temporary_dir(environment)?;
         let builder_dir = temporary.path().to_owned();
-        Ok(Self { place, builder_dir, executable_dir, temporary: Some(temporary) })
+        Ok(Self { place, root, builder_dir, executable_dir, temporary: Some(temporary) })
     }
 }
 
@@ -288,6 +305,7 @@ pub(crate) fn ground<'w, 'p>(
         .collect();
     Ok(Ground {
         place: &workplace.place,
+        root: workplace.root.clone(),
         builder_dir: workplace.builder_dir.clone(),
         protected,
         shell: match workplace.place {

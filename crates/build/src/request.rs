@@ -184,6 +184,8 @@ pub struct Ports<'p> {
 pub struct Ground<'w> {
     /// How a RUN gets its root.
     pub place: &'w Place,
+    /// Where the build takes place if it does so in place: `/`, or a directory into which the names at `/` lead.
+    pub root: PathBuf,
     /// The builder's own directory. Everything a build leaves beneath it is removed when it ends.
     pub builder_dir: PathBuf,
     /// Absolute paths that must neither be seen by a snapshot nor removed: the context, and files that

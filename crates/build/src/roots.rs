@@ -144,7 +144,7 @@ impl<'g> Roots<'g> {
         let store = self.directory("displaced").join(stage.0.to_string());
         let open = |source| RootsError::Open { stage, source };
         if self.is_in_place() {
-            return Root::open(Path::new("/"), self.options(Some(store))?).map_err(open);
+            return Root::open(&self.ground.root, self.options(Some(store))?).map_err(open);
         }
         let path = self.directory("stages").join(stage.0.to_string());
         std::fs::create_dir(&path)
@@ -205,9 +205,9 @@ impl<'g> Roots<'g> {
     }
 
     fn slash(&self) -> Result<Root, RootsError> {
-        let path = Path::new("/");
+        let path = &self.ground.root;
         Root::open(path, self.options(None)?)
-            .map_err(|source| RootsError::OpenOther { path: path.into(), source })
+            .map_err(|source| RootsError::OpenOther { path: path.clone(), source })
     }
 
     fn options(&self, displaced_store: Option<PathBuf>) -> Result<RootOptions, RootsError> {

@@ -9,6 +9,9 @@ use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::emulation::Top;
 
 /// As long as a path may be, with the byte that ends it.
 pub(crate) const LONGEST_PATH: usize = 4096;
@@ -24,11 +27,21 @@ pub(crate) struct Caller<'a> {
     request: &'a libc::seccomp_notif,
     /// Whether the kernel did not let this process look into it.
     is_closed: Cell<bool>,
+    top: Option<Arc<Top>>,
 }
 
 impl<'a> Caller<'a> {
-    pub(crate) fn new(listener: &'a OwnedFd, request: &'a libc::seccomp_notif) -> Self {
-        Self { listener, request, is_closed: Cell::new(false) }
+    pub(crate) fn new(
+        listener: &'a OwnedFd,
+        request: &'a libc::seccomp_notif,
+        top: Option<Arc<Top>>,
+    ) -> Self {
+        Self { listener, request, is_closed: Cell::new(false), top }
+    }
+
+    /// Where its paths lead, if not to where they lead for the builder.
+    pub(crate) fn top(&self) -> Option<&Top> {
+        self.top.as_deref()
     }
 
     /// Whether the kernel did not let this process look into it.

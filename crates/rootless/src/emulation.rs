@@ -20,6 +20,7 @@ mod path;
 mod peer;
 mod permissions;
 mod processes;
+mod top;
 mod xattrs;
 
 use std::sync::Arc;
@@ -30,8 +31,9 @@ use rustix::io::Errno;
 use crate::Credentials;
 use crate::caller::Caller;
 
-pub(crate) use calls::{Beginning, FCHMODAT2, LOCKS, When, asked, refused};
+pub(crate) use calls::{FCHMODAT2, LOCKS, Scope, When, asked, refused};
 pub(crate) use identities::mark;
+pub(crate) use top::Top;
 
 use credentials::Identity;
 use exec::Pending;
@@ -78,8 +80,11 @@ pub(crate) struct Emulation {
     unborn: Vec<Unborn>,
     /// Whether the first process still is a copy of the builder, into which nobody may look.
     is_copy: bool,
+    begins_as_root: bool,
     /// The number with which the first process is to be marked.
     pub(crate) first_mark: u64,
+    /// Where the guest's paths lead, if its root is not at `/`.
+    top: Option<Arc<Top>>,
     /// The file system of `/proc`.
     proc_device: Option<(u32, u32)>,
 }
@@ -90,19 +95,32 @@ impl Emulation {
     /// # Errors
     ///
     /// Where the kernel has no place for the numbers of identities.
-    pub(crate) fn new(files: EmulatedFiles, credentials: &Credentials) -> std::io::Result<Self> {
+    pub(crate) fn new(
+        root: &ebiko_rootfs::Root,
+        credentials: &Credentials,
+    ) -> std::io::Result<Self> {
         let hard = identities::hard_limit().map_err(std::io::Error::from_raw_os_error)?;
         let base = identities::base(hard).ok_or(std::io::ErrorKind::Unsupported)?;
         let first = Identity::new(credentials.uid, credentials.gid, &credentials.groups);
         Ok(Self {
-            files,
+            files: root.emulated(),
+            top: Top::of(root.host_path())?.map(Arc::new),
             identities: Identities::new(first, base),
             pending: Pending::default(),
             unborn: Vec::new(),
             is_copy: true,
+            begins_as_root: credentials.uid == 0,
             first_mark: base,
             proc_device: files::proc_device(),
         })
+    }
+
+    /// How much must be asked.
+    ///
+    /// What somebody else than root may not open must be known, and what the kernel would not find.
+    pub(crate) fn scope(&self) -> Scope {
+        let hides_names = self.top.as_ref().is_some_and(|top| top.hides_names());
+        Scope { opens: !self.begins_as_root || hides_names, paths: self.top.is_some() }
     }
 
     /// Answers a call.
@@ -146,6 +164,8 @@ impl Emulation {
             libc::SYS_fchmodat => self.change_mode(caller, caller.signed_word(0), 1, 0),
             FCHMODAT2 => self.change_mode(caller, caller.signed_word(0), 1, caller.signed_word(3)),
             libc::SYS_chroot => self.change_root(caller),
+            libc::SYS_getcwd => self.tell_directory(caller),
+            libc::SYS_readlinkat => self.read_link(caller, caller.signed_word(0), 1),
             libc::SYS_setxattr
             | libc::SYS_lsetxattr
             | libc::SYS_fsetxattr
@@ -180,8 +200,14 @@ impl Emulation {
             libc::SYS_mkdir => self.make_directory(caller, HERE, 0),
             libc::SYS_mknod => self.make_node(caller, HERE, 0),
             libc::SYS_symlink => self.make_link(caller, HERE, 1),
+            libc::SYS_readlink => self.read_link(caller, HERE, 0),
             _ => return None,
         })
+    }
+
+    /// Where the guest's paths lead, if its root is not at `/`.
+    pub(crate) fn top(&self) -> Option<Arc<Top>> {
+        self.top.clone()
     }
 
     fn identity(&self, caller: &Caller<'_>) -> Result<Arc<Identity>> {

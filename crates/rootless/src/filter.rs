@@ -6,7 +6,7 @@
 
 use libc::{c_long, sock_filter};
 
-use crate::emulation::{self, Beginning, When};
+use crate::emulation::{self, Scope, When};
 
 /// A system call that changes something at a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,7 +132,7 @@ pub(crate) struct Purpose {
     /// Ask about changes of files.
     pub(crate) read_only: bool,
     /// Ask about everything by which a process could tell that it is not root.
-    pub(crate) emulate: Option<Beginning>,
+    pub(crate) emulate: Option<Scope>,
 }
 
 impl Purpose {
@@ -235,7 +235,7 @@ pub(crate) fn program(purpose: Purpose) -> Option<Vec<sock_filter>> {
     }
     if purpose.read_only {
         for change in CHANGES.iter().chain(OLD_CHANGES) {
-            let reading_is_asked = purpose.emulate == Some(Beginning::SomebodyElse);
+            let reading_is_asked = purpose.emulate.is_some_and(|scope| scope.opens || scope.paths);
             let body = match change.open_flags.filter(|_| !reading_is_asked) {
                 None => vec![give(ASK)],
                 Some(index) => vec![
@@ -248,16 +248,16 @@ pub(crate) fn program(purpose: Purpose) -> Option<Vec<sock_filter>> {
             rule(&mut program, change.number, body)?;
         }
     }
-    if let Some(beginning) = purpose.emulate {
-        emulate(&mut program, purpose, beginning)?;
+    if let Some(scope) = purpose.emulate {
+        emulate(&mut program, purpose, scope)?;
     }
     program.push(give(ALLOW));
     Some(program)
 }
 
 /// Asks about what the emulation answers, unless it is asked about already.
-fn emulate(program: &mut Vec<sock_filter>, purpose: Purpose, beginning: Beginning) -> Option<()> {
-    for (number, when) in emulation::asked(beginning) {
+fn emulate(program: &mut Vec<sock_filter>, purpose: Purpose, scope: Scope) -> Option<()> {
+    for (number, when) in emulation::asked(scope) {
         if !(purpose.read_only && find_change(number).is_some()) {
             rule(program, number, conditional(when, ASK))?;
         }

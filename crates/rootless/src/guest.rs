@@ -15,6 +15,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::attach::{self, Attach, Attachment};
 use crate::child::{self, Filter, Identity, PointerList, Prepared, RootEntry};
+use crate::emulation::Emulation;
 use crate::filter::{self, Purpose};
 use crate::message::Failed;
 use crate::mounts;
@@ -242,7 +243,8 @@ pub(crate) struct Surroundings {
 
 impl Surroundings {
     /// Without namespaces; `filter` is what is left.
-    pub(crate) fn in_place(filter: Purpose, rules: Rules) -> Self {
+    pub(crate) fn in_place(mut filter: Purpose, rules: Rules) -> Self {
+        filter.emulate = rules.emulation.as_ref().map(Emulation::scope);
         let steps = Vec::new();
         Self { namespaces: 0, entry: None, steps, may_set_groups: true, filter, rules }
     }

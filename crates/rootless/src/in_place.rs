@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use ebiko_rootfs::{Kind, Root, RootPath, StandIns, Substitute};
 
 use crate::attach::{self, Attach, Content};
-use crate::emulation::{Beginning, Emulation};
+use crate::emulation::Emulation;
 use crate::filter::Purpose;
 use crate::guest::Surroundings;
 use crate::mounts::{self, Step};
@@ -34,7 +34,7 @@ pub(crate) fn run(
     if guest.attachments.is_empty() && !has_hosts && resources.shm_size.is_none() {
         let has_network = guest.network == NetworkAccess::Shared;
         return start(if has_network || emulates || !child::can_mount() {
-            Surroundings::in_place(purpose(guest, emulates), rules(guest, emulates)?)
+            Surroundings::in_place(purpose(guest), rules(guest, emulates)?)
         } else {
             Surroundings::mounted(guest, Vec::new())
         });
@@ -92,21 +92,18 @@ fn mounted(guest: &Guest<'_>, stand_ins: &mut StandIns<'_>) -> Result<Surroundin
 }
 
 /// What a filter must do for a guest without namespaces.
-fn purpose(guest: &Guest<'_>, emulate: bool) -> Purpose {
+fn purpose(guest: &Guest<'_>) -> Purpose {
     Purpose {
         no_network: guest.network == NetworkAccess::None,
         host_name: guest.host_name.is_some(),
         read_only: false,
-        emulate: emulate.then_some(match guest.credentials.uid {
-            0 => Beginning::Root,
-            _ => Beginning::SomebodyElse,
-        }),
+        emulate: None,
     }
 }
 
 /// How the filter's questions are answered.
 fn rules(guest: &Guest<'_>, emulate: bool) -> Result<Rules, RunError> {
-    let emulation = emulate.then(|| Emulation::new(guest.root.emulated(), guest.credentials));
+    let emulation = emulate.then(|| Emulation::new(guest.root, guest.credentials));
     let emulation = emulation
         .transpose()
         .map_err(|source| RunError::Start { stage: GuestStage::Filter, source })?;
@@ -123,7 +120,7 @@ fn filtered(
     stand_ins: &mut StandIns<'_>,
     emulate: bool,
 ) -> Result<Surroundings, RunError> {
-    let mut filter = purpose(guest, emulate);
+    let mut filter = purpose(guest);
     let mut rules = rules(guest, emulate)?;
     for attachment in attach::in_order(guest.attachments) {
         let what = match &attachment.content {

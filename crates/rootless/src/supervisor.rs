@@ -206,7 +206,8 @@ fn serve(listener: &OwnedFd, rules: &mut Rules, stop: &AtomicBool) -> Result<(),
             }
             request.assume_init()
         };
-        let caller = Caller::new(listener, &request);
+        let top = rules.emulation.as_ref().and_then(Emulation::top);
+        let caller = Caller::new(listener, &request, top);
         let mut verdict = Question { caller: &caller, rules }.answer();
         if verdict == Verdict::GoOn
             && let Some(emulation) = &mut rules.emulation

@@ -14,11 +14,13 @@ pub(crate) enum When {
     Both((usize, u32), (usize, u32)),
 }
 
-/// Whom a step takes itself for at first.
+/// How much must be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Beginning {
-    Root,
-    SomebodyElse,
+pub(crate) struct Scope {
+    /// About every file that is opened, and not only about those that are changed or made.
+    pub(crate) opens: bool,
+    /// About what shows where a path leads.
+    pub(crate) paths: bool,
 }
 
 /// `fchmodat2` and the calls for extended attributes of descriptors have the same numbers everywhere, and not every libc
@@ -158,14 +160,33 @@ pub(crate) fn is_guarded(number: c_long) -> bool {
     GUARDED.contains(&number)
 }
 
-/// Everything that is asked about. For a step that begins as somebody else than root, every file that is opened is.
-pub(crate) fn asked(beginning: Beginning) -> impl Iterator<Item = (c_long, When)> {
+/// What tells or shows where a path leads.
+const PATHS: &[c_long] = &[
+    libc::SYS_getcwd,
+    libc::SYS_readlinkat,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_readlink,
+];
+
+/// What an `open(2)` has where it matters whether a name at the top is a link.
+const AT_TOP: u32 = (libc::O_DIRECTORY | libc::O_NOFOLLOW).cast_unsigned();
+
+/// Everything that is asked about.
+pub(crate) fn asked(scope: Scope) -> impl Iterator<Item = (c_long, When)> {
     let opens = move |(number, when): (c_long, When)| {
         let is_open = number == libc::SYS_openat || is_old_open(number);
-        (number, if is_open && beginning == Beginning::SomebodyElse { When::Always } else { when })
+        let when = match when {
+            _ if is_open && scope.opens => When::Always,
+            When::Bits(argument, bits) if is_open && scope.paths => {
+                When::Bits(argument, bits | AT_TOP)
+            }
+            when => when,
+        };
+        (number, when)
     };
+    let paths = PATHS.iter().filter(move |_| scope.paths).map(|&number| (number, When::Always));
     let guarded = GUARDED.iter().map(|&number| (number, When::Always));
-    CALLS.iter().chain(OLD_CALLS).copied().map(opens).chain(guarded)
+    CALLS.iter().chain(OLD_CALLS).copied().map(opens).chain(guarded).chain(paths)
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -6,7 +6,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, Statx, StatxFlags, readlinkat, stat
 use rustix::io::Errno;
 
 use super::path::{AtEnd, Place};
-use super::{Emulation, Refused, Result, SUCCESS, layout};
+use super::{Answer, Emulation, Refused, Result, SUCCESS, layout};
 use crate::caller::Caller;
 
 /// What `newfstatat(2)` understands.
@@ -216,11 +216,52 @@ impl Emulation {
         Ok(SUCCESS)
     }
 
+    /// `getcwd(2)`.
+    pub(super) fn tell_directory(&self, caller: &Caller<'_>) -> Result {
+        let link = format!("/proc/{}/cwd", caller.thread());
+        let target = readlinkat(CWD, link, Vec::new())?;
+        let Some(path) = target.as_bytes().strip_suffix(b" (deleted)") else {
+            let mut path = shown(caller, target.as_bytes());
+            path.push(0);
+            if usize::try_from(caller.argument(1)).is_ok_and(|room| room < path.len()) {
+                return Err(Refused(libc::ERANGE));
+            }
+            caller.write(caller.argument(0), &path)?;
+            return Ok(Answer::Done(i64::try_from(path.len()).unwrap_or_default()));
+        };
+        // A directory may be called so.
+        let is_there = rustix::fs::stat(path).is_ok();
+        if is_there { Ok(Answer::GoOn) } else { Err(Refused(libc::ENOENT)) }
+    }
+
+    /// `readlink(2)` and `readlinkat(2)`; the buffer and its size are the arguments behind the path.
+    pub(super) fn read_link(&self, caller: &Caller<'_>, directory: i32, path: usize) -> Result {
+        let text = caller.read_text(caller.argument(path))?;
+        let file = if text.is_empty() {
+            Place::of_descriptor(caller, directory)?.open_as_it_is()?
+        } else {
+            Place::new(caller, directory, &text)?.open(caller, AtEnd::Stay)?
+        };
+        let target = readlinkat(&file, c"", Vec::new())
+            .map_err(|error| if error == Errno::NOENT { Errno::INVAL } else { error })?;
+        let target = shown(caller, target.as_bytes());
+        let room = usize::try_from(caller.signed_word(path + 2)).unwrap_or_default();
+        if room == 0 {
+            return Err(Refused(libc::EINVAL));
+        }
+        let written = &target[..target.len().min(room)];
+        caller.write(caller.argument(path + 1), written)?;
+        Ok(Answer::Done(i64::try_from(written.len()).unwrap_or_default()))
+    }
+
     /// `chroot(2)` to where the process is already; to any other place it is refused, as the process' paths would lead
     /// elsewhere than the builder's.
     pub(super) fn change_root(&self, caller: &Caller<'_>) -> Result {
         let file = named(caller, libc::AT_FDCWD, caller.argument(0), 0)?;
-        let root = rustix::fs::open(c"/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+        let root = match caller.top() {
+            Some(top) => top.open()?,
+            None => rustix::fs::open(c"/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?,
+        };
         let (found, root) =
             (self.files.metadata(file.as_fd())?, self.files.metadata(root.as_fd())?);
         if (found.dev, found.ino) == (root.dev, root.ino) {
@@ -229,6 +270,11 @@ impl Emulation {
             Err(Refused(libc::EPERM))
         }
     }
+}
+
+/// Where a link leads, as the guest knows it.
+fn shown(caller: &Caller<'_>, target: &[u8]) -> Vec<u8> {
+    caller.top().map_or_else(|| target.to_vec(), |top| top.shown(target))
 }
 
 /// The file at a path of the guest, with `AT_SYMLINK_NOFOLLOW` and `AT_EMPTY_PATH` among the flags.

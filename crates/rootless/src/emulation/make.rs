@@ -35,12 +35,14 @@ pub(super) struct Birth {
     owner: (u32, u32),
     /// Whether the directory hands on its group, and to directories that it does so.
     hands_on: bool,
+    /// Whether the kernel would make it in the same place.
+    is_shared: bool,
 }
 
 impl Birth {
     /// Whether what the kernel would make would belong to the same.
     fn is_plain(&self) -> bool {
-        self.owner == (0, 0)
+        self.owner == (0, 0) && self.is_shared
     }
 }
 
@@ -62,16 +64,24 @@ impl Emulation {
             return Ok(None);
         }
         let identity = self.identity(caller)?;
-        Ok(self.birth_in(&identity, parent, name)?.map(|birth| (birth, place)))
+        Ok(self
+            .birth_in(&identity, parent, name, place.has_shared_parent())?
+            .map(|birth| (birth, place)))
     }
 
-    fn birth_in(&self, identity: &Identity, parent: OwnedFd, name: CString) -> Maybe<Birth> {
+    fn birth_in(
+        &self,
+        identity: &Identity,
+        parent: OwnedFd,
+        name: CString,
+        is_shared: bool,
+    ) -> Maybe<Birth> {
         self.require_entry(identity, &parent, None)?;
         let above = self.files.metadata(parent.as_fd())?;
         let hands_on = above.mode & SET_GROUP_ID != 0;
         let gid = if hands_on { above.gid } else { identity.groups.files };
         let owner = (identity.users.files, gid);
-        Ok(Some(Birth { parent, name, owner, hands_on }))
+        Ok(Some(Birth { parent, name, owner, hands_on, is_shared }))
     }
 
     /// `open(2)` and its kin; the path is the argument `path`.
@@ -84,21 +94,14 @@ impl Emulation {
         mode: u32,
     ) -> Result {
         let flags = OFlags::from_bits_retain(flags);
-        if flags.contains(OFlags::PATH) {
+        if flags.contains(OFlags::PATH) && caller.top().is_none() {
             return Ok(Answer::GoOn);
         }
         if flags.contains(OFlags::TMPFILE) {
             return self.open_unnamed(caller, directory, path, flags, mode);
         }
-        let identity = self.identity(caller)?;
-        if !identity.overrides_permissions() {
-            let text = caller.read_text(caller.argument(path))?;
-            if let Ok(place) = Place::new(caller, directory, &text) {
-                let is_there = self.check_open(caller, &identity, &place, flags)?;
-                if is_there && !flags.contains(OFlags::EXCL) {
-                    return Ok(Answer::GoOn);
-                }
-            }
+        if let Some(answer) = self.open_existing(caller, directory, path, flags)? {
+            return Ok(answer);
         }
         if !flags.contains(OFlags::CREATE) {
             return Ok(Answer::GoOn);
@@ -135,6 +138,43 @@ impl Emulation {
         Err(Refused(libc::ELOOP))
     }
 
+    /// An `open(2)` of what is there; `None` where nothing is, or nothing may be.
+    fn open_existing(
+        &self,
+        caller: &Caller<'_>,
+        directory: i32,
+        path: usize,
+        flags: OFlags,
+    ) -> Maybe<Answer> {
+        let identity = self.identity(caller)?;
+        if identity.overrides_permissions() && caller.top().is_none() {
+            return Ok(None);
+        }
+        let text = caller.read_text(caller.argument(path))?;
+        let Ok(place) = Place::new(caller, directory, &text) else { return Ok(None) };
+        if !identity.overrides_permissions()
+            && self.check_open(caller, &identity, &place, flags)?
+            && place.is_shared()
+            && !flags.contains(OFlags::EXCL)
+        {
+            return Ok(Some(Answer::GoOn));
+        }
+        let follows = !flags.contains(OFlags::NOFOLLOW);
+        let is_shared = if follows { place.is_shared() } else { place.has_shared_parent() };
+        if is_shared || flags.contains(OFlags::EXCL) {
+            return Ok(None);
+        }
+        let Ok(found) = place.open(caller, super::path::AtEnd::Stay) else { return Ok(None) };
+        // Opening one end of a FIFO waits for the other one.
+        if self.files.metadata(found.as_fd())?.kind == Kind::Fifo {
+            return Ok(None);
+        }
+        let flags_here = (flags & !OFlags::CREATE) | OFlags::CLOEXEC;
+        let file = openat(place.directory(), place.path(), flags_here, Mode::empty())?;
+        caller.give(file.as_fd(), flags.contains(OFlags::CLOEXEC))?;
+        Ok(Some(Answer::Given))
+    }
+
     /// Where a link that leads to nothing says that something should be made.
     fn behind_link(&self, caller: &Caller<'_>, birth: &Birth) -> Maybe<Birth> {
         let Ok(target) = readlinkat(&birth.parent, &birth.name, Vec::new()) else {
@@ -153,7 +193,7 @@ impl Emulation {
         let Ok(parent) = openat(&birth.parent, above, flags, Mode::empty()) else {
             return Ok(None);
         };
-        self.birth_in(&*self.identity(caller)?, parent, name)
+        self.birth_in(&*self.identity(caller)?, parent, name, birth.is_shared)
     }
 
     /// A file without a name, in the directory of the path.
@@ -169,7 +209,8 @@ impl Emulation {
         let place = Place::new(caller, directory, &text)?;
         let above = place.open(caller, super::path::AtEnd::Follow)?;
         let identity = self.identity(caller)?;
-        let Some(birth) = self.birth_in(&identity, above, CString::default())? else {
+        let Some(birth) = self.birth_in(&identity, above, CString::default(), place.is_shared())?
+        else {
             return Ok(Answer::GoOn);
         };
         if birth.is_plain() && mode & OWNERS_FILE == OWNERS_FILE {
@@ -279,7 +320,7 @@ impl Emulation {
         }
         let Ok(place) = Place::new(caller, libc::AT_FDCWD, path) else { return Ok(Answer::GoOn) };
         let Ok((parent, name)) = place.parent() else { return Ok(Answer::GoOn) };
-        let birth = self.birth_in(&*self.identity(caller)?, parent, name)?;
+        let birth = self.birth_in(&*self.identity(caller)?, parent, name, true)?;
         let is_new = |birth: &Birth| look_at(&birth.parent, &birth.name).is_err();
         if let Some(birth) = birth.filter(|birth| !birth.is_plain() && is_new(birth)) {
             self.unborn.push(Unborn { thread: caller.thread(), birth });

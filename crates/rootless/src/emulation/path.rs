@@ -11,6 +11,7 @@ use std::path::{Component, Path};
 use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat, readlinkat};
 use rustix::io::Errno;
 
+use super::top::Led;
 use crate::caller::{Caller, LONGEST_PATH};
 
 /// As many links as the kernel follows.
@@ -23,6 +24,20 @@ pub(crate) struct Place {
     path: CString,
     /// The link in `/proc` at which it begins.
     base: Option<String>,
+    way: Way,
+}
+
+/// Whether the kernel would find the same file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// As the path is.
+    Same,
+    /// Through a link at the top, and not at its end.
+    ThroughLink,
+    /// At a link at the top, which must be followed.
+    AtLink,
+    /// Not at all.
+    Hidden,
 }
 
 /// Whether a link at the end of a path is followed.
@@ -45,13 +60,18 @@ impl Place {
     /// Of `path` relative to the descriptor `directory` of the guest, or to its working directory.
     pub(crate) fn new(caller: &Caller<'_>, directory: i32, path: &[u8]) -> Result<Self, Errno> {
         let thread = caller.thread();
-        if path.first() == Some(&b'/') {
-            return Self::absolute(of_the_guest(thread, path));
-        }
         if path.is_empty() {
             return Err(Errno::NOENT);
         }
+        if path.first() == Some(&b'/') {
+            return Self::at_top(caller, path);
+        }
         let base = base(thread, directory)?;
+        if caller.top().is_some()
+            && readlinkat(CWD, base.as_str(), Vec::new()).is_ok_and(|base| base.as_bytes() == b"/")
+        {
+            return Self::at_top(caller, &[b"/", path].concat());
+        }
         let joined = [base.as_bytes(), b"/", path].concat();
         if joined.len() < LONGEST_PATH {
             return Ok(Self { base: Some(base), ..Self::absolute(joined)? });
@@ -60,7 +80,7 @@ impl Place {
         let directory = openat(CWD, base.as_str(), flags, Mode::empty())
             .map_err(|error| if error == Errno::NOENT { Errno::BADF } else { error })?;
         let path = CString::new(path).map_err(|_| Errno::INVAL)?;
-        Ok(Self { directory: Some(directory), path, base: None })
+        Ok(Self { directory: Some(directory), path, base: None, way: Way::Same })
     }
 
     /// Of what a descriptor of the guest is open for.
@@ -68,9 +88,34 @@ impl Place {
         Self::absolute(base(caller.thread(), descriptor)?.into_bytes())
     }
 
+    fn at_top(caller: &Caller<'_>, path: &[u8]) -> Result<Self, Errno> {
+        let path = of_the_guest(caller.thread(), path);
+        match caller.top().map(|top| top.lead(&path)) {
+            None | Some(Led::There) => Self::absolute(path),
+            Some(Led::Here { path, is_linked, is_at_top }) => {
+                let way = match (is_linked, is_at_top) {
+                    (true, false) => Way::ThroughLink,
+                    (true, true) => Way::AtLink,
+                    (false, _) => Way::Hidden,
+                };
+                Ok(Self { way, ..Self::absolute(path)? })
+            }
+        }
+    }
+
+    /// Whether the kernel finds the same file when it follows a link at the end.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.way != Way::Hidden
+    }
+
+    /// Whether the kernel finds the same directory and the same name in it.
+    pub(crate) fn has_shared_parent(&self) -> bool {
+        matches!(self.way, Way::Same | Way::ThroughLink)
+    }
+
     fn absolute(path: Vec<u8>) -> Result<Self, Errno> {
         let path = CString::new(path).map_err(|_| Errno::INVAL)?;
-        Ok(Self { directory: None, path, base: None })
+        Ok(Self { directory: None, path, base: None, way: Way::Same })
     }
 
     pub(crate) fn directory(&self) -> BorrowedFd<'_> {

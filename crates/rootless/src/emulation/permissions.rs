@@ -5,13 +5,16 @@
 //! comes from somebody without `CAP_DAC_OVERRIDE`, the rules of `path_resolution(7)` are applied here first. This is for
 //! equal images and protects nothing: what the kernel does afterwards may be decided by memory that changes meanwhile.
 
-use std::ffi::{CStr, OsStr};
+use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use ebiko_rootfs::{Kind, Metadata};
-use rustix::fs::{CWD, Mode, OFlags, fstatfs, openat, readlinkat};
+use rustix::fs::{
+    AtFlags, CWD, Mode, OFlags, RenameFlags, fstatfs, linkat, openat, readlinkat, renameat_with,
+    unlinkat,
+};
 
 use super::credentials::Identity;
 use super::path::{AtEnd, Place};
@@ -25,22 +28,11 @@ pub(super) const EXECUTE: u32 = 1;
 
 const STICKY: u32 = 0o1000;
 
-/// Which end of a path a call is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
-    /// The file itself must permit this.
-    File(u32),
-    /// An entry of its directory goes.
-    Removed,
-    /// An entry of its directory comes, and takes the place of another one.
-    Placed,
-}
-
 impl Emulation {
     /// A call that is the kernel's when the caller may make it.
     pub(super) fn guarded(&self, caller: &Caller<'_>) -> Result {
         let identity = self.identity(caller)?;
-        if identity.overrides_permissions() {
+        if identity.overrides_permissions() && caller.top().is_none() {
             return Ok(Answer::GoOn);
         }
         let here = libc::AT_FDCWD;
@@ -48,32 +40,27 @@ impl Emulation {
         match caller.number() {
             libc::SYS_faccessat => self.access(caller, &identity, at(0), 1, 0),
             libc::SYS_faccessat2 => self.access(caller, &identity, at(0), 1, at(3)),
-            libc::SYS_unlinkat => self.check(caller, &identity, at(0), 1, End::Removed),
-            libc::SYS_renameat | libc::SYS_renameat2 => {
-                self.check(caller, &identity, at(0), 1, End::Removed)?;
-                self.check(caller, &identity, at(2), 3, End::Placed)
+            libc::SYS_unlinkat => self.remove(caller, &identity, at(0), 1, at(2)),
+            libc::SYS_renameat => self.rename(caller, &identity, [(at(0), 1), (at(2), 3)], 0),
+            libc::SYS_renameat2 => {
+                self.rename(caller, &identity, [(at(0), 1), (at(2), 3)], caller.word(4))
             }
-            libc::SYS_linkat => self.check(caller, &identity, at(2), 3, End::Placed),
-            libc::SYS_truncate => self.check(caller, &identity, here, 0, End::File(WRITE)),
-            libc::SYS_chdir => self.check(caller, &identity, here, 0, End::File(EXECUTE)),
+            libc::SYS_linkat => self.link(caller, &identity, [(at(0), 1), (at(2), 3)], at(4)),
+            libc::SYS_truncate => self.check(caller, &identity, here, 0, WRITE),
+            libc::SYS_chdir => self.check(caller, &identity, here, 0, EXECUTE),
             libc::SYS_utimensat => self.times(caller, &identity),
             #[cfg(target_arch = "x86_64")]
             libc::SYS_access => self.access(caller, &identity, here, 0, 0),
             #[cfg(target_arch = "x86_64")]
-            libc::SYS_unlink | libc::SYS_rmdir => {
-                self.check(caller, &identity, here, 0, End::Removed)
-            }
+            libc::SYS_unlink => self.remove(caller, &identity, here, 0, 0),
             #[cfg(target_arch = "x86_64")]
-            libc::SYS_rename => {
-                self.check(caller, &identity, here, 0, End::Removed)?;
-                self.check(caller, &identity, here, 1, End::Placed)
-            }
+            libc::SYS_rmdir => self.remove(caller, &identity, here, 0, libc::AT_REMOVEDIR),
             #[cfg(target_arch = "x86_64")]
-            libc::SYS_link => self.check(caller, &identity, here, 1, End::Placed),
+            libc::SYS_rename => self.rename(caller, &identity, [(here, 0), (here, 1)], 0),
             #[cfg(target_arch = "x86_64")]
-            libc::SYS_utime | libc::SYS_utimes => {
-                self.check(caller, &identity, here, 0, End::File(WRITE))
-            }
+            libc::SYS_link => self.link(caller, &identity, [(here, 0), (here, 1)], 0),
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_utime | libc::SYS_utimes => self.check(caller, &identity, here, 0, WRITE),
             _ => Ok(Answer::GoOn),
         }
     }
@@ -155,29 +142,93 @@ impl Emulation {
         if is_own { Ok(()) } else { Err(Refused(libc::EPERM)) }
     }
 
+    /// A call that the kernel makes when the file permits it.
     fn check(
         &self,
         caller: &Caller<'_>,
         identity: &Identity,
         directory: i32,
         path: usize,
-        end: End,
+        wanted: u32,
     ) -> Result {
         let text = caller.read_text(caller.argument(path))?;
         let Ok(place) = Place::new(caller, directory, &text) else { return Ok(Answer::GoOn) };
-        match end {
-            End::File(wanted) => {
-                if let Ok(file) = place.open(caller, AtEnd::Follow) {
-                    self.require(identity, &file, wanted)?;
-                }
-            }
-            End::Removed | End::Placed => {
-                if let Ok((parent, name)) = place.parent() {
-                    self.require_entry(identity, &parent, Some(&name))?;
-                }
-            }
+        if let Ok(file) = place.open(caller, AtEnd::Follow) {
+            self.require(identity, &file, wanted)?;
         }
         Ok(Answer::GoOn)
+    }
+
+    /// The directory and the name of an entry that comes or goes, and whether the kernel would find the same; `None` where it
+    /// is the kernel's to say what is wrong.
+    fn entry(
+        &self,
+        caller: &Caller<'_>,
+        identity: &Identity,
+        directory: i32,
+        path: usize,
+    ) -> Result<Option<Entry>> {
+        let text = caller.read_text(caller.argument(path))?;
+        let Ok(place) = Place::new(caller, directory, &text) else { return Ok(None) };
+        let Ok((parent, name)) = place.parent() else { return Ok(None) };
+        self.require_entry(identity, &parent, Some(&name))?;
+        Ok(Some(Entry { parent, name, is_shared: place.has_shared_parent() }))
+    }
+
+    fn remove(
+        &self,
+        caller: &Caller<'_>,
+        identity: &Identity,
+        directory: i32,
+        path: usize,
+        flags: i32,
+    ) -> Result {
+        match self.entry(caller, identity, directory, path)? {
+            Some(Entry { parent, name, is_shared: false }) => {
+                unlinkat(parent, name, AtFlags::from_bits_retain(flags.cast_unsigned()))?;
+                Ok(SUCCESS)
+            }
+            _ => Ok(Answer::GoOn),
+        }
+    }
+
+    fn rename(
+        &self,
+        caller: &Caller<'_>,
+        identity: &Identity,
+        [(from, old), (to, new)]: [(i32, usize); 2],
+        flags: u32,
+    ) -> Result {
+        let from = self.entry(caller, identity, from, old)?;
+        let to = self.entry(caller, identity, to, new)?;
+        let (Some(from), Some(to)) = (from, to) else { return Ok(Answer::GoOn) };
+        if from.is_shared && to.is_shared {
+            return Ok(Answer::GoOn);
+        }
+        let flags = RenameFlags::from_bits_retain(flags);
+        renameat_with(from.parent, from.name, to.parent, to.name, flags)?;
+        Ok(SUCCESS)
+    }
+
+    fn link(
+        &self,
+        caller: &Caller<'_>,
+        identity: &Identity,
+        [(from, old), (to, new)]: [(i32, usize); 2],
+        flags: i32,
+    ) -> Result {
+        let Some(to) = self.entry(caller, identity, to, new)? else { return Ok(Answer::GoOn) };
+        if caller.top().is_none() || flags & libc::AT_EMPTY_PATH != 0 {
+            return Ok(Answer::GoOn);
+        }
+        let text = caller.read_text(caller.argument(old))?;
+        let Ok(from) = Place::new(caller, from, &text) else { return Ok(Answer::GoOn) };
+        if from.has_shared_parent() && to.is_shared {
+            return Ok(Answer::GoOn);
+        }
+        let flags = AtFlags::from_bits_retain(flags.cast_unsigned());
+        linkat(from.directory(), from.path(), to.parent, to.name, flags)?;
+        Ok(SUCCESS)
     }
 
     /// `access(2)` and its kin, which ask for the real user but for `AT_EACCESS`. The mode is the argument behind the path.
@@ -197,8 +248,13 @@ impl Emulation {
         let asking =
             if flags & libc::AT_EACCESS == 0 { identity.as_real() } else { identity.clone() };
         self.require(&asking, &file, caller.word(path + 1) & 7)?;
-        // The kernel would ask for the right of a user that the file does not know.
-        Ok(if self.files.metadata(file.as_fd())?.is_file() { SUCCESS } else { Answer::GoOn })
+        // The kernel would ask for the right of a user that the file does not know, or for a link at the top.
+        let metadata = self.files.metadata(file.as_fd())?;
+        if !asking.permits(&metadata, caller.word(path + 1) & 7) {
+            return Err(Refused(libc::EACCES));
+        }
+        let is_judged = metadata.is_file() || !place.is_shared();
+        Ok(if is_judged { SUCCESS } else { Answer::GoOn })
     }
 
     /// `utimensat(2)`: certain times are for the owner, the present is for who may write.
@@ -218,7 +274,7 @@ impl Emulation {
             }
         };
         let owner = self.files.metadata(file.as_fd())?.uid;
-        if identity.may_change(owner) {
+        if identity.may_change(owner) || identity.overrides_permissions() {
             return Ok(Answer::GoOn);
         }
         if caller.argument(2) != 0 {
@@ -227,6 +283,13 @@ impl Emulation {
         self.require(identity, &file, WRITE)?;
         Ok(Answer::GoOn)
     }
+}
+
+/// An entry that comes or goes.
+struct Entry {
+    parent: OwnedFd,
+    name: CString,
+    is_shared: bool,
 }
 
 impl Identity {
