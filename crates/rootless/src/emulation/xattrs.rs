@@ -60,19 +60,19 @@ impl Emulation {
     fn get_attribute(&self, caller: &Caller<'_>) -> Result {
         let name = caller.read_text(caller.argument(1))?;
         // Others are on the disk or, as in any container, not this process's to see.
-        if name != CAPABILITY {
+        if name != CAPABILITY && (caller.top().is_none() || name.starts_with(b"trusted.")) {
             return Ok(Answer::GoOn);
         }
         let file = file(caller)?;
         let mut attributes = self.files.xattrs(file.as_fd())?;
-        let value = attributes.remove(CAPABILITY).ok_or(libc::ENODATA)?;
+        let value = attributes.remove(&name).ok_or(libc::ENODATA)?;
         tell(caller, 2, &value)
     }
 
     fn list_attributes(&self, caller: &Caller<'_>) -> Result {
         let file = file(caller)?;
         let attributes = self.files.xattrs(file.as_fd())?;
-        if !attributes.contains_key(CAPABILITY) {
+        if !attributes.contains_key(CAPABILITY) && caller.top().is_none() {
             return Ok(Answer::GoOn);
         }
         let seen = attributes.keys().filter(|name| !name.starts_with(b"trusted."));
