@@ -225,8 +225,9 @@ fn privileged_a_command_that_cannot_start_says_why() {
             "/foreign",
             "Exec format error (os error 8)",
             &format!(
-                "`/foreign` is a program for s390x, and this machine is {}: choose an image for this machine's platform",
-                std::env::consts::ARCH
+                "`/foreign` of the image is a program for s390x, and this machine is {}: choose an image for this machine's platform, \
+                 or build on a machine for that one",
+                std::env::consts::ARCH.replace("x86_64", "amd64").replace("aarch64", "arm64")
             )
         )
     );

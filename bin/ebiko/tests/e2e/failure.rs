@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::bench::Bench;
+use crate::bench::{Bench, host};
 
 #[test]
 fn privileged_a_failed_run_ends_with_its_status_names_its_line_and_leaves_nothing() {
@@ -30,6 +30,37 @@ fn privileged_a_run_that_is_killed_reports_the_signal() {
     let output = bench.build("FROM busybox\nRUN kill -SEGV $$\n", &["--no-push"]);
     assert_eq!(output.code, 128 + 11, "{output}");
     assert!(output.stderr.contains("signal"), "{output}");
+}
+
+/// The machine of an image in its config, and that of its programs as ELF has it, which this machine is not.
+const FOREIGN: (&str, u8) =
+    if cfg!(target_arch = "x86_64") { ("arm64", 183) } else { ("amd64", 62) };
+
+#[test]
+fn privileged_a_run_in_an_image_for_another_processor_names_that_one_and_this_one() {
+    let bench = Bench::new();
+    let (foreign, number) = FOREIGN;
+    let own = if foreign == "arm64" { "amd64" } else { "arm64" };
+    let mut shell = std::fs::read("/bin/busybox").unwrap();
+    shell[18] = number;
+    std::fs::create_dir(bench.context().join("bin")).unwrap();
+    std::fs::write(bench.context().join("bin/sh"), shell).unwrap();
+    host("chmod", &["755", "bin/sh"], &bench.context());
+    let image = bench.registry.reference("foreign:1");
+    let platform = format!("--custom-platform=linux/{foreign}");
+    let flags = [&format!("--destination={image}"), &*platform];
+    bench.build("FROM scratch\nCOPY bin/sh /bin/sh\n", &flags).assert_success();
+    let config = bench.registry.image("foreign:1").unwrap().config_json();
+    assert_eq!(config["architecture"], foreign);
+    for flags in [&["--no-push"][..], &["--no-push", &platform]] {
+        let output = bench.build(&format!("FROM {image}\nRUN echo must not run\n"), flags);
+        assert_ne!(output.code, 0, "{output}");
+        let hint = output.stderr.lines().find(|line| line.starts_with("hint: "));
+        let expected =
+            format!("`/bin/sh` of the image is a program for {foreign}, and this machine is {own}");
+        assert!(hint.is_some_and(|hint| hint.contains(&expected)), "{output}");
+        assert!(output.stderr.contains("Exec format error"), "{output}");
+    }
 }
 
 #[test]

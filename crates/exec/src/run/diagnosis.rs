@@ -59,12 +59,22 @@ fn missing(root: &Root, program: &str, found: Option<(RootPath, Metadata)>) -> S
 fn not_executable(path: &RootPath, header: &[u8]) -> String {
     match machine(header) {
         Some(machine) => format!(
-            "`/{path}` is a program for {machine}, and this machine is {}: choose an image for this machine's platform",
-            std::env::consts::ARCH
+            "`/{path}` of the image is a program for {machine}, and this machine is {}: choose an image for this machine's platform, \
+             or build on a machine for that one",
+            this_machine()
         ),
         None => format!(
             "`/{path}` is neither a program nor a script with `#!` in its first line; run it with its interpreter"
         ),
+    }
+}
+
+/// This machine in the words of images.
+fn this_machine() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
     }
 }
 
