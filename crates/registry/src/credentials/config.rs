@@ -156,7 +156,7 @@ impl Scope {
     pub(super) fn parse(key: &str) -> Self {
         let rest = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://"));
         let mut parts = rest.unwrap_or(key).split('/').filter(|part| !part.is_empty());
-        let registry = canonical_registry(parts.next().unwrap_or_default());
+        let registry = registry_of_logins(parts.next().unwrap_or_default());
         let mut path: Vec<String> = parts.map(str::to_owned).collect();
         if matches!(path.as_slice(), [version] if version == "v1" || version == "v2") {
             path.clear();
@@ -166,7 +166,8 @@ impl Scope {
 
     pub(super) fn covers(&self, registry: &str, repository: &str) -> bool {
         let mut parts = repository.split('/');
-        self.registry == registry && self.path.iter().all(|part| parts.next() == Some(part))
+        self.registry == registry_of_logins(registry)
+            && self.path.iter().all(|part| parts.next() == Some(part))
     }
 
     /// The name under which a credential program knows it.
@@ -175,6 +176,14 @@ impl Scope {
             return DOCKER_HUB_KEY.to_owned();
         }
         [std::slice::from_ref(&self.registry), &self.path].concat().join("/")
+    }
+}
+
+/// The same for logins, which Docker Hub has under one name more, where it also serves images.
+fn registry_of_logins(registry: &str) -> String {
+    match canonical_registry(registry) {
+        site if site == "registry.hub.docker.com" => DOCKER_HUB.to_owned(),
+        registry => registry,
     }
 }
 

@@ -99,10 +99,14 @@ fn docker_hub_answers_to_all_its_names() {
         "https://index.docker.io/v2/",
         "index.docker.io",
         "docker.io",
+        "https://docker.io",
         "https://registry-1.docker.io/v2/",
+        "registry.hub.docker.com",
+        "https://registry.hub.docker.com/v2/",
     ] {
         let config = format!(r#"{{"auths":{{"{key}":{{"username":"u","password":"p"}}}}}}"#);
         check(&config, "index.docker.io/library/debian", &format!("{key}: u p"));
+        check(&config, "registry.hub.docker.com/library/debian", &format!("{key}: u p"));
     }
 }
 
