@@ -15,7 +15,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use ebiko_registry::{
     CredentialPrograms, Credentials, EcrRepository, Helper, ProgramOutcome, Surroundings,
-    prepare_ecr,
+    azure_portal, prepare_ecr,
 };
 use ebiko_remote::Clouds;
 use ebiko_rootless::Program;
@@ -23,7 +23,8 @@ use ebiko_transport::Transport;
 
 use crate::cli::Verbosity;
 use crate::environment::Environment;
-use crate::flags::CredentialFlags;
+use crate::flags::{CredentialFlags, RegistryFlags};
+use crate::network;
 use crate::report::Reporter;
 
 /// Names the config for pulling, unless the flag does.
@@ -131,6 +132,21 @@ pub(crate) fn prepare_repository(
     };
     of_the_machine(environment, |surroundings| {
         Ok(prepare_ecr(transport, surroundings, &repository, now())?)
+    })
+}
+
+/// The page of Azure's portal about a registry.
+pub(crate) fn portal(
+    flags: &RegistryFlags,
+    registry: &str,
+    subscription: &str,
+    environment: &Environment,
+    reporter: &Arc<Reporter>,
+) -> anyhow::Result<String> {
+    let transport = network::transport(flags, environment, reporter)?;
+    of_the_machine(environment, |surroundings| {
+        azure_portal(&transport, surroundings, registry, subscription, now())
+            .map_err(anyhow::Error::msg)
     })
 }
 

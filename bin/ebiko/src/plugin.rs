@@ -14,7 +14,7 @@ use ebiko_plugin::{Files, Logins, Name, Outputs, Plan, PluginError, Question, Se
 
 use crate::cli::Verbosity;
 use crate::commands::Program;
-use crate::credentials::read_file;
+use crate::credentials::{portal, read_file};
 use crate::digest_files::{Place, create_parent};
 use crate::environment::Environment;
 use crate::report::Reporter;
@@ -118,11 +118,15 @@ fn perform_step(
     for warning in logins.warnings.iter().chain(&plan.warnings) {
         reporter.say(Verbosity::Warn, warning);
     }
+    if let Some(advice) = logins.advice {
+        reporter.say(Verbosity::Info, advice);
+    }
+    let outputs = described(&program, plan, &environment, &reporter);
     // Found before a step of the build can put links there.
     let place = |path: &PathBuf| Place::find(environment.absolute(path));
     let places = Places {
-        artifact: plan.outputs.artifact_file.as_ref().map(place),
-        variables: plan.outputs.output_file.as_ref().map(place),
+        artifact: outputs.artifact_file.as_ref().map(place),
+        variables: outputs.output_file.as_ref().map(place),
     };
     if let Some(tar) = &plan.tar
         && let Err(error) = create_parent(&environment.absolute(Path::new(tar)))
@@ -149,8 +153,31 @@ fn perform_step(
     if ended.status != 0 {
         return failed(ended.status);
     }
-    places.write(&plan.outputs, Path::new(plan.digest_file), &reporter);
+    places.write(&outputs, Path::new(plan.digest_file), &reporter);
     0
+}
+
+/// The outputs, with the portal's address where that is wanted. The build replaces what certificates are read from, so this
+/// is before it. That nobody can tell the address is a warning, as in the original: the image is made without it.
+fn described(
+    program: &Program,
+    plan: &Plan,
+    environment: &Environment,
+    reporter: &Arc<Reporter>,
+) -> Outputs {
+    let outputs = plan.outputs.clone();
+    let (Some((registry, subscription)), Some(flags)) = (&plan.portal, program.registry()) else {
+        return outputs;
+    };
+    match portal(flags, registry, subscription, environment, reporter) {
+        Ok(address) => outputs.at(&address),
+        Err(why) => {
+            let warning =
+                format!("the artifact has no address of Azure's portal for `{registry}`: {why:#}");
+            reporter.say(Verbosity::Warn, warning);
+            outputs
+        }
+    }
 }
 
 /// Writes to standard output. Whoever has closed it does not want to see more of it.

@@ -1,9 +1,12 @@
 //! Azure: a token of its directory, for an application, a pod that the directory trusts, or a managed identity.
 
+use std::path::Path;
+
 use ebiko_transport::Url;
 use ebiko_transport::header::{HeaderName, HeaderValue};
 use serde::Deserialize;
 
+use crate::certificate::Certificate;
 use crate::http::{Http, end, form, get, metadata_url, service_url, with_secret_header};
 use crate::obstacle::{Obstacle, Outcome, failed};
 use crate::secret::Secret;
@@ -54,7 +57,7 @@ impl std::fmt::Debug for Azure {
 }
 
 enum Source {
-    /// An application with a secret or with a token of a cluster that the directory trusts.
+    /// An application with a secret, a certificate or a token of a cluster that the directory trusts.
     Application { tenant: String, client: String, proof: Proof },
     /// The identity of the machine, as App Service and its relatives serve it.
     Service { url: Url, header: Secret, client: Option<String> },
@@ -65,6 +68,7 @@ enum Source {
 enum Proof {
     Secret(Secret),
     Assertion(Secret),
+    Certificate(Box<Certificate>),
 }
 
 #[derive(Deserialize)]
@@ -104,6 +108,9 @@ impl Azure {
             Ok(Source::Application { client, proof: Proof::Assertion(_), .. }) => {
                 format!("the application `{client}` (AZURE_FEDERATED_TOKEN_FILE)")
             }
+            Ok(Source::Application { client, proof: Proof::Certificate(_), .. }) => {
+                format!("the application `{client}` (AZURE_CLIENT_CERTIFICATE_PATH)")
+            }
             Ok(Source::Service { client, .. } | Source::Instance { client, .. }) => match client {
                 Some(client) => format!("the managed identity `{client}`"),
                 None => "the managed identity of this machine".to_owned(),
@@ -129,19 +136,21 @@ impl Azure {
                     ("client_id", client.as_str()),
                     ("scope", &scope),
                 ];
-                match proof {
-                    Proof::Secret(secret) => fields.push(("client_secret", secret.reveal())),
-                    Proof::Assertion(token) => fields.extend([
-                        (
-                            "client_assertion_type",
-                            "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
-                        ),
-                        ("client_assertion", token.reveal()),
-                    ]),
-                }
                 let url = self.authority(directory)?.join(&format!("{tenant}/oauth2/v2.0/token"));
                 let url =
                     url.map_err(|_| Obstacle::Failed("AZURE_TENANT_ID makes no URL".to_owned()))?;
+                let assertion;
+                match proof {
+                    Proof::Secret(secret) => fields.push(("client_secret", secret.reveal())),
+                    Proof::Assertion(token) => fields.extend(asserted(token)),
+                    Proof::Certificate(certificate) => {
+                        assertion =
+                            certificate.assertion(client, url.as_str(), now).ok_or_else(|| {
+                                Obstacle::Failed("the key of the certificate cannot sign".into())
+                            })?;
+                        fields.extend(asserted(&assertion));
+                    }
+                }
                 http.json(form(url, &fields), "Azure's directory")?
             }
             Source::Service { url, header, client } => {
@@ -157,8 +166,8 @@ impl Azure {
                 );
                 http.metadata(
                     request,
-                    "neither AZURE_CLIENT_SECRET nor AZURE_FEDERATED_TOKEN_FILE is set with its client and tenant, and \
-                     Azure's instance metadata service",
+                    "none of AZURE_CLIENT_SECRET, AZURE_CLIENT_CERTIFICATE_PATH and AZURE_FEDERATED_TOKEN_FILE is set with its \
+                     client and tenant, and Azure's instance metadata service",
                 )?
             }
         };
@@ -179,6 +188,14 @@ impl Azure {
     }
 }
 
+/// The fields of a token in the place of a secret, RFC 7523.
+fn asserted(token: &Secret) -> [(&'static str, &str); 2] {
+    [
+        ("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"),
+        ("client_assertion", token.reveal()),
+    ]
+}
+
 fn identity_url(url: &Url, version: &str, resource: &str, client: Option<&str>) -> Url {
     let mut url = url.clone();
     url.query_pairs_mut()
@@ -196,6 +213,13 @@ fn source(surroundings: &Surroundings<'_>) -> Result<Source, String> {
             Some(Proof::Secret(Secret::new(secret)))
         } else if let Some(token) = surroundings.get("AZURE_FEDERATED_TOKEN") {
             Some(Proof::Assertion(Secret::new(token)))
+        } else if let Some(file) = surroundings.get("AZURE_CLIENT_CERTIFICATE_PATH") {
+            let text = (surroundings.read)(Path::new(file))
+                .map_err(|error| format!("`{file}` cannot be read: {error}"))?;
+            let shows_chain = surroundings.is_on("AZURE_CLIENT_SEND_CERTIFICATE_CHAIN");
+            let certificate = Certificate::read(&text, shows_chain)
+                .map_err(|why| format!("the certificate in `{file}` {why}"))?;
+            Some(Proof::Certificate(Box::new(certificate)))
         } else if let Some(file) = surroundings.get("AZURE_FEDERATED_TOKEN_FILE") {
             Some(Proof::Assertion(Secret::new(surroundings.token(file)?)))
         } else {

@@ -7,15 +7,15 @@
 use std::collections::BTreeMap;
 
 use base64::Engine;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::STANDARD;
 use ebiko_transport::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue};
 use ebiko_transport::{Body, Method, Request, Url};
-use ring::rand::SystemRandom;
 use ring::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::http::{Http, end, form, get, metadata_url, service_url};
+use crate::jwt;
 use crate::obstacle::{Obstacle, Outcome, failed};
 use crate::secret::Secret;
 use crate::surroundings::Surroundings;
@@ -329,22 +329,15 @@ fn assertion(
     let claims = json!({
         "iss": email, "scope": SCOPE, "aud": audience.as_str(), "iat": now, "exp": end(now, None),
     });
-    let encode = |json: &Value| URL_SAFE_NO_PAD.encode(json.to_string());
-    let signed = format!("{}.{}", encode(&header), encode(&claims));
-    let mut signature = vec![0; pair.public().modulus_len()];
-    let result =
-        pair.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), signed.as_bytes(), &mut signature);
-    match result {
-        Ok(()) => Ok(Secret::new(format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature)))),
-        Err(_) => failed("the `private_key` of the service account cannot sign"),
-    }
+    jwt::signed(&pair, &RSA_PKCS1_SHA256, &header, &claims).ok_or_else(|| {
+        Obstacle::Failed("the `private_key` of the service account cannot sign".into())
+    })
 }
 
 /// A key in PEM, PKCS #8 or, as very old ones are, PKCS #1.
 fn key_pair(pem: &str) -> Option<RsaKeyPair> {
     let lines = pem.lines().map(str::trim).filter(|line| !line.starts_with("-----"));
-    let der = STANDARD.decode(lines.collect::<String>()).ok()?;
-    RsaKeyPair::from_pkcs8(&der).or_else(|_| RsaKeyPair::from_der(&der)).ok()
+    jwt::key_pair(&STANDARD.decode(lines.collect::<String>()).ok()?)
 }
 
 #[cfg(test)]

@@ -23,9 +23,11 @@ mod token;
 
 mod aws;
 mod azure;
+mod certificate;
 mod google;
 
 mod http;
+mod jwt;
 mod words;
 
 pub use aws::{Aws, Keys, domain_of, endpoint, signed};

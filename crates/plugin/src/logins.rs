@@ -1,7 +1,9 @@
 //! Who the step is to registries.
 
+mod cloud;
+
 use std::collections::BTreeMap;
-use std::fmt::{self, Write as _};
+use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -52,6 +54,8 @@ pub struct Logins {
     pub cloud: Cloud,
     /// What the user should know.
     pub warnings: Vec<String>,
+    /// What the user may want to know.
+    pub advice: Option<&'static str>,
 }
 
 /// Variables and files for the helpers of a cloud. The files are nowhere but here.
@@ -63,10 +67,9 @@ pub struct Cloud {
     pub files: BTreeMap<&'static str, Text>,
 }
 
-/// The key of Google's service account, where the original puts it.
-const GOOGLE_KEY: &str = "/kaniko/config.json";
-const AWS_CONFIG: &str = "/kaniko/.aws/config";
-const AWS_TOKEN: &str = "/kaniko/.aws/token";
+/// For a step that has no login for base images.
+const ADVICE: &str = "base images are pulled without a login, and Docker Hub limits how many of them an address may have; \
+                      a connector for base images (PLUGIN_BASE_IMAGE_REGISTRY and its user and password) lifts that";
 
 #[derive(Serialize)]
 struct Config<'c> {
@@ -171,6 +174,7 @@ impl Settings {
             wants_file: false,
             cloud: Cloud::default(),
             warnings: Vec::new(),
+            advice: None,
         };
         let base = self.base_login();
         let mut entries = Entries::default();
@@ -188,16 +192,21 @@ impl Settings {
                 }
                 self.docker(&mut entries, &mut logins)?
             }
-            Name::Gcr | Name::Gar => self.google(&mut logins.cloud) && !base.registry.is_empty(),
+            Name::Gcr | Name::Gar => self.google(&mut logins.cloud),
             Name::Ecr => {
                 self.amazon(&mut entries, &mut logins.cloud)?;
                 true
             }
             Name::Acr => {
                 self.azure(&mut logins)?;
-                !base.registry.is_empty()
+                true
             }
         };
+        // Where the original gives it, too; but whoever pushes to Docker Hub is known there.
+        let pulls = login_key(self.text("registry")) != HUB && !self.is("push-only");
+        logins.advice = (writes && pulls && base.registry.is_empty()).then_some(ADVICE);
+        let writes =
+            writes && (matches!(self.name, Name::Docker | Name::Ecr) || !base.registry.is_empty());
         let has_base = !base.registry.is_empty() && !base.is_anonymous();
         if writes && !base.is_anonymous() {
             // Where both are for the same registry, what is pushed decides; pulls have a config of their own.
@@ -252,130 +261,6 @@ impl Settings {
         }
         Ok(true)
     }
-
-    /// Whether there is a key.
-    fn google(&self, cloud: &mut Cloud) -> bool {
-        let key = self.text("json-key");
-        if key.is_empty() {
-            return false;
-        }
-        cloud.files.insert(GOOGLE_KEY, Text::new(key));
-        cloud.variables.insert("GOOGLE_APPLICATION_CREDENTIALS", Text::new(GOOGLE_KEY));
-        true
-    }
-
-    fn amazon(&self, entries: &mut Entries, cloud: &mut Cloud) -> Result<(), PluginError> {
-        let registry = self.text("registry");
-        let (id, secret) = (self.text("access-key"), self.text("secret-key"));
-        let (role, token) = (self.text("assume-role"), self.text("oidc-token-id"));
-        let mut set = |name, value: &str| drop(cloud.variables.insert(name, Text::new(value)));
-        set("AWS_REGION", self.text("region"));
-        let mut uses_helpers = true;
-        if !role.is_empty() && !token.is_empty() {
-            set("AWS_ROLE_ARN", role);
-            set("AWS_ROLE_SESSION_NAME", "kaniko-ecr-oidc");
-            set("AWS_WEB_IDENTITY_TOKEN_FILE", AWS_TOKEN);
-            cloud.files.insert(AWS_TOKEN, Text::new(token));
-        } else if !role.is_empty() {
-            // Line ends would begin another setting.
-            let external = self.text("external-id");
-            if [role, external].iter().any(|text| text.contains(['\n', '\r'])) {
-                return Err(PluginError::new("the role and the external id must each be one line"));
-            }
-            let source = if id.is_empty() && self.variable("AWS_ACCESS_KEY_ID").is_none() {
-                if self.variable("AWS_CONTAINER_CREDENTIALS_FULL_URI").is_some()
-                    || self.variable("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI").is_some()
-                {
-                    "EcsContainer"
-                } else {
-                    "Ec2InstanceMetadata"
-                }
-            } else {
-                "Environment"
-            };
-            let mut profile =
-                format!("[profile ebiko-role]\nrole_arn = {role}\ncredential_source = {source}\n");
-            if !external.is_empty() {
-                let _written = writeln!(profile, "external_id = {external}");
-            }
-            set("AWS_CONFIG_FILE", AWS_CONFIG);
-            set("AWS_PROFILE", "ebiko-role");
-            cloud.files.insert(AWS_CONFIG, Text::new(profile));
-            uses_helpers = false;
-        } else if !self.has_no_push() || !id.is_empty() {
-            if registry.is_empty() {
-                return Err(PluginError::new("registry must be specified"));
-            }
-            if !id.is_empty() && !secret.is_empty() {
-                set("AWS_ACCESS_KEY_ID", id);
-                set("AWS_SECRET_ACCESS_KEY", secret);
-            }
-        } else {
-            uses_helpers = false;
-        }
-        if uses_helpers && self.is_before_helpers() {
-            for registry in ["public.ecr.aws", registry] {
-                entries.helpers.insert(registry.to_owned(), "ecr-login".to_owned());
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether the kaniko that `KANIKO_VERSION` names has no helper for ECR of its own; nobody knows if it names none.
-    fn is_before_helpers(&self) -> bool {
-        let version = self.variable("KANIKO_VERSION").unwrap_or_default();
-        let mut parts = version.strip_prefix('v').unwrap_or(version).split(['.', '-', '+']);
-        let mut next = || parts.next().unwrap_or("0").parse::<u32>().ok();
-        match (next(), next()) {
-            (Some(major), Some(minor)) => (major, minor) < (1, 8),
-            _ => true,
-        }
-    }
-
-    fn azure(&self, logins: &mut Logins) -> Result<(), PluginError> {
-        if self.text("registry").is_empty() {
-            return Err(PluginError::new("registry must be specified"));
-        }
-        let (tenant, client) = (self.text("tenant-id"), self.text("client-id"));
-        let (secret, token) = (self.text("client-secret"), self.text("oidc-token-id"));
-        let certificate = self.text("client-cert");
-        let mut fail = |message: &str| {
-            if self.has_no_push() {
-                logins.warnings.push(format!("NO_PUSH mode: {message}"));
-                return Ok(());
-            }
-            Err(PluginError::new(message))
-        };
-        if !token.is_empty() && (tenant.is_empty() || client.is_empty()) {
-            return fail("tenantId and clientId must be provided for OIDC authentication");
-        }
-        if token.is_empty() && !tenant.is_empty() && [client, secret, certificate] == ["", "", ""] {
-            return fail("tenantId and clientId must be provided");
-        }
-        if token.is_empty() && secret.is_empty() && !certificate.is_empty() {
-            return fail(
-                "a client certificate cannot be used yet; use a client secret, an OIDC token or the pod's workload identity",
-            );
-        }
-        if !secret.is_empty() && tenant.is_empty() {
-            return fail("tenantId can't be empty for AAD authentication");
-        }
-        if !secret.is_empty() && client.is_empty() {
-            return fail("clientId can't be empty for AAD authentication");
-        }
-        for (name, value) in [
-            ("AZURE_TENANT_ID", tenant),
-            ("AZURE_CLIENT_ID", client),
-            ("AZURE_CLIENT_SECRET", if token.is_empty() { secret } else { "" }),
-            ("AZURE_FEDERATED_TOKEN", token),
-            ("AZURE_AUTHORITY_HOST", self.text("azure-authority-host")),
-        ] {
-            if !value.is_empty() {
-                logins.cloud.variables.insert(name, Text::new(value));
-            }
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]
@@ -423,11 +308,75 @@ mod tests {
             ("PLUGIN_BASE_IMAGE_REGISTRY", "b.io"),
         ];
         assert_eq!(config(Name::Docker, &push), "{\"auths\":{\"r.io\":{\"auth\":\"dTpw\"}}}");
+        let amazon = [
+            ("PLUGIN_REGISTRY", "r"),
+            ("PLUGIN_BASE_IMAGE_REGISTRY", "b.io"),
+            ("KANIKO_VERSION", "1.25.15"),
+        ];
+        assert_eq!(config(Name::Ecr, &amazon), "{\"auths\":{}}");
         let half = [&push[..], &[("PLUGIN_BASE_IMAGE_PASSWORD", "x")]].concat();
         assert_eq!(
             config(Name::Docker, &half),
             "error: failed to create docker config: Username must be specified for registry: b.io"
         );
+    }
+
+    #[test]
+    fn a_step_without_a_login_for_base_images_is_advised_to_have_one() {
+        let login = [("PLUGIN_USERNAME", "u"), ("PLUGIN_PASSWORD", "p")];
+        let registry = ("PLUGIN_REGISTRY", "r.io");
+        let base = ("PLUGIN_BASE_IMAGE_REGISTRY", "b.io");
+        let key = ("PLUGIN_JSON_KEY", "{}");
+        for (name, variables, expected) in [
+            (Name::Docker, &[&login[..], &[registry]].concat()[..], true),
+            // Docker Hub knows who that is.
+            (Name::Docker, &login, false),
+            (Name::Docker, &[&login[..], &[registry, base]].concat(), false),
+            (Name::Docker, &[("PLUGIN_NO_PUSH", "true")], false),
+            (Name::Docker, &[("PLUGIN_CONFIG", "{}")], false),
+            (Name::Gar, &[registry, key], true),
+            (Name::Gar, &[registry], false),
+            (Name::Gar, &[registry, key, base], false),
+            (Name::Gar, &[registry, key, ("PLUGIN_PUSH_ONLY", "true")], false),
+            (Name::Ecr, &[registry], true),
+            (Name::Acr, &[registry], true),
+        ] {
+            let logins = settings(name, variables, &Place::default()).logins().unwrap();
+            assert_eq!(logins.advice.is_some(), expected, "{name:?} {variables:?}");
+        }
+    }
+
+    #[test]
+    fn a_connector_for_another_registry_than_the_images_is_told() {
+        let login = [("PLUGIN_USERNAME", "u"), ("PLUGIN_PASSWORD", "p")];
+        for (registry, repository, expected) in [
+            (
+                "https://ghcr.io/team",
+                "team/app",
+                "the login is for ghcr.io, and the image goes to Docker Hub: ",
+            ),
+            (
+                "https://ghcr.io/team",
+                "r.io/team/app",
+                "the login is for ghcr.io, and the image goes to r.io: ",
+            ),
+            ("https://ghcr.io/team", "ghcr.io/team/app", ""),
+            ("r.io:5000", "r.io:5000/app", ""),
+            ("https://index.docker.io/v1/", "team/app", ""),
+            ("https://index.docker.io/v2/", "team/app", ""),
+        ] {
+            let variables =
+                [&login[..], &[("PLUGIN_REGISTRY", registry), ("PLUGIN_REPO", repository)]]
+                    .concat();
+            let logins = settings(Name::Docker, &variables, &Place::default()).logins().unwrap();
+            let warning = logins.warnings.first().map_or("", String::as_str);
+            assert!(warning.starts_with(expected), "{registry} {repository}: {warning}");
+            assert_eq!(
+                warning.is_empty(),
+                expected.is_empty(),
+                "{registry} {repository}: {warning}"
+            );
+        }
     }
 
     #[test]
@@ -452,86 +401,5 @@ mod tests {
             "{\"auths\":{\"https://r.io/ns\":{\"auth\":\"Yjpx\"},\"r.io\":{\"auth\":\"Yjpx\"}}}"
         );
         assert!(!format!("{logins:?}").contains("dTpw"));
-    }
-
-    #[test]
-    fn clouds_have_their_own_settings() {
-        let cloud = |name, variables: &[(&str, &str)]| {
-            let cloud = settings(name, variables, &Place::default()).logins().unwrap().cloud;
-            let variables =
-                cloud.variables.iter().map(|(name, text)| format!("{name}={}", text.expose()));
-            let files = cloud.files.iter().map(|(name, text)| format!("{name}: {}", text.expose()));
-            variables.chain(files).collect::<Vec<_>>().join("\n")
-        };
-        assert_eq!(
-            cloud(Name::Gar, &[("PLUGIN_JSON_KEY", "{}")]),
-            "GOOGLE_APPLICATION_CREDENTIALS=/kaniko/config.json\n/kaniko/config.json: {}"
-        );
-        assert_eq!(cloud(Name::Gar, &[]), "");
-        let registry = ("PLUGIN_REGISTRY", "1.dkr.ecr.eu-west-1.amazonaws.com");
-        assert_eq!(
-            cloud(Name::Ecr, &[registry, ("PLUGIN_ACCESS_KEY", "a"), ("PLUGIN_SECRET_KEY", "s")]),
-            "AWS_ACCESS_KEY_ID=a\nAWS_REGION=us-east-1\nAWS_SECRET_ACCESS_KEY=s"
-        );
-        assert_eq!(
-            cloud(
-                Name::Ecr,
-                &[registry, ("PLUGIN_ASSUME_ROLE", "arn:x"), ("PLUGIN_EXTERNAL_ID", "e")]
-            ),
-            "AWS_CONFIG_FILE=/kaniko/.aws/config\nAWS_PROFILE=ebiko-role\nAWS_REGION=us-east-1\n/kaniko/.aws/config: \
-             [profile ebiko-role]\nrole_arn = arn:x\ncredential_source = Ec2InstanceMetadata\nexternal_id = e\n"
-        );
-        assert_eq!(
-            cloud(
-                Name::Acr,
-                &[
-                    ("PLUGIN_REGISTRY", "x.azurecr.io"),
-                    ("TENANT_ID", "t"),
-                    ("CLIENT_ID", "c"),
-                    ("PLUGIN_OIDC_TOKEN_ID", "o")
-                ]
-            ),
-            "AZURE_CLIENT_ID=c\nAZURE_FEDERATED_TOKEN=o\nAZURE_TENANT_ID=t"
-        );
-    }
-
-    #[test]
-    fn helpers_are_written_for_a_kaniko_that_has_none() {
-        let registry = ("PLUGIN_REGISTRY", "r");
-        let helpers =
-            "{\"auths\":{},\"credHelpers\":{\"public.ecr.aws\":\"ecr-login\",\"r\":\"ecr-login\"}}";
-        for (version, expected) in [
-            ("", helpers),
-            ("1.7.9", helpers),
-            ("1.8.0", "{\"auths\":{}}"),
-            ("v1.25.15", "{\"auths\":{}}"),
-        ] {
-            assert_eq!(
-                config(Name::Ecr, &[registry, ("KANIKO_VERSION", version)]),
-                expected,
-                "{version}"
-            );
-        }
-        assert_eq!(config(Name::Ecr, &[]), "error: registry must be specified");
-    }
-
-    #[test]
-    fn an_application_of_azure_must_be_whole() {
-        let registry = ("PLUGIN_REGISTRY", "x.azurecr.io");
-        for (variables, expected) in [
-            (&[][..], "error: registry must be specified"),
-            (&[registry, ("TENANT_ID", "t")], "error: tenantId and clientId must be provided"),
-            (
-                &[registry, ("CLIENT_SECRET", "s")],
-                "error: tenantId can't be empty for AAD authentication",
-            ),
-            (
-                &[registry, ("PLUGIN_OIDC_TOKEN_ID", "o")],
-                "error: tenantId and clientId must be provided for OIDC authentication",
-            ),
-            (&[registry, ("TENANT_ID", "t"), ("PLUGIN_NO_PUSH", "true")], "none"),
-        ] {
-            assert_eq!(config(Name::Acr, variables), expected);
-        }
     }
 }

@@ -42,6 +42,12 @@ struct Image<'a> {
 }
 
 impl Outputs {
+    /// The same for a registry that people look at under this address.
+    #[must_use]
+    pub fn at(self, address: &str) -> Self {
+        Self { registry: address.to_owned(), ..self }
+    }
+
     /// The content of the artifact file: `docker/v1`, as Go writes it, for an image with this digest.
     #[must_use]
     pub fn artifact(&self, digest: &str) -> String {

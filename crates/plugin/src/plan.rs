@@ -6,7 +6,7 @@ use crate::argv;
 use crate::logins::Text;
 use crate::name::Name;
 use crate::outputs::Outputs;
-use crate::repository::without_scheme;
+use crate::repository::{host, without_scheme};
 use crate::settings::{Files, PluginError, Settings};
 use crate::tags::{automatic, expanded};
 
@@ -25,6 +25,8 @@ pub struct Plan {
     pub outputs: Outputs,
     /// What is done with a repository before.
     pub repository: Option<Repository>,
+    /// The registry of Azure's and the subscription in whose portal it is looked up, if the artifact is to name that.
+    pub portal: Option<(String, String)>,
     /// What the user should know, one line each.
     pub warnings: Vec<String>,
 }
@@ -114,7 +116,7 @@ impl Settings {
                 artifact_file: path("artifact-file"),
                 output_file: path("output-file"),
                 registry_type: self.name.registry_type(),
-                // The original has the portal's address there, or nothing.
+                // The portal's address, which is not known yet, or nothing.
                 registry: if self.name == Name::Acr {
                     String::new()
                 } else {
@@ -124,8 +126,17 @@ impl Settings {
                 tar: tar.map(str::to_owned),
             },
             repository: self.amazon_repository(files)?,
+            portal: self.portal(),
             warnings: self.warnings(&repository),
         })
+    }
+
+    fn portal(&self) -> Option<(String, String)> {
+        let subscription = self.text("subscription-id");
+        let is_wanted = self.name == Name::Acr
+            && !subscription.is_empty()
+            && !self.text("artifact-file").is_empty();
+        is_wanted.then(|| (host(self.text("registry")).to_owned(), subscription.to_owned()))
     }
 
     /// What the step wants of a repository of Amazon's. The original sets policies also where nothing is pushed.
@@ -435,6 +446,28 @@ pub(crate) mod tests {
             error.to_string().starts_with("cannot read the lifecycle-policy in none"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn the_portal_is_asked_for_an_artifact_of_azures_step() {
+        let registry = ("PLUGIN_REGISTRY", "x.azurecr.io");
+        let repository = ("PLUGIN_REPO", "x.azurecr.io/app");
+        let (id, file) = (("SUBSCRIPTION_ID", "s"), ("PLUGIN_ARTIFACT_FILE", "a"));
+        let plan = |name, variables: &[(&str, &str)]| {
+            let place = Place::default();
+            let variables = [&[registry, repository][..], variables].concat();
+            settings(name, &variables, &place).plan(&place).unwrap()
+        };
+        let asked = plan(Name::Acr, &[id, file]);
+        assert_eq!(asked.portal, Some(("x.azurecr.io".into(), "s".into())));
+        assert!(asked.outputs.artifact("").contains("\"registryUrl\": \"\""));
+        let told = asked.outputs.at("https://portal");
+        assert!(told.artifact("").contains("\"registryUrl\": \"https://portal\""));
+        for (name, variables) in
+            [(Name::Acr, &[id][..]), (Name::Acr, &[file]), (Name::Docker, &[id, file])]
+        {
+            assert_eq!(plan(name, variables).portal, None, "{variables:?}");
+        }
     }
 
     #[test]

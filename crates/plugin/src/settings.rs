@@ -55,7 +55,7 @@ impl PluginError {
 pub enum Question {
     /// `--print-argv`: the command line, as a JSON array.
     Argv,
-    /// `--print-config`: the text of the config that would be in force.
+    /// `--print-config`: the text of the config that the original would write, as far as no cloud must be asked for it.
     Config,
     /// `--help`.
     Help,

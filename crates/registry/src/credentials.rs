@@ -23,7 +23,7 @@ use crate::routes::Access;
 use ebiko_cloud::Secret;
 
 pub(crate) use self::config::canonical_registry;
-pub use self::helper::{Clock, EcrError, EcrRepository, Helper, prepare_ecr};
+pub use self::helper::{Clock, EcrError, EcrRepository, Helper, azure_portal, prepare_ecr};
 pub use self::login::{LoginError, log_in};
 pub use self::program::{CredentialPrograms, ProgramOutcome};
 pub use ebiko_cloud::Surroundings;

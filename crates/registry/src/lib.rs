@@ -54,7 +54,7 @@ pub use ahead::Ahead;
 pub use cache::{CacheError, CacheRepository};
 pub use credentials::{
     Clock, CredentialPrograms, Credentials, CredentialsError, EcrError, EcrRepository, Helper,
-    Identity, LoginError, ProgramOutcome, Surroundings, log_in, prepare_ecr,
+    Identity, LoginError, ProgramOutcome, Surroundings, azure_portal, log_in, prepare_ecr,
 };
 pub use progress::{Direction, Progress};
 pub use pull::{PullError, PullErrorKind};

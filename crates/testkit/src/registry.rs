@@ -13,8 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
-pub(crate) use self::tls::issue_for;
-pub use self::tls::rsa_key;
+pub use self::tls::{issue_for, rsa_key, self_signed};
 use self::token::TokenServer;
 use crate::ImageFacts;
 use crate::base::BaseImage;

@@ -20,7 +20,7 @@ use crate::credentials::Asking;
 use crate::digest_files::{self, DigestFiles};
 use crate::environment::Environment;
 use crate::failure::Failure;
-use crate::flags::{MessageFlags, PublishFlags};
+use crate::flags::{MessageFlags, PublishFlags, RegistryFlags};
 use crate::login::Login;
 use crate::report::Reporter;
 use crate::{credentials, network, signals};
@@ -116,6 +116,17 @@ impl Program {
             Self::Executor(Cli { command: Some(command), .. }) => command.messages(),
             Self::Executor(cli) => &cli.messages,
             Self::Warmer(flags) => &flags.messages,
+        }
+    }
+
+    /// How the executor reaches registries.
+    pub(crate) fn registry(&self) -> Option<&RegistryFlags> {
+        match self {
+            Self::Executor(Cli { command: Some(Command::Push(flags)), .. }) => {
+                Some(&flags.publish.registry)
+            }
+            Self::Executor(cli) => Some(&cli.registry),
+            Self::Warmer(_) => None,
         }
     }
 }

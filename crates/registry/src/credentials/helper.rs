@@ -16,6 +16,7 @@ use ebiko_cloud::{Google, Http, Obstacle, Outcome, Surroundings};
 use ebiko_transport::Transport;
 
 use self::acr::Acr;
+pub use self::acr::azure_portal;
 use self::ecr::Ecr;
 pub use self::ecr::{EcrError, EcrRepository, prepare_ecr};
 use self::variables::{GitLab, Variables};

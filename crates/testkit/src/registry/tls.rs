@@ -22,13 +22,30 @@ pub fn rsa_key() -> anyhow::Result<String> {
     Ok(String::from_utf8(key)?)
 }
 
+/// A new RSA key and a certificate of it that it has signed itself, both in PEM.
+///
+/// # Errors
+///
+/// Fails if `openssl` is missing.
+pub fn self_signed() -> anyhow::Result<String> {
+    let mut command = Command::new("openssl");
+    command.args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]);
+    let text = capture(command.args(["-subj", "/CN=an application", "-keyout", "-", "-out", "-"]))?;
+    Ok(String::from_utf8(text)?)
+}
+
 /// Issues both into `dir`. Two certificates, because rustls does not accept an authority as a server.
 pub(super) fn issue(dir: &Path) -> anyhow::Result<()> {
     issue_for(dir, &["localhost", "registry.test"])
 }
 
-/// The same for a server of these names, and `127.0.0.1`.
-pub(crate) fn issue_for(dir: &Path, names: &[&str]) -> anyhow::Result<()> {
+/// A certificate for a server of these names, and `127.0.0.1`: `server.crt` and `server.key` in `dir`, and the authority's
+/// in `authority/ca.crt`.
+///
+/// # Errors
+///
+/// Fails if `openssl` is missing.
+pub fn issue_for(dir: &Path, names: &[&str]) -> anyhow::Result<()> {
     std::fs::create_dir_all(dir.join(DIRECTORY))?;
     let names = names.join(",DNS:");
     let extension = format!("subjectAltName=IP:127.0.0.1,DNS:{names}\n");

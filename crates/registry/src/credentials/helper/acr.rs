@@ -7,7 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ebiko_cloud::{
     Azure, Directory, Http, Obstacle, Outcome, Secret, Surroundings, end, failed, form,
 };
-use ebiko_transport::Url;
+use ebiko_transport::{Request, Transport, Url};
 use serde::Deserialize;
 
 use super::super::Credential;
@@ -22,6 +22,8 @@ struct Cloud {
     directory: Directory,
     /// The resource manager.
     resource: &'static str,
+    /// What people look at.
+    portal: &'static str,
 }
 
 const CLOUDS: [Cloud; 4] = [
@@ -29,21 +31,25 @@ const CLOUDS: [Cloud; 4] = [
         domain: ".azurecr.io",
         directory: Directory::Global,
         resource: "https://management.azure.com/",
+        portal: "https://portal.azure.com/",
     },
     Cloud {
         domain: ".azurecr.cn",
         directory: Directory::China,
         resource: "https://management.chinacloudapi.cn/",
+        portal: "https://portal.azure.cn/",
     },
     Cloud {
         domain: ".azurecr.de",
         directory: Directory::Germany,
         resource: "https://management.microsoftazure.de/",
+        portal: "https://portal.microsoftazure.de/",
     },
     Cloud {
         domain: ".azurecr.us",
         directory: Directory::UsGovernment,
         resource: "https://management.usgovcloudapi.net/",
+        portal: "https://portal.azure.us/",
     },
 ];
 
@@ -67,6 +73,8 @@ pub(super) struct Acr {
     azure: Azure,
     /// Where tokens are exchanged, if not at the registry itself: for tests.
     pub(super) exchange: Option<Url>,
+    /// The resource manager, if not the cloud's: for tests.
+    pub(super) manager: Option<Url>,
 }
 
 #[derive(Deserialize)]
@@ -76,7 +84,7 @@ struct Exchanged {
 
 impl Acr {
     pub(super) fn read(surroundings: &Surroundings<'_>) -> Self {
-        Self { azure: Azure::read(surroundings), exchange: None }
+        Self { azure: Azure::read(surroundings), exchange: None, manager: None }
     }
 
     pub(super) fn lend(&self, http: &Http<'_>, registry: &str, now: u64) -> Outcome<Lent> {
@@ -118,6 +126,104 @@ impl Acr {
         let token = Secret::new(answer.refresh_token);
         Ok(Lent { credential: Credential::Identity { token }, until })
     }
+}
+
+/// How many pages of resources are read. They are filtered, so that one is usual.
+const PAGES: usize = 100;
+
+impl Acr {
+    /// The page of Azure's portal about `registry`, which is in `subscription`.
+    pub(super) fn portal(
+        &self,
+        http: &Http<'_>,
+        registry: &str,
+        subscription: &str,
+        now: u64,
+    ) -> Outcome<String> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Page {
+            #[serde(default)]
+            value: Vec<Resource>,
+            next_link: Option<String>,
+        }
+        #[derive(Deserialize)]
+        struct Resource {
+            id: String,
+        }
+        let Some(cloud) = cloud(registry) else {
+            return failed("it is no registry of Azure's");
+        };
+        let name = registry.split('.').next().unwrap_or_default();
+        let no_url = || Obstacle::Failed("the resource manager has no URL".into());
+        let manager = match &self.manager {
+            Some(url) => url.clone(),
+            None => Url::parse(cloud.resource).map_err(|_| no_url())?,
+        };
+        let mut url = manager.clone();
+        url.path_segments_mut().map_err(|()| no_url())?.clear().extend([
+            "subscriptions",
+            subscription,
+            "resources",
+        ]);
+        let filter = format!(
+            "resourceType eq 'Microsoft.ContainerRegistry/registries' and name eq '{name}'"
+        );
+        url.query_pairs_mut()
+            .append_pair("$filter", &filter)
+            .append_pair("api-version", "2021-04-01")
+            .append_pair("$select", "id");
+        let token = self.azure.token(http, cloud.directory, cloud.resource, now)?.secret;
+        for _ in 0..PAGES {
+            let request = Request::get(url)
+                .with_authorization(&format!("Bearer {}", token.reveal()))
+                .map_err(|_| Obstacle::Failed("the token fits no header".into()))?;
+            let page: Page = http.json(request, "Azure's resource manager")?;
+            if let Some(Resource { id }) = page.value.first() {
+                return Ok(page_about(cloud, id));
+            }
+            let Some(next) = page.next_link.filter(|next| !next.is_empty()) else { break };
+            // The token is for nobody else.
+            url = match Url::parse(&next) {
+                Ok(next) if next.origin() == manager.origin() => next,
+                _ => return failed("Azure's resource manager goes on somewhere else"),
+            };
+        }
+        failed(format!("the subscription `{subscription}` has no registry `{name}`"))
+    }
+}
+
+/// The portal takes the identifier of a resource as one part of its path.
+fn page_about(cloud: &Cloud, id: &str) -> String {
+    let encoded = Url::parse("x:/").ok().map(|mut url| {
+        url.query_pairs_mut().append_key_only(id);
+        url.query().unwrap_or_default().to_owned()
+    });
+    format!(
+        "{}#view/Microsoft_Azure_ContainerRegistries/TagMetadataBlade/registryId/{}",
+        cloud.portal,
+        encoded.unwrap_or_default()
+    )
+}
+
+/// The page of Azure's portal about `registry`, a registry of `subscription`, with this machine's identity at `now`, in
+/// seconds since 1970.
+///
+/// # Errors
+///
+/// Says why in one line: it is no registry of Azure's, nobody may ask, or there is no such registry.
+pub fn azure_portal(
+    transport: &Transport,
+    surroundings: &Surroundings<'_>,
+    registry: &str,
+    subscription: &str,
+    now: u64,
+) -> Result<String, String> {
+    let acr = Acr::read(surroundings);
+    acr.portal(&Http::new(transport), registry, subscription, now).map_err(|obstacle| {
+        let (Obstacle::Nothing(why) | Obstacle::Failed(why)) = obstacle;
+        why
+    })
 }
 
 /// The beginning of an error of the exchange.

@@ -1,5 +1,7 @@
 //! The helpers against token services on loopback that look at every request.
 
+mod azure;
+
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
