@@ -1,4 +1,4 @@
-//! The clouds' storages on loopback: moto for S3, an emulator for Google's Cloud Storage, Azurite for Azure's blobs.
+//! The clouds' storages on loopback: moto for S3 and for Amazon's registry service, an emulator for Google's Cloud Storage, Azurite for Azure's blobs.
 //!
 //! moto and Azurite verify signatures with code of their own, and moto what a user may do.
 
@@ -17,6 +17,8 @@ use crate::nginx::free_ports;
 
 /// What pip installs, with its versions.
 const REQUIREMENTS: &str = include_str!("storage/requirements.txt");
+
+const ECR: &str = include_str!("storage/ecr.py");
 
 /// What npm installs.
 const AZURITE: &str = "azurite@3.35.0";
@@ -60,7 +62,7 @@ pub fn azurite() -> anyhow::Result<PathBuf> {
     Ok(directory.join("node_modules/azurite/dist/src/blob/main.js"))
 }
 
-/// A storage that holds one file. It ends with the value.
+/// A storage that holds one file, or, of [`Storage::ecr`], none. It ends with the value.
 #[derive(Debug)]
 pub struct Storage {
     // The server first: its directory must not vanish beneath it.
@@ -79,13 +81,37 @@ impl Storage {
     ///
     /// Fails if moto does not come up.
     pub fn s3(path: &Path, key: &str) -> anyhow::Result<Self> {
+        Self::moto(include_str!("storage/s3.py"), &[&path.to_string_lossy(), key])
+    }
+
+    /// Amazon's registry service, as moto has it, for the account `123456789012`: it makes repositories and gives passwords,
+    /// and holds no image. Its keys are those of a user who may do everything there.
+    ///
+    /// # Errors
+    ///
+    /// Fails if moto does not come up.
+    pub fn ecr() -> anyhow::Result<Self> {
+        Self::moto(ECR, &["fill"])
+    }
+
+    /// What the registry service has: `repositories`, and `lifecycle` and `policy` of the repository `name`.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the repository is not there or has not both policies.
+    pub fn ecr_repository(&self, name: &str) -> anyhow::Result<serde_json::Value> {
+        let (id, secret) = self.keys();
+        Ok(serde_json::from_str(&self.fill(ECR, &["look", id, secret, name])?)?)
+    }
+
+    fn moto(script: &str, arguments: &[&str]) -> anyhow::Result<Self> {
         let mut storage = Self::start(|port, _| {
             let python = storage_python()?.display().to_string();
             let port = port.to_string();
             let words = [&python, "-m", "moto.server", "-H", "127.0.0.1", "-p", &port];
             Ok(words.map(str::to_owned).to_vec())
         })?;
-        let said = storage.fill(include_str!("storage/s3.py"), &[&path.to_string_lossy(), key])?;
+        let said = storage.fill(script, arguments)?;
         let (id, secret) = said.trim().split_once(' ').context("moto gave no keys")?;
         storage.keys = (id.to_owned(), secret.to_owned());
         Ok(storage)

@@ -60,6 +60,24 @@ impl Bench {
         tree.write_to(&self.context()).unwrap();
     }
 
+    /// Copies a program of the host and its libraries into the context's `tools`, and returns how to start it from `/tools`.
+    pub(crate) fn tool(&self, program: &str) -> String {
+        let tools = self.context().join("tools");
+        std::fs::create_dir_all(&tools).unwrap();
+        let libraries = host("ldd", &[program], &tools);
+        let mut loader = None;
+        for file in libraries.split_whitespace().filter(|word| word.starts_with('/')) {
+            let name = Path::new(file).file_name().unwrap().to_str().unwrap();
+            if name.starts_with("ld-") {
+                loader = Some(name.to_owned());
+            }
+            std::fs::copy(file, tools.join(name)).unwrap();
+        }
+        let name = Path::new(program).file_name().unwrap().to_str().unwrap();
+        std::fs::copy(program, tools.join(name)).unwrap();
+        format!("/tools/{} --library-path /tools /tools/{name}", loader.unwrap())
+    }
+
     /// An ordinary root pod with the context and the place for outputs.
     pub(crate) fn pod(&self) -> Pod {
         self.mounted(self.executor.pod())

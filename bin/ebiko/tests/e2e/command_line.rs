@@ -1,7 +1,7 @@
 //! Flags and outputs.
 
 use serde_json::{Value, json};
-use testkit::{ImageFacts, Sandbox};
+use testkit::{ImageFacts, Nginx, Sandbox, issue_for};
 
 use crate::bench::{Bench, EPOCH};
 
@@ -86,6 +86,44 @@ fn privileged_the_outputs_name_the_digest_and_every_destination() {
     assert!(bench.read("names").ends_with(&format!("@{digest}\n")));
     assert!(output.stderr.contains(&format!("Pushing image to {first}")), "{output}");
     assert!(output.stderr.contains(&format!("Pushed {host}/a/b@{digest}")), "{output}");
+}
+
+#[test]
+fn privileged_the_digest_is_put_to_an_address_whose_server_has_an_authority_of_its_own() {
+    let bench = Bench::new();
+    let server = testkit::scratch_dir("server-").unwrap();
+    issue_for(server.path(), &["localhost"]).unwrap();
+    let path = |name: &str| server.path().join(name).display().to_string();
+    let nginx = Nginx::start(1, |ports| {
+        format!(
+            "server {{\n listen 127.0.0.1:{} ssl;\n ssl_certificate {};\n ssl_certificate_key {};\n root {};\n\
+             location / {{ dav_methods PUT; create_full_put_path on; }}\n}}\n",
+            ports[0],
+            path("server.crt"),
+            path("server.key"),
+            path("www"),
+        )
+    })
+    .unwrap();
+    let certificates = server.path().join("authority");
+    let digest = format!("--digest-file=https://{}/a/digest?signature=s3cret", nginx.host(0));
+    let name = format!("--image-name-tag-with-digest-file=https://{}/a/name", nginx.host(0));
+    let image = bench.registry.reference("out:1");
+    let destination = format!("--destination={image}");
+    let dockerfile = "FROM busybox\nCOPY Dockerfile /\n";
+    let pod = bench.pod().bind_read_only(certificates, "/certs").env("SSL_CERT_DIR", "/certs");
+    let output = bench.build_in(&pod, dockerfile, &[&destination, &digest, &name]).assert_success();
+    assert!(!output.to_string().contains("s3cret"), "{output}");
+    let read =
+        |name: &str| std::fs::read_to_string(server.path().join("www/a").join(name)).unwrap();
+    let pushed = bench.registry.image("out:1").unwrap().manifest_digest.unwrap();
+    assert_eq!((read("digest"), read("name")), (pushed.clone(), format!("{image}@{pushed}\n")));
+
+    // Without the authority the server is nobody who may be told.
+    let output = bench.build(dockerfile, &["--no-push", &digest]);
+    assert_eq!(output.code, 1, "{output}");
+    assert!(output.stderr.contains("certificate"), "{output}");
+    assert!(!output.to_string().contains("s3cret"), "{output}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What commands are given in an ordinary pod, where nothing can be mounted.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use testkit::record::Record;
 use testkit::{Pod, Tree};
@@ -25,28 +25,6 @@ fn keys() -> tempfile::TempDir {
     keys
 }
 
-/// Copies OpenSSH's client and its libraries into the context's `tools` and returns how to start it from `/tools`.
-fn ssh_add(bench: &Bench, keys: &Path) -> String {
-    let tools = bench.context().join("tools");
-    std::fs::create_dir_all(&tools).unwrap();
-    let libraries = host("ldd", &["/usr/bin/ssh-add"], &tools);
-    let libraries: Vec<PathBuf> = libraries
-        .split_whitespace()
-        .filter(|word| word.starts_with('/'))
-        .map(PathBuf::from)
-        .collect();
-    let own = [PathBuf::from("/usr/bin/ssh-add"), keys.join("key.pub")];
-    let mut loader = None;
-    for file in libraries.iter().chain(&own) {
-        let name = file.file_name().unwrap();
-        if name.to_string_lossy().starts_with("ld-") {
-            loader = Some(name.to_string_lossy().into_owned());
-        }
-        std::fs::copy(file, tools.join(name)).unwrap();
-    }
-    format!("/tools/{} --library-path /tools /tools/ssh-add", loader.unwrap())
-}
-
 const FLAGS: [&str; 5] = [
     "--no-push",
     "--secret=id=token,src=/keys/token",
@@ -59,7 +37,8 @@ const FLAGS: [&str; 5] = [
 fn privileged_a_pod_without_privilege_has_every_mount() {
     let bench = Bench::new();
     let keys = keys();
-    let ssh_add = ssh_add(&bench, keys.path());
+    let ssh_add = bench.tool("/usr/bin/ssh-add");
+    std::fs::copy(keys.path().join("key.pub"), bench.context().join("tools/key.pub")).unwrap();
     bench.tree(&Tree::new().file("sub/file", "of the context\n"));
     let sum = host("sha256sum", &["token"], keys.path());
     let sum = sum.split(' ').next().unwrap();
