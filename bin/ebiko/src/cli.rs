@@ -18,7 +18,13 @@ use crate::{help, words};
 #[derive(Debug, Parser)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag that kaniko has")]
 #[expect(clippy::doc_markdown, reason = "the comments are the text of `--help`")]
-#[command(name = "executor", version, max_term_width = 100, args_conflicts_with_subcommands = true)]
+#[command(
+    name = "executor",
+    version,
+    max_term_width = 100,
+    args_conflicts_with_subcommands = true,
+    args_override_self = true
+)]
 pub(crate) struct Cli {
     /// What is done instead of a build
     #[command(subcommand)]
@@ -559,6 +565,16 @@ mod tests {
         assert!(!read(&["--no-push=false"]).unwrap().no_push);
         assert!(read(&["--no-push", "true"]).is_err(), "a stray word is not silently dropped");
         assert_eq!(read(&["--cleanup=0"]).unwrap().cleanup, Some(false));
+    }
+
+    #[test]
+    fn of_a_flag_that_is_given_twice_the_last_counts_unless_it_is_repeatable() {
+        let twice = ["--dockerfile=a", "--no-push", "--build-arg=A=1", "-v=debug", "--tarPath=x"];
+        let more = ["--dockerfile", "b", "--no-push=false", "--build-arg=A=2", "--tar-path=y"];
+        let cli = read(&[&twice[..], &more, &["--verbosity", "warn"]].concat()).unwrap();
+        assert_eq!((cli.dockerfile.as_path(), cli.no_push), (std::path::Path::new("b"), false));
+        assert_eq!(cli.tar_path.as_deref(), Some(std::path::Path::new("y")));
+        assert_eq!(cli.build_args.len(), 2);
     }
 
     #[test]

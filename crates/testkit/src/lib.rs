@@ -55,7 +55,9 @@ pub use own_image::{OWN_IMAGES, own_image_context};
 pub use place::{cache_dir, is_root, scratch_dir, workspace_dir};
 pub use pod::manifest::{Cluster, ImageStandIn, yaml};
 pub use pod::{Pod, PodOutput, Profile, RunningPod, Usage};
-pub use registry::{Auth, Registry, RegistryBuilder, issue_for, rsa_key, self_signed};
+pub use registry::{
+    Auth, Certificate, Registry, RegistryBuilder, certificate, issue_for, rsa_key, self_signed,
+};
 pub use sandbox::{Output, Sandbox};
 pub use storage::{Storage, azurite, storage_python};
 pub use tree::{FIXED_TIME, Tree, listing};

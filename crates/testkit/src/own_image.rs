@@ -45,6 +45,8 @@ pub fn own_image_context(
     for name in NAMES {
         tree = tree.symlink(format!("names/kaniko/{name}"), "executor");
     }
+    // As in kaniko's images, so that scripts write a login there without making it. kaniko's slim image has none.
+    tree = tree.dir("names/kaniko/.docker").mode("names/kaniko/.docker", 0o777);
     let mut images = vec!["slim", "names"];
     if let Some(busybox) = busybox {
         tree = tree

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
-pub use self::tls::{issue_for, rsa_key, self_signed};
+pub use self::tls::{Certificate, certificate, issue_for, rsa_key, self_signed};
 use self::token::TokenServer;
 use crate::ImageFacts;
 use crate::base::BaseImage;

@@ -29,7 +29,7 @@ use crate::{network, signals, warmed};
 
 /// Puts base images into a directory, from which builds with `--cache` take them.
 #[derive(Debug, Parser)]
-#[command(name = "warmer", version, max_term_width = 100)]
+#[command(name = "warmer", version, max_term_width = 100, args_override_self = true)]
 pub(crate) struct WarmerCli {
     /// An image to warm (repeatable)
     #[arg(short = 'i', long = "image", value_name = "IMAGE")]

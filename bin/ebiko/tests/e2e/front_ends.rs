@@ -1,234 +1,73 @@
-//! The command lines with which other systems start kaniko.
+//! The command lines with which other systems start kaniko, word for word, in pods as small as theirs.
+//!
+//! Each front end has one test, or one part of a test, with its name: those that hand words to the executor are in [`words`],
+//! those that bring a script and need a shell in [`scripts`]. Harness and Drone have a program of their own, `kaniko-docker`, and
+//! with it a file of their own: `harness.rs`. What else the image with a shell must be able to do is in `own_image.rs`, and the
+//! YAML of the guides is run by `deployment.rs`.
 
-use testkit::{Pod, PodOutput};
+mod scripts;
+mod words;
+
+use testkit::base::busybox;
+use testkit::oracle::{docker_archive_layers, tar_entries};
+use testkit::{Auth, Pod, PodOutput, Registry, RegistryBuilder};
 
 use crate::bench::Bench;
 
-const DOCKERFILE: &str = "FROM busybox\nARG A\nRUN echo \"$A\" > /a\nCOPY Dockerfile /d\n";
+/// A file of a RUN and one of a COPY, and nothing else.
+const DOCKERFILE: &str = "FROM busybox AS app\nARG A=0\nRUN echo \"$A\" > /a\nCOPY Dockerfile /d\n";
 
-/// A bench with a context, and what the names of its registry need in a pod.
+const MEMORY: u64 = 500 << 20;
+const CPUS: f64 = 0.4;
+
+/// A bench whose registry wants a login for everything, so that a front end's way to give one is part of its test.
 fn bench() -> Bench {
-    let bench = Bench::new();
+    bench_with(Registry::builder())
+}
+
+fn bench_with(builder: RegistryBuilder) -> Bench {
+    let auth = Auth::Basic { user: "joe", password: "pass:word" };
+    let registry = builder.auth(auth).image(busybox().unwrap()).start().unwrap();
+    let bench = Bench::with_registry(registry);
     bench.write("Dockerfile", DOCKERFILE);
     bench
 }
 
-fn pod(bench: &Bench) -> Pod {
-    bench.pod().env("KANIKO_REGISTRY_MIRROR", &bench.registry.host())
+/// What pods of these systems have: limits, and a mirror of Docker Hub, which the lines themselves do not name.
+fn limited(bench: &Bench, pod: Pod) -> Pod {
+    pod.memory(MEMORY).cpus(CPUS).env("KANIKO_REGISTRY_MIRROR", &bench.registry.host())
 }
 
-/// Runs `/kaniko/executor` with these words, where `IMAGE` is a repository of the bench.
+/// Runs `/kaniko/executor` with these words, where `<IMAGE>` is a repository of the bench and `<HOST>` its registry.
 #[track_caller]
 fn run(bench: &Bench, pod: &Pod, words: &[&str]) -> PodOutput {
-    let image = bench.registry.reference("team/app");
-    let words = words.iter().map(|word| word.replace("IMAGE", &image));
-    pod.run(std::iter::once("/kaniko/executor".to_owned()).chain(words)).unwrap().assert_success()
+    pod.run(command(bench, words)).unwrap().assert_success()
+}
+
+fn command(bench: &Bench, words: &[&str]) -> Vec<String> {
+    let (image, host) = (bench.registry.reference("team/app"), bench.registry.host());
+    let words = words.iter().map(|word| word.replace("<IMAGE>", &image).replace("<HOST>", &host));
+    std::iter::once("/kaniko/executor".to_owned()).chain(words).collect()
+}
+
+/// The digest of a pushed image that has the files of the Dockerfile beside its base, and nothing of the container's.
+#[track_caller]
+fn pushed(bench: &Bench, tag: &str) -> String {
+    let image = bench.registry.image(&format!("team/app:{tag}")).unwrap();
+    let layers = image.layers.iter().map(|layer| tar_entries(&bench.registry.blob(layer)).unwrap());
+    assert_files(&layers.collect::<Vec<_>>());
+    image.manifest_digest.unwrap()
+}
+
+/// As [`pushed`], of what is in `/out`.
+#[track_caller]
+fn archived(bench: &Bench, name: &str) {
+    assert_files(&docker_archive_layers(&bench.out(name)).unwrap());
 }
 
 #[track_caller]
-fn digest(bench: &Bench, tag: &str) -> String {
-    bench.registry.image(&format!("team/app:{tag}")).unwrap().manifest_digest.unwrap()
-}
-
-#[test]
-fn privileged_a_script_of_gitlab_and_one_of_jenkins_build_in_one_shell() {
-    let bench = bench();
-    let image = bench.registry.reference("team/app");
-    let script = format!(
-        "mkdir -p /kaniko/.docker\n\
-         echo '{{\"auths\":{{\"{}\":{{\"username\":\"u\",\"password\":\"p\"}}}}}}' > /kaniko/.docker/config.json\n\
-         /kaniko/executor --context \"$CI_PROJECT_DIR\" --dockerfile \"$CI_PROJECT_DIR/Dockerfile\" --destination \"{image}:gitlab\" --cleanup\n\
-         cd /workspace && /kaniko/executor -f `pwd`/Dockerfile -c `pwd` --cache=true --destination={image}:jenkins\n\
-         echo still here\n",
-        bench.registry.host()
-    );
-    let shell = pod(&bench)
-        .env("CI_PROJECT_DIR", "/workspace")
-        .env("PATH", "/busybox:/kaniko")
-        .bind_read_only(testkit::base::busybox().unwrap().root().join("bin"), "/busybox");
-    let output = shell.run(["/busybox/sh", "-e", "-c", &script]).unwrap().assert_success();
-    assert!(output.stdout.ends_with("still here\n"), "{output}");
-    digest(&bench, "gitlab");
-    digest(&bench, "jenkins");
-}
-
-#[test]
-fn privileged_the_words_of_tekton_shipwright_piper_and_argo_are_understood() {
-    let bench = bench();
-    // Tekton: the digest is a result, without a line end.
-    let tekton = [
-        "--build-arg=A=1",
-        "--dockerfile=/workspace/Dockerfile",
-        "--context=/workspace/./",
-        "--destination=IMAGE:tekton",
-        "--digest-file=/out/result",
-    ];
-    run(&bench, &pod(&bench), &tekton);
-    assert_eq!(bench.read("result"), digest(&bench, "tekton"));
-
-    let shipwright = [
-        "--skip-tls-verify=true",
-        "--dockerfile=Dockerfile",
-        "--context=/workspace",
-        "--destination=IMAGE:shipwright",
-        "--snapshot-mode=redo",
-        "--no-push",
-        "--tar-path=/out/image.tar",
-        "--ignore-path=/product_uuid",
-    ];
-    let names = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID", "SETFCAP", "KILL"];
-    let limited = pod(&bench)
-        .env("HOME", "/tekton/home")
-        .env("DOCKER_CONFIG", "/tekton/home/.docker")
-        .capabilities(names.map(|name| format!("CAP_{name}")))
-        .memory(1 << 30)
-        .cpus(0.5);
-    run(&bench, &limited, &shipwright);
-    assert!(bench.out("image.tar").exists());
-
-    let piper = [
-        "--dockerfile",
-        "/workspace/Dockerfile",
-        "--context",
-        "dir:///workspace",
-        "--ignore-path=/workspace",
-        "--ignore-path=/busybox",
-        "--skip-tls-verify-pull",
-        "--destination",
-        "IMAGE:piper",
-    ];
-    run(&bench, &pod(&bench), &piper);
-    digest(&bench, "piper");
-
-    let argo = [
-        "--context=/workspace",
-        "--destination=IMAGE:argo",
-        "--cache",
-        "--cache-run-layers",
-        "--skip-default-registry-fallback",
-        "--no-push",
-        "--tar-path=/out/argo.tar",
-        "--cache-repo=IMAGE/cache",
-    ];
-    run(&bench, &pod(&bench), &argo);
-    assert!(bench.out("argo.tar").exists());
-}
-
-#[test]
-fn privileged_actions_woodpecker_vela_and_cloud_build_are_understood() {
-    let bench = bench();
-    let login = tempfile::tempdir().unwrap();
-    std::fs::write(login.path().join("config.json"), "{\"auths\": {}}").unwrap();
-    let action = pod(&bench)
-        .bind_read_only(bench.context(), "/kaniko/action/context")
-        .bind(bench.out(""), "/kaniko/action/outputs")
-        .bind_read_only(login.path(), "/kaniko/.docker")
-        .env("container", "docker");
-    let words = [
-        "--context",
-        "dir:///kaniko/action/context/",
-        "--digest-file",
-        "/kaniko/action/outputs/digest",
-        "--destination",
-        "IMAGE:action",
-    ];
-    run(&bench, &action, &words);
-    assert_eq!(bench.read("digest"), digest(&bench, "action"));
-
-    let aevea = [
-        "--context",
-        "/workspace",
-        "--dockerfile",
-        "/workspace/Dockerfile",
-        "--digest-file",
-        "/kaniko/digest",
-        "--image-name-tag-with-digest-file=/kaniko/image-tag-digest",
-        "--tarPath",
-        "/kaniko/image.tar",
-        "--reproducible",
-        "--force",
-        "--destination",
-        "IMAGE:aevea",
-    ];
-    run(&bench, &pod(&bench), &aevea);
-    digest(&bench, "aevea");
-
-    // A script whose variables are unset leaves empty words; the registry has a scheme.
-    let woodpecker =
-        ["", "--context=/workspace", "", "--destination=http://IMAGE:woodpecker", "", ""];
-    run(&bench, &pod(&bench), &woodpecker);
-    digest(&bench, "woodpecker");
-
-    assert!(run(&bench, &pod(&bench), &["version"]).stdout.starts_with("Kaniko version"));
-    let vela = [
-        "--build-arg=A=1",
-        "--compression=zstd",
-        "--compression-level=3",
-        "--context=/workspace",
-        "--destination=IMAGE:vela",
-        "--force-build-metadata",
-        "--ignore-var-run=true",
-        "--log-timestamp",
-        "--snapshot-mode=full",
-        "--verbosity=info",
-    ];
-    let builder = pod(&bench).env("BUILDER_OUTPUT", "/out");
-    run(&bench, &builder, &vela);
-    assert!(bench.read("images").contains(&digest(&bench, "vela")), "as Cloud Build reads it");
-}
-
-#[test]
-fn privileged_skaffold_brings_its_context_to_the_builders_directory_and_reads_the_termination_message()
- {
-    let bench = bench();
-    // An init container has put it there, on a volume of the pod.
-    std::fs::create_dir_all(bench.out("buildcontext")).unwrap();
-    std::fs::write(bench.out("buildcontext/Dockerfile"), DOCKERFILE).unwrap();
-    let host = bench.registry.host();
-    let insecure = format!("--insecure-registry={host}");
-    let words = [
-        "--destination=IMAGE:skaffold",
-        "--dockerfile=Dockerfile",
-        "--context=dir:///kaniko/buildcontext",
-        "--build-arg=A=1",
-        "--cache",
-        "--cache-dir=/cache",
-        "--cache-ttl=24h",
-        "--cache-copy-layers",
-        "--digest-file=/dev/termination-log",
-        "--force",
-        "--image-fs-extract-retry=1",
-        "--image-name-with-digest-file=/out/name",
-        &insecure,
-        "--label=a=b",
-        "--log-format=text",
-        "--log-timestamp",
-        "--oci-layout-path=/out/layout",
-        "--push-retry=1",
-        "--reproducible",
-        "--single-snapshot",
-        "--skip-unused-stages",
-        "--snapshot-mode=redo",
-        "--tar-path=/out/skaffold.tar",
-        "--use-new-run",
-        "--whitelist-var-run",
-        "-v=info",
-    ];
-    for (name, pod) in [
-        ("writable", pod(&bench).bind(bench.out("buildcontext"), "/kaniko/buildcontext")),
-        (
-            "read-only",
-            pod(&bench).bind_read_only(bench.out("buildcontext"), "/kaniko/buildcontext"),
-        ),
-    ] {
-        let pod = pod
-            .env("UPSTREAM_CLIENT_TYPE", "UpstreamClient(skaffold-v2)")
-            .env("GOOGLE_APPLICATION_CREDENTIALS", "/secret/kaniko-secret");
-        let output = run(&bench, &pod, &words);
-        assert_eq!(output.termination_message, digest(&bench, "skaffold"), "{name}");
-        assert!(
-            bench.out("buildcontext/Dockerfile").is_file(),
-            "{name}: the context is the user's"
-        );
-    }
+fn assert_files(layers: &[String]) {
+    let own = layers[1..].iter().flat_map(|layer| layer.lines());
+    let names: Vec<&str> = own.filter_map(|line| line.rsplit(' ').next()).collect();
+    assert_eq!(names, ["a", "d"], "{layers:#?}");
 }

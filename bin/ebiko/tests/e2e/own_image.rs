@@ -25,7 +25,7 @@ pub(crate) fn build(bench: &Bench) -> Archive {
 }
 
 /// The image with a shell, unpacked.
-fn debug_image(bench: &Bench) -> Unpacked {
+pub(crate) fn debug_image(bench: &Bench) -> Unpacked {
     let dockerfile = arrange(bench, &executor_binary().unwrap());
     let flags = ["--no-push", "--target=debug", "--compression=none", "--tar-path=/out/debug.tar"];
     bench.build(&dockerfile, &flags).assert_success();
@@ -137,6 +137,8 @@ fn privileged_every_image_says_what_it_starts_and_where_things_are() {
             let link = format!(" kaniko/{name} -> executor\n");
             assert_eq!(files.contains(&link), target != "slim", "{target}: {files}");
         }
+        let login = files.contains("drwxrwxrwx 0/0 0 kaniko/.docker/\n");
+        assert_eq!(login, target != "slim", "{target}: {files}");
         assert_eq!(files.contains("busybox"), target == "debug", "{target}: {files}");
     }
     // Without a target it is the executor's image.

@@ -1,6 +1,6 @@
 //! A certificate for a server on loopback, signed by an authority of its own.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::command::capture;
@@ -32,6 +32,28 @@ pub fn self_signed() -> anyhow::Result<String> {
     command.args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]);
     let text = capture(command.args(["-subj", "/CN=an application", "-keyout", "-", "-out", "-"]))?;
     Ok(String::from_utf8(text)?)
+}
+
+/// A server's certificate and who has signed it, as files in PEM.
+#[derive(Debug)]
+pub struct Certificate {
+    /// The authority's certificate, for clients.
+    pub authority: PathBuf,
+    /// The server's certificate.
+    pub chain: PathBuf,
+    /// The server's key.
+    pub key: PathBuf,
+}
+
+/// Makes a certificate in `dir` for a server on loopback that has these names.
+///
+/// # Errors
+///
+/// Fails if `openssl` is missing.
+pub fn certificate(dir: &Path, names: &[&str]) -> anyhow::Result<Certificate> {
+    issue_for(dir, names)?;
+    let [authority, chain, key] = [AUTHORITY, SERVER, SERVER_KEY].map(|name| dir.join(name));
+    Ok(Certificate { authority, chain, key })
 }
 
 /// Issues both into `dir`. Two certificates, because rustls does not accept an authority as a server.
