@@ -32,13 +32,16 @@ mod git_server;
 mod golden;
 mod http_server;
 mod image;
+mod kubectl;
 mod name_server;
 mod nginx;
 mod own_image;
 mod place;
 mod pod;
+mod python;
 mod registry;
 mod sandbox;
+mod schemas;
 mod storage;
 mod tree;
 
@@ -49,6 +52,7 @@ pub use git_server::{GitRepository, GitServer, GitService, git};
 pub use golden::{Case, cases};
 pub use http_server::{HttpServer, Page};
 pub use image::{ImageFacts, assert_same_image};
+pub use kubectl::{kubectl, kustomize};
 pub use name_server::NameServer;
 pub use nginx::Nginx;
 pub use own_image::{OWN_IMAGES, own_image_context};
@@ -59,5 +63,6 @@ pub use registry::{
     Auth, Certificate, Registry, RegistryBuilder, certificate, issue_for, rsa_key, self_signed,
 };
 pub use sandbox::{Output, Sandbox};
+pub use schemas::{Pipeline, kubernetes_errors, pipeline_errors, schema_python};
 pub use storage::{Storage, azurite, storage_python};
 pub use tree::{FIXED_TIME, Tree, listing};

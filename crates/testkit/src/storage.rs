@@ -14,6 +14,7 @@ use crate::base::once;
 use crate::cache_dir;
 use crate::command::{Server, capture, capture_text};
 use crate::nginx::free_ports;
+use crate::python::environment;
 
 /// What pip installs, with its versions.
 const REQUIREMENTS: &str = include_str!("storage/requirements.txt");
@@ -34,18 +35,7 @@ const ACCOUNT_KEY: &str =
 ///
 /// Fails without `python3 -m venv`, or where a package cannot be fetched.
 pub fn storage_python() -> anyhow::Result<PathBuf> {
-    let sum = crate::image::digest(REQUIREMENTS.as_bytes());
-    let sum: String = sum.chars().skip("sha256:".len()).take(12).collect();
-    let directory = once(&cache_dir()?.join(format!("storage-{sum}")), |directory| {
-        let list = directory.join("requirements.txt");
-        std::fs::write(&list, REQUIREMENTS)?;
-        let venv = directory.join("venv");
-        capture(Command::new("/usr/bin/python3").args(["-m", "venv"]).arg(&venv))?;
-        let mut pip = Command::new(venv.join("bin/python"));
-        let quiet = ["-m", "pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check"];
-        capture(pip.args(quiet).arg("--requirement").arg(&list)).map(drop)
-    })?;
-    Ok(directory.join("venv/bin/python"))
+    environment("storage", REQUIREMENTS)
 }
 
 /// Azurite's program, which npm installs where it is missing.
@@ -105,16 +95,26 @@ impl Storage {
     }
 
     fn moto(script: &str, arguments: &[&str]) -> anyhow::Result<Self> {
-        let mut storage = Self::start(|port, _| {
-            let python = storage_python()?.display().to_string();
-            let port = port.to_string();
-            let words = [&python, "-m", "moto.server", "-H", "127.0.0.1", "-p", &port];
-            Ok(words.map(str::to_owned).to_vec())
-        })?;
+        let mut storage = Self::aws()?;
         let said = storage.fill(script, arguments)?;
         let (id, secret) = said.trim().split_once(' ').context("moto gave no keys")?;
         storage.keys = (id.to_owned(), secret.to_owned());
         Ok(storage)
+    }
+
+    /// Amazon's services, as moto has them, with nothing in them. Which one is asked, it tells by the name of the host or by the
+    /// signature.
+    ///
+    /// # Errors
+    ///
+    /// Fails if moto does not come up.
+    pub fn aws() -> anyhow::Result<Self> {
+        Self::start(|port, _| {
+            let python = storage_python()?.display().to_string();
+            let port = port.to_string();
+            let words = [&python, "-m", "moto.server", "-H", "127.0.0.1", "-p", &port];
+            Ok(words.map(str::to_owned).to_vec())
+        })
     }
 
     /// Google's Cloud Storage, with the file `path` as `name` in the bucket `contexts`.

@@ -54,7 +54,7 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
     })?;
     let executor = progress.step("build the static binary", crate::binary::build)?;
     progress.step("make base images", || base_images(privilege))?;
-    progress.step("fetch the storages of the clouds", storages)?;
+    progress.step("fetch what the tests need from PyPI and npm", packages)?;
     progress.step("test", || tests(privilege, &executor))?;
     progress.step("test the examples in the documentation", || {
         progress::run(&mut cargo(&["test", "--workspace", "--doc", "--locked", "--quiet"]))
@@ -111,9 +111,10 @@ fn base_images(privilege: Privilege) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The versions are in `crates/testkit/src/storage`.
-fn storages() -> anyhow::Result<()> {
-    for program in [testkit::storage_python()?, testkit::azurite()?] {
+/// The versions are in `crates/testkit/src`, in `storage`, `schemas` and `kubectl`.
+fn packages() -> anyhow::Result<()> {
+    let python = [testkit::storage_python()?, testkit::schema_python()?];
+    for program in python.into_iter().chain([testkit::azurite()?, testkit::kubectl()?]) {
         println!("      {}", crate::binary::relative(&program));
     }
     Ok(())

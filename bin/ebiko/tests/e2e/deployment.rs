@@ -1,11 +1,12 @@
 //! The YAML of the guides, run as it is written.
 
 use testkit::base::{busybox, debian};
-use testkit::{Auth, Cluster, ImageStandIn, PodOutput, Registry, yaml};
+use testkit::{Auth, Cluster, ImageStandIn, PodOutput, Registry, kustomize, yaml};
 
 use crate::bench::{Bench, workspace};
+use crate::own_image::debug_image;
 
-const IMAGE: &str = "registry.example/ebiko/executor:VERSION";
+pub(crate) const IMAGE: &str = "registry.example/ebiko/executor:VERSION";
 
 /// The blocks of a page that are YAML, in their order.
 pub(crate) fn blocks(page: &str) -> Vec<String> {
@@ -80,7 +81,7 @@ RUN test "$(stat -c %U%a /usr/bin/greeting)" = greeting4755
 "#;
 
 /// The capabilities of the guide, without one.
-fn guide_without(dropped: &str) -> Vec<String> {
+pub(crate) fn guide_without(dropped: &str) -> Vec<String> {
     let yaml = &blocks("kubernetes.md")[1];
     let list = yaml.split("add: [").nth(1).unwrap().split(']').next().unwrap();
     list.split(", ").filter(|name| *name != dropped).map(|name| format!("CAP_{name}")).collect()
@@ -101,24 +102,6 @@ fn words(page: &str, place: &str) -> Vec<String> {
 }
 
 #[test]
-fn every_block_of_yaml_in_the_guides_can_be_read() {
-    let mut count = 0;
-    for entry in std::fs::read_dir(workspace("docs/guide")).unwrap() {
-        let name = entry.unwrap().file_name().into_string().unwrap();
-        if std::path::Path::new(&name).extension().is_none_or(|extension| extension != "md") {
-            continue;
-        }
-        for block in blocks(&name) {
-            count += 1;
-            if let Err(error) = yaml(&block) {
-                panic!("{name}: {error:#}\n{block}");
-            }
-        }
-    }
-    assert!(count > 5, "{count}");
-}
-
-#[test]
 fn privileged_gitlab_tekton_and_argo_build_as_their_pages_say() {
     let bench = Bench::new();
     bench.write("Dockerfile", "FROM busybox\nRUN echo built > /hello\n");
@@ -133,12 +116,12 @@ fn privileged_gitlab_tekton_and_argo_build_as_their_pages_say() {
         ("CI_REGISTRY_PASSWORD", "password"),
         ("CI_REGISTRY_IMAGE", &format!("{host}/team/gitlab")),
         ("CI_COMMIT_SHORT_SHA", "1"),
-        ("PATH", "/busybox:/kaniko"),
     ];
+    let image = debug_image(&Bench::new());
     let shell = variables
         .iter()
-        .fold(pod.clone(), |pod, (name, value)| pod.env(name, value))
-        .bind_read_only(busybox().unwrap().root().join("bin"), "/busybox");
+        .fold(bench.mounted(image.pod().unwrap().0), |pod, (name, value)| pod.env(name, value))
+        .env("KANIKO_REGISTRY_MIRROR", &host);
     shell.run(["/busybox/sh", "-e", "-c", &script]).unwrap().assert_success();
     bench.registry.image("team/gitlab:1").unwrap();
 
@@ -171,26 +154,12 @@ fn privileged_the_jobs_for_many_builds_push_one_index_and_share_a_cache() {
     let registry = Registry::builder().auth(auth).image(busybox().unwrap()).start().unwrap();
     let bench = Bench::with_registry(registry);
     bench.write("Dockerfile", "FROM scratch\nCOPY Dockerfile /d\n");
-    let read = |path: &str| {
-        std::fs::read_to_string(workspace("docs/guide/many-builds").join(path)).unwrap()
-    };
-    // What kustomize makes of the literals and of the base.
-    let app = yaml(&read("app/kustomization.yaml")).unwrap().remove(0);
-    let literals = app.pointer("/configMapGenerator/0/literals").and_then(|list| list.as_array());
-    let literals = literals.unwrap().iter().filter_map(|literal| literal.as_str());
-    let settings = literals.map(|literal| match literal.split_once('=').unwrap() {
-        ("CONTEXT", _) => "  CONTEXT: dir:///workspace".to_owned(),
-        (name, value) => format!("  {name}: {value}"),
-    });
-    let map = ["apiVersion: v1\nkind: ConfigMap\nmetadata: {name: build}\ndata:".to_owned()];
-    let map = map.into_iter().chain(settings).collect::<Vec<_>>().join("\n");
+    let context = "git://git.example/team/app.git#refs/heads/main";
+    let jobs = kustomize(&workspace("docs/guide/many-builds/app")).unwrap();
+    assert!(jobs.contains(context), "{jobs}");
     let login = "apiVersion: v1\nkind: Secret\nmetadata: {name: registry-login}\nstringData:\n  .dockerconfigjson: \
                  '{\"auths\": {\"registry.example\": {\"username\": \"USER\", \"password\": \"PASSWORD\"}}}'";
-    let base = yaml(&read("base/kustomization.yaml")).unwrap().remove(0);
-    let files = base["resources"].as_array().unwrap().iter().filter_map(|file| file.as_str());
-    let documents = [map, login.to_owned()];
-    let documents = documents.into_iter().chain(files.map(|file| read(&format!("base/{file}"))));
-    let manifest = documents.collect::<Vec<_>>().join("\n---\n");
+    let manifest = format!("{login}\n---\n{}", jobs.replace(context, "dir:///workspace"));
     let host = bench.registry.host();
     let image = ImageStandIn { pod: bench.pod(), entrypoint: vec!["/kaniko/executor".to_owned()] };
     let manifest = manifest.replace(IMAGE, "executor").replace("registry.example", &host);

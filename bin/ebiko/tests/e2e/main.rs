@@ -24,6 +24,7 @@ mod failure;
 mod front_ends;
 mod harness;
 mod hostile;
+mod identities;
 mod images;
 mod language;
 mod layers;
@@ -37,6 +38,7 @@ mod registries;
 mod remote;
 mod repeated;
 mod restricted;
+mod schemas;
 mod stages;
 mod taking;
 
