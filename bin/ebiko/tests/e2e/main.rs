@@ -16,6 +16,7 @@ mod behind;
 mod buckets;
 mod build_cases;
 mod cache;
+mod capabilities;
 mod command_line;
 mod compression;
 mod credentials;
