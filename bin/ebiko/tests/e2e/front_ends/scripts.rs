@@ -76,25 +76,28 @@ fn privileged_jenkins() {
     let line = format!(
         "/kaniko/executor -f `pwd`/Dockerfile -c `pwd` --cache=true --destination={destination}"
     );
-    script(&bench.out("step/script.sh"), &format!("#!/busybox/sh -xe\n{line}\n"));
-    let agent = "/home/jenkins/agent/workspace/app";
+    // The plugin puts a volume there and makes it the working directory.
+    let agent = "/home/jenkins/agent";
+    let app = format!("{agent}/workspace/app");
+    bench.write("workspace/app/Dockerfile", DOCKERFILE);
+    let step = format!("#!/busybox/sh -xe\ncd {app}\n{line}\n");
+    script(&bench.context().join("workspace/app@tmp/script.sh"), &step);
     let pod = pod(&bench, &image)
         .bind(bench.context(), agent)
-        .bind(bench.out("step"), &format!("{agent}@tmp"))
+        .work_dir(agent)
         .bind_read_only(bench.out("login"), "/kaniko/.docker");
     // What a terminal is for `cat`, a pipe is here that never ends.
-    let keep = format!("mkfifo {agent}@tmp/tty && exec /busybox/cat <> {agent}@tmp/tty");
+    let keep = format!("mkfifo {app}@tmp/tty && exec /busybox/cat <> {app}@tmp/tty");
     let container = pod.spawn(["/busybox/sh", "-c", &keep]).unwrap();
     let enter = |words: &str| container.exec(["/busybox/sh", "-c", words]).unwrap();
-    let start = format!(
-        "cd {agent} && ({agent}@tmp/script.sh; echo $? > {agent}@tmp/result) > {agent}@tmp/log 2>&1 &"
-    );
+    let start = format!("({app}@tmp/script.sh; echo $? > {app}@tmp/result) > {app}@tmp/log 2>&1 &");
     enter(&start).assert_success();
     let wait = format!(
-        "while [ ! -e {agent}@tmp/result ]; do sleep 0.1; done; cat {agent}@tmp/result; tr '\\0' ' ' < /proc/1/cmdline"
+        "while [ ! -e {app}@tmp/result ]; do sleep 0.1; done; cat {app}@tmp/result; tr '\\0' ' ' < /proc/1/cmdline"
     );
     let output = enter(&wait).assert_success();
-    assert_eq!(output.stdout, "0\n/busybox/cat ", "{}", bench.read("step/log"));
+    let log = std::fs::read_to_string(bench.context().join("workspace/app@tmp/log")).unwrap();
+    assert_eq!(output.stdout, "0\n/busybox/cat ", "{log}");
     pushed(&bench, "jenkins");
 }
 
