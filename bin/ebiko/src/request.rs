@@ -113,6 +113,7 @@ fn options(cli: &Cli, environment: &Environment) -> anyhow::Result<BuildOptions>
         labels,
         build_platform,
         contexts: contexts(cli, environment)?,
+        habits: variables::habits(environment)?,
         allow: cli.allow.iter().map(|name| entitlement(name)).collect::<anyhow::Result<_>>()?,
         ..BuildOptions::new(platform)
     })

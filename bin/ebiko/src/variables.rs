@@ -1,6 +1,8 @@
 //! Environment variables of kaniko that change nothing here, or not what they change there.
 
-use ebiko_build::ImageFormat;
+use std::collections::BTreeSet;
+
+use ebiko_build::{Habit, ImageFormat};
 
 use crate::cli::{Cli, Verbosity};
 use crate::environment::Environment;
@@ -24,24 +26,12 @@ const TOKENS: &str = "tokens are kept in memory only";
 /// The prefix of kaniko's switches between an old and a new behaviour.
 const SWITCH: &str = "FF_KANIKO_";
 
-/// All switches of kaniko 1.28 with what is done here always. All of them are on here, as it were, but two that can be set.
-const SWITCHES: [(&str, &str); 37] = [
+/// The switches of kaniko 1.28 that change nothing here, with what is done always. All of them are on, as it were.
+const SWITCHES: [(&str, &str); 30] = [
     ("BUILDKIT_ARG_ENV_PRECEDENCE", "the later one of ARG and ENV wins"),
     ("CACHE_LOOKAHEAD", "all cache keys are known before anything runs"),
     ("CACHE_PROBE_AFTER_MISS", "every step is looked for in the cache"),
-    (
-        "CHOWN_ON_IMPLICIT_DIRS",
-        "directories on the way to a WORKDIR are made as BuildKit makes them",
-    ),
     ("CLEAN_KANIKO_DIR", "the builder's directory is cleaned after every build"),
-    (
-        "COPY_AS_ROOT",
-        "what COPY and ADD bring from the context belongs to 0:0 unless --chown says otherwise",
-    ),
-    (
-        "COPY_CHMOD_ON_IMPLICIT_DIRS",
-        "directories on the way to a copy are made as BuildKit makes them",
-    ),
     (
         "CROSS_REPO_MOUNT",
         "blobs are mounted from other repositories where the registry can do that",
@@ -50,8 +40,6 @@ const SWITCHES: [(&str, &str); 37] = [
         "DEPRECATE_INTER_STAGE_RESTORE",
         "what was in the container is not brought back between stages",
     ),
-    (DISABLE_HTTP2, ""),
-    ("EXPAND_HEREDOC", "variables in here-documents of COPY and ADD are expanded"),
     ("HASH_DIR_FRAMING", "cache keys cannot collide"),
     ("IGNORE_CACHED_MANIFEST", "base images are kept as OCI layouts only"),
     (
@@ -59,7 +47,6 @@ const SWITCHES: [(&str, &str); 37] = [
         "the key of a copy from a stage is made from the key of that stage",
     ),
     ("NO_PROPAGATE_ANNOTATIONS", "annotations of a base are not inherited"),
-    (SCRATCH_IS_OCI, ""),
     ("OCI_WARMER", "the warmer writes OCI layouts"),
     ("PATH_SCOPED_REGISTRY_AUTH", "the longest path in a docker config wins"),
     ("PRECOMPILE_DOCKERIGNORE", "patterns of .dockerignore are read once"),
@@ -69,7 +56,6 @@ const SWITCHES: [(&str, &str); 37] = [
     ("REPRODUCIBLE_PRESERVE_BASE_LAYERS", "--reproducible leaves the layers of a base as they are"),
     ("RESOLVE_CACHE_KEY", "cache keys are made from expanded instructions"),
     ("ROLLING_CACHE_KEY", "cache keys cannot collide"),
-    ("RUN_HONOR_GROUP", "the group of USER holds for RUN"),
     ("RUN_MOUNT_BIND", "RUN --mount=type=bind works"),
     ("RUN_VIA_TINI", "processes that a RUN leaves behind are ended"),
     ("SCOPED_DOCKERIGNORE", ".dockerignore is about the context only"),
@@ -83,9 +69,40 @@ const SWITCHES: [(&str, &str); 37] = [
     ("WARMER_CACHE_LOCK", "warmers wait for each other"),
 ];
 
-/// What can be set.
+/// What can be set besides [`HABITS`].
 const DISABLE_HTTP2: &str = "DISABLE_HTTP2";
 const SCRATCH_IS_OCI: &str = "OCI_SCRATCH_BASE";
+
+/// What is in images and is kaniko's habit where the switch is off. Here each is on unless it is set to false, because
+/// kaniko's defaults are not what a Dockerfile says; an image that relies on a habit keeps it with one variable.
+const HABITS: [(&str, Habit); 5] = [
+    ("CHOWN_ON_IMPLICIT_DIRS", Habit::ParentsForRoot),
+    ("COPY_AS_ROOT", Habit::CopiesForUser),
+    ("COPY_CHMOD_ON_IMPLICIT_DIRS", Habit::ParentsWithoutChmod),
+    ("EXPAND_HEREDOC", Habit::HereDocumentsAsWritten),
+    ("RUN_HONOR_GROUP", Habit::RunWithoutGroup),
+];
+
+/// Whether a switch does here what it does in kaniko.
+fn can_be_set(switch: &str) -> bool {
+    [DISABLE_HTTP2, SCRATCH_IS_OCI].contains(&switch)
+        || HABITS.iter().any(|(name, _)| *name == switch)
+}
+
+/// The habits of kaniko that the build keeps.
+///
+/// # Errors
+///
+/// A value that is neither true nor false: whose files will be in the image is nothing to guess.
+pub(crate) fn habits(environment: &Environment) -> anyhow::Result<BTreeSet<Habit>> {
+    let mut habits = BTreeSet::new();
+    for (switch, habit) in HABITS {
+        if environment.get_bool(&format!("{SWITCH}{switch}"))? == Some(false) {
+            habits.insert(habit);
+        }
+    }
+    Ok(habits)
+}
 
 /// What the user should know of flags and variables that do not do what they do in kaniko, a line each.
 pub(crate) fn notes(cli: &Cli, environment: &Environment) -> Vec<(Verbosity, String)> {
@@ -106,9 +123,11 @@ pub(crate) fn notes(cli: &Cli, environment: &Environment) -> Vec<(Verbosity, Str
     }
     for (name, value) in environment.all() {
         let Some(switch) = name.strip_prefix(SWITCH) else { continue };
+        if can_be_set(switch) {
+            continue;
+        }
         let note = match SWITCHES.iter().find(|(known, _)| *known == switch) {
             None => Some(format!("the environment variable {name} is unknown and left out")),
-            Some((DISABLE_HTTP2 | SCRATCH_IS_OCI, _)) => None,
             Some((_, always)) => match environment.get_bool(name) {
                 Ok(Some(false)) => Some(format!(
                     "the environment variable {name}={value} changes nothing: {always}, always"
@@ -225,21 +244,39 @@ mod tests {
             let name: &'static str = format!("{SWITCH}{switch}").leak();
             assert!(notes(&[], &[(name, "true")]).is_empty(), "{name}");
             let off = notes(&[], &[(name, "0")]);
-            let expected: Vec<String> = match switch {
-                DISABLE_HTTP2 | SCRATCH_IS_OCI => Vec::new(),
-                _ => vec![format!(
-                    "the environment variable {name}=0 changes nothing: {always}, always"
-                )],
-            };
-            assert_eq!(off, expected);
+            assert_eq!(
+                off,
+                [format!("the environment variable {name}=0 changes nothing: {always}, always")]
+            );
+        }
+        for switch in
+            HABITS.map(|(name, _)| name).into_iter().chain([DISABLE_HTTP2, SCRATCH_IS_OCI])
+        {
+            let name: &'static str = format!("{SWITCH}{switch}").leak();
+            for value in ["0", "true"] {
+                assert!(notes(&[], &[(name, value)]).is_empty(), "{name}={value}");
+            }
         }
         assert_eq!(
-            notes(&[], &[("FF_KANIKO_NO_SUCH", "1"), ("FF_KANIKO_COPY_AS_ROOT", "x")]),
+            notes(&[], &[("FF_KANIKO_NO_SUCH", "1"), ("FF_KANIKO_ROLLING_CACHE_KEY", "x")]),
             [
-                "the environment variable FF_KANIKO_COPY_AS_ROOT is `x`; it must be true or false; it is left out",
                 "the environment variable FF_KANIKO_NO_SUCH is unknown and left out",
+                "the environment variable FF_KANIKO_ROLLING_CACHE_KEY is `x`; it must be true or false; it is left out",
             ]
         );
+    }
+
+    #[test]
+    fn a_habit_is_kept_where_its_switch_is_off() {
+        for (switch, habit) in HABITS {
+            let name: &'static str = format!("{SWITCH}{switch}").leak();
+            let with = |value| habits(&Environment::of([(name, value)]));
+            assert_eq!(with("false").unwrap(), BTreeSet::from([habit]), "{name}");
+            assert!(with("1").unwrap().is_empty(), "{name}");
+            let error = with("x").unwrap_err().to_string();
+            assert!(error.contains(name), "{error}");
+        }
+        assert!(habits(&Environment::default()).unwrap().is_empty());
     }
 
     #[test]
@@ -252,7 +289,13 @@ mod tests {
             .filter_map(|line| line.strip_prefix("| `FF_KANIKO_")?.split('`').next())
             .collect();
         rows.sort_unstable();
+        let settable =
+            HABITS.map(|(name, _)| name).into_iter().chain([DISABLE_HTTP2, SCRATCH_IS_OCI]);
         let mut switches: Vec<&str> = SWITCHES.iter().map(|(name, _)| *name).collect();
+        for name in settable {
+            assert!(text.contains(&format!("| `FF_KANIKO_{name}` | **can be set.**")), "{name}");
+            switches.push(name);
+        }
         switches.sort_unstable();
         assert_eq!(rows, switches);
         for (switch, always) in SWITCHES {

@@ -54,8 +54,8 @@ pub use ebiko_layer::{Compression, DEFAULT_GZIP_LEVEL, DEFAULT_ZSTD_LEVEL, Limit
 pub use ebiko_oci::{ImageFormat, Timestamp};
 pub use ebiko_plan::lint::CheckReport;
 pub use ebiko_plan::{
-    BuildOptions, BuildPlan, DownloadSource, Entitlement, GitSource, GitSourceError, Outline,
-    TargetList, parse_platform,
+    BuildOptions, BuildPlan, DownloadSource, Entitlement, GitSource, GitSourceError, Habit,
+    Outline, TargetList, parse_platform,
 };
 pub use ebiko_rootfs::Time;
 pub use ebiko_snapshot::Mode;

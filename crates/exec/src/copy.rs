@@ -128,6 +128,10 @@ fn copy_all(action: &CopyAction, site: &Site<'_>) -> Result<BTreeSet<RootPath>, 
     let sight = if action.link { Sight::OwnWork } else { Sight::Everything };
     let names = (sight == Sight::Everything).then_some(site.root);
     let owner = action.chown.as_deref().map(|spec| account::owner(names, spec)).transpose()?;
+    let by_default = match action.user.as_str() {
+        "" => Owner::ROOT,
+        user => account::owner(Some(site.root), user)?,
+    };
     let exclude = exclusions(&action.exclude)?;
     let all = Filter::all_but(&exclude);
     let source = Source::of(&action.from, site)?;
@@ -139,10 +143,11 @@ fn copy_all(action: &CopyAction, site: &Site<'_>) -> Result<BTreeSet<RootPath>, 
         target: Target::new(
             site.view(),
             sight,
-            owner.unwrap_or(Owner::ROOT),
-            mode_of_new_directories(action.chmod.as_ref()),
+            owner.unwrap_or(by_default),
+            mode_of_new_directories(action.chmod.as_ref().filter(|_| !action.plain_parents)),
         ),
         owner,
+        by_default,
         chmod: action.chmod.as_ref(),
     };
     for named in &action.sources {
@@ -205,6 +210,8 @@ struct Copier<'a> {
     taking: Option<Taking<'a>>,
     /// Who owns everything, if `--chown` says so.
     owner: Option<Owner>,
+    /// Who owns what has no owner where it comes from.
+    by_default: Owner,
     chmod: Option<&'a ModeChange>,
 }
 
@@ -341,7 +348,7 @@ impl Copier<'_> {
 
     /// The same without extended attributes.
     fn own_attributes(&self, source: &Source<'_>, metadata: &Metadata) -> Attributes {
-        let owner = self.owner.or(source.owner());
+        let owner = self.owner.or((!source.has_owners()).then_some(self.by_default));
         let mut attributes = metadata.attributes();
         if let Some(owner) = owner {
             (attributes.uid, attributes.gid) = (Some(owner.uid), Some(owner.gid));
@@ -354,7 +361,7 @@ impl Copier<'_> {
 
     /// The attributes of something that is in no root.
     fn fetched(&self, mode: u32, kind: Kind, mtime: Time) -> Attributes {
-        let owner = self.owner.unwrap_or(Owner::ROOT);
+        let owner = self.owner.unwrap_or(self.by_default);
         let mode = self.chmod.map_or(mode, |chmod| chmod.apply(mode, kind == Kind::Directory));
         Attributes {
             uid: Some(owner.uid),

@@ -269,7 +269,7 @@ impl<'a, 'f> Sum<'a, 'f> {
         content.field(name);
         content.field(format!("{:?}", metadata.kind).as_bytes());
         content.number(metadata.mode.into());
-        if self.source.owner().is_none() {
+        if self.source.has_owners() {
             content.number(metadata.uid.into());
             content.number(metadata.gid.into());
         }

@@ -46,7 +46,10 @@ pub use work_dir::{WorkDirError, WorkDirErrorKind};
 pub fn reads_accounts(action: &Action) -> bool {
     match action {
         Action::Run(_) => true,
-        Action::Copy(copy) => !copy.link && copy.chown.as_deref().is_some_and(account::has_names),
+        Action::Copy(copy) => {
+            let chown = copy.chown.as_deref().filter(|_| !copy.link);
+            chown.is_some_and(account::has_names) || account::has_names(&copy.user)
+        }
         Action::WorkDir(work_dir) => account::has_names(&work_dir.user),
     }
 }

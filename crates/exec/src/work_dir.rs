@@ -56,6 +56,9 @@ fn make(action: &WorkDirAction, site: &Site<'_>) -> Result<Vec<RootPath>, WorkDi
     // From below: making a directory changes the time of the one that it is in.
     let attributes = Attributes { mtime: Some(site.created), ..Attributes::default() };
     for directory in made.iter().rev() {
+        let is_parent = *directory != path;
+        let owner = (is_parent && action.root_parents).then_some(0);
+        let attributes = Attributes { uid: owner, gid: owner, ..attributes.clone() };
         site.root.set_attributes(directory, &attributes).map_err(MakeDirError::from)?;
     }
     Ok(made)

@@ -199,8 +199,13 @@ pub struct CopyAction {
     pub destination: String,
     /// `--chown`, `user[:group]`; `None` where the flag is absent or its value is empty.
     pub chown: Option<String>,
+    /// Who owns, without `--chown`, what no image has an owner for, as `USER` wrote it; empty means 0:0. Archives keep
+    /// the owners that they name. With [`link`](Self::link), too, names are those of the root.
+    pub user: String,
     /// `--chmod`; `None` where the flag is absent or its value is empty.
     pub chmod: Option<ModeChange>,
+    /// Whether directories that lead to the destination have the mode 0755 in spite of `--chmod`.
+    pub plain_parents: bool,
     /// Which sources are unpacked rather than copied.
     pub unpack: Unpack,
     /// `--link`: the copy is made in an empty root and laid over what is there, so that links on the way to the
@@ -271,4 +276,6 @@ pub struct WorkDirAction {
     pub path: String,
     /// Who owns each directory that is made, as `USER` wrote it; empty means 0:0. Directories that exist stay untouched.
     pub user: String,
+    /// Whether those above it belong to 0:0 all the same.
+    pub root_parents: bool,
 }

@@ -163,6 +163,9 @@ impl Keying<'_> {
                 ingredients.add("the instruction", "WORKDIR");
                 ingredients.add("the working directory", &work_dir.path);
                 ingredients.add("the user", &work_dir.user);
+                if work_dir.root_parents {
+                    ingredients.add("the owner of its parents", "0:0");
+                }
             }
         }
         Some(ingredients)
@@ -236,6 +239,13 @@ impl Keying<'_> {
         ingredients.add("`--chown`", copy.chown.as_deref().unwrap_or_default());
         let chmod = copy.chmod.as_ref().map(ToString::to_string);
         ingredients.add("`--chmod`", &chmod.unwrap_or_default());
+        // What is not there in most builds is in no key of theirs, which stay the same.
+        if !copy.user.is_empty() {
+            ingredients.add("the user", &copy.user);
+        }
+        if copy.plain_parents {
+            ingredients.add("the mode of its parents", "0755");
+        }
         let flags = format!("{:?} link={} parents={}", copy.unpack, copy.link, copy.parents);
         ingredients.add("the flags", &flags);
         ingredients.add_list("`--exclude`", copy.exclude.iter().map(String::as_str));

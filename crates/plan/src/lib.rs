@@ -64,7 +64,7 @@ pub use epoch::EpochSource;
 pub use git::{GitSource, GitSourceError};
 pub use graph::StageGraph;
 pub use keys::{CacheKeys, KeyInputs, SourceDigests, StageKeys, StepKey, copy_source, path_source};
-pub use options::{BuildOptions, Entitlement};
+pub use options::{BuildOptions, Entitlement, Habit};
 pub use outline::{Outline, OutlineArg, OutlineMount};
 pub use plan::{
     BuildPlan, DropReason, DroppedStage, Reuse, ReusedLayer, StageBase, StagePlan, Step,

@@ -25,6 +25,8 @@ pub struct BuildOptions {
     pub contexts: BTreeMap<String, String>,
     /// `--allow`: what instructions may ask for that is refused otherwise.
     pub allow: BTreeSet<Entitlement>,
+    /// Where the build does what kaniko has always done, and not what BuildKit does.
+    pub habits: BTreeSet<Habit>,
 }
 
 /// A right that a Dockerfile cannot give itself.
@@ -34,6 +36,22 @@ pub enum Entitlement {
     NetworkHost,
     /// `security.insecure`: `RUN --security=insecure`.
     SecurityInsecure,
+}
+
+/// A habit of kaniko that images may rely on; each is what a switch of it leaves alone as long as it is off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Habit {
+    /// What COPY and ADD bring that no image has an owner for belongs to the user in force, as do the directories that
+    /// are made for it. Archives are no part of it: they say whose their files are.
+    CopiesForUser,
+    /// Directories that are made on the way to a working directory belong to 0:0.
+    ParentsForRoot,
+    /// Directories that are made on the way to a copy have the mode 0755, whatever `--chmod` says.
+    ParentsWithoutChmod,
+    /// A RUN has the user of `USER user:group` and that user's own groups.
+    RunWithoutGroup,
+    /// Variables in a here-document of COPY and ADD stay as they are written.
+    HereDocumentsAsWritten,
 }
 
 impl BuildOptions {
@@ -48,6 +66,7 @@ impl BuildOptions {
             platform,
             contexts: BTreeMap::new(),
             allow: BTreeSet::new(),
+            habits: BTreeSet::new(),
         }
     }
 }

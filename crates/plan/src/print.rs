@@ -115,7 +115,7 @@ fn print_action(f: &mut fmt::Formatter<'_>, action: &Action) -> fmt::Result {
         Action::WorkDir(work_dir) => {
             write!(f, "    mkdir    {}", go::quote(&work_dir.path))?;
             print_unless_empty(f, "owned by", &work_dir.user)?;
-            writeln!(f)
+            writeln!(f, "{}", if work_dir.root_parents { ", its parents by \"0:0\"" } else { "" })
         }
     }
 }
@@ -201,11 +201,12 @@ fn print_copy(f: &mut fmt::Formatter<'_>, copy: &CopyAction) -> fmt::Result {
     let sources: Vec<String> = copy.sources.iter().map(shown_source).collect();
     write!(f, "    {verb}     {} {}", shown_from(&copy.from), go::quoted_list(&sources))?;
     write!(f, " -> {}", go::quote(&copy.destination))?;
-    print_unless_empty(f, "owned by", copy.chown.as_deref().unwrap_or_default())?;
+    print_unless_empty(f, "owned by", copy.chown.as_deref().unwrap_or(&copy.user))?;
     if let Some(mode) = &copy.chmod {
         write!(f, " mode {mode}")?;
     }
     let flags = [
+        (copy.plain_parents, ", not of its parents"),
         (copy.unpack == Unpack::Everything, ", unpacking all"),
         (copy.link, ", linked"),
         (copy.parents, ", with parents"),

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use dockerfile_parser::Dockerfile;
 use ebiko_oci::{Descriptor, DiffId, Digest, ImageConfig, ImageFormat, LayerCompression, Platform};
 use ebiko_plan::{
-    Action, BaseImage, Bases, BuildOptions, BuildPlan, CacheHits, KeyInputs, Reuse, ReusedLayer,
-    StageGraph, StageHit, StageId, copy_source, path_source,
+    Action, BaseImage, Bases, BuildOptions, BuildPlan, CacheHits, Habit, KeyInputs, Reuse,
+    ReusedLayer, StageGraph, StageHit, StageId, copy_source, path_source,
 };
 
 /// What a key is made from besides the Dockerfile.
@@ -131,6 +131,33 @@ fn whatever_changes_a_layer_changes_its_key() {
     for (one, other) in pairs {
         let last = |text: &str| *keys(&format!("FROM base\n{text}\n"), &world()).last().unwrap();
         assert_ne!(last(one), last(other), "{one:?} and {other:?}");
+    }
+}
+
+/// What a habit of kaniko changes has another key with it, and nothing else has.
+#[test]
+fn a_habit_changes_the_keys_of_the_steps_that_it_changes() {
+    let changes = |habit: Habit, text: &str| {
+        let options =
+            BuildOptions { habits: [habit].into(), ..BuildOptions::new(Platform::linux("amd64")) };
+        let dockerfile = format!("FROM base\n{text}\n");
+        keys(&dockerfile, &world()) != keys(&dockerfile, &World { options, ..world() })
+    };
+    use Habit::{
+        CopiesForUser, HereDocumentsAsWritten, ParentsForRoot, ParentsWithoutChmod, RunWithoutGroup,
+    };
+    for (habit, changed, same) in [
+        (CopiesForUser, "USER u\nCOPY a /", "COPY a /\nUSER u\nCOPY --from=other /a /"),
+        (CopiesForUser, "USER u\nADD a /", "USER u\nCOPY --chown=1 a /\nWORKDIR /w\nRUN x"),
+        (CopiesForUser, "USER u\nADD https://h/a /", "USER u\nCOPY --from=other /a /"),
+        (CopiesForUser, "USER u\nCOPY <<E /\nx\nE", "USER u\nRUN <<E\nx\nE"),
+        (ParentsForRoot, "WORKDIR /w", "USER u\nCOPY a /w/"),
+        (ParentsWithoutChmod, "COPY --chmod=600 a /d/", "COPY a /d/"),
+        (RunWithoutGroup, "USER u:g\nRUN x", "USER u\nRUN x\nUSER u:g\nWORKDIR /w"),
+        (HereDocumentsAsWritten, "COPY <<E /\n$x\nE", "COPY <<'E' /\n$x\nE\nRUN <<E\n$x\nE"),
+    ] {
+        assert!(changes(habit, changed), "{habit:?} and {changed:?}");
+        assert!(!changes(habit, same), "{habit:?} and {same:?}");
     }
 }
 

@@ -1,6 +1,6 @@
 //! Every directory in `testdata/plan` holds a `Dockerfile` and the `plan.txt` that becomes of it.
 //!
-//! `options`, if there, has one flag per line as the program takes it. `bases.json` maps the names
+//! `options`, if there, has one flag per line as the program takes it, or a habit of kaniko. `bases.json` maps the names
 //! of images to their configs. `EBIKO_BLESS=1` rewrites each `plan.txt`; read the diff before you
 //! commit it.
 
@@ -8,11 +8,21 @@
 
 use dockerfile_parser::{Diagnostics, Dockerfile};
 use ebiko_oci::{Digest, ImageConfig, Platform};
-use ebiko_plan::{BaseImage, Bases, BuildOptions, BuildPlan, Entitlement, EpochSource, StageGraph};
+use ebiko_plan::{
+    BaseImage, Bases, BuildOptions, BuildPlan, Entitlement, EpochSource, Habit, StageGraph,
+};
 use testkit::Case;
 
 /// What the time of everything is that has one.
 const ANSWERED_TIME: i64 = 1_700_000_000;
+
+const HABITS: [Habit; 5] = [
+    Habit::CopiesForUser,
+    Habit::ParentsForRoot,
+    Habit::ParentsWithoutChmod,
+    Habit::RunWithoutGroup,
+    Habit::HereDocumentsAsWritten,
+];
 
 #[test]
 fn dockerfiles_lower_to_their_recorded_plan() {
@@ -100,6 +110,10 @@ fn options(case: &Case) -> BuildOptions {
                 let known = [Entitlement::NetworkHost, Entitlement::SecurityInsecure];
                 let wanted = known.into_iter().find(|known| known.to_string() == value);
                 options.allow.insert(wanted.unwrap());
+            }
+            "habit" => {
+                let wanted = HABITS.into_iter().find(|known| format!("{known:?}") == value);
+                options.habits.insert(wanted.unwrap());
             }
             "--label" => options.labels.push((pair().0.into(), pair().1.into())),
             "--build-arg" => {

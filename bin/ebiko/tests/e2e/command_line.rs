@@ -145,7 +145,7 @@ fn privileged_one_build_has_another_format_annotations_and_a_second_target() {
     let pod = bench
         .pod()
         .env("BUILDER_OUTPUT", "/out")
-        .env("FF_KANIKO_COPY_AS_ROOT", "false")
+        .env("FF_KANIKO_SHARED_BASE_CACHE", "false")
         .env("FF_KANIKO_ROLLING_CACHE_KEY", "true");
     let dockerfile = "FROM scratch AS base\nCOPY Dockerfile /a\nFROM base AS image\nCOPY Dockerfile /b\n\
                       FROM busybox AS test\nCOPY --from=image /b /b\nRUN echo tested\n";
@@ -165,7 +165,7 @@ fn privileged_one_build_has_another_format_annotations_and_a_second_target() {
     for expected in [
         "Flag --tarPath is deprecated. Use: --tar-path",
         "`--pre-cleanup` changes nothing",
-        "FF_KANIKO_COPY_AS_ROOT=false changes nothing",
+        "FF_KANIKO_SHARED_BASE_CACHE=false changes nothing: a base is read once, always",
         "is an address and no name",
     ] {
         assert!(output.stderr.contains(expected), "`{expected}` is missing\n{output}");

@@ -23,6 +23,7 @@ mod credentials;
 mod deployment;
 mod failure;
 mod front_ends;
+mod habits;
 mod harness;
 mod hostile;
 mod identities;

@@ -25,7 +25,7 @@ pub(super) fn unpack(copier: &mut Copier<'_>, files: &Root, path: &RootPath) -> 
 fn unpack_there(copier: &mut Copier<'_>, files: &Root, path: &RootPath) -> Result<bool, Stop> {
     let root = copier.target.root;
     let target = copier.target.resolve(&copier.destination.path)?;
-    let attempt = Attempt::make(root, &target, copier.owner.unwrap_or(Owner::ROOT))?;
+    let attempt = Attempt::make(root, &target, copier.owner.unwrap_or(copier.by_default))?;
     let mut file = files.open_file(path)?;
     let owner = copier.owner.map(|owner| (owner.uid, owner.gid));
     let unpacked = match copier.site.archives.unpack(&mut file, root, &target, owner) {

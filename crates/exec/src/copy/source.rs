@@ -5,7 +5,6 @@ use ebiko_plan::CopyFrom;
 use ebiko_rootfs::{Kind, Metadata, Root, RootPath};
 
 use crate::Site;
-use crate::account::Owner;
 use crate::copy::CopyError;
 
 /// The files that a copy may take from.
@@ -15,8 +14,8 @@ pub(crate) struct Source<'a> {
     root: Option<&'a Root>,
     /// What is not there.
     ignore: Option<&'a IgnoreFile>,
-    /// Who owns every file, where the source does not say.
-    owner: Option<Owner>,
+    /// Whether owners in it mean something in an image.
+    has_owners: bool,
     is_context: bool,
 }
 
@@ -45,7 +44,9 @@ impl<'a> Source<'a> {
             CopyFrom::Named(name) => {
                 Self::context(site.inputs.contexts.get(name).ok_or_else(|| missing(name.clone()))?)
             }
-            CopyFrom::Scratch => Self { root: None, ignore: None, owner: None, is_context: false },
+            CopyFrom::Scratch => {
+                Self { root: None, ignore: None, has_owners: true, is_context: false }
+            }
         })
     }
 
@@ -54,19 +55,19 @@ impl<'a> Source<'a> {
         Self {
             root: Some(context.root()),
             ignore: context.ignore(),
-            owner: Some(Owner::ROOT),
+            has_owners: false,
             is_context: true,
         }
     }
 
     /// Files that were made by a build.
     pub(crate) fn root(root: &'a Root) -> Self {
-        Self { root: Some(root), ignore: None, owner: None, is_context: false }
+        Self { root: Some(root), ignore: None, has_owners: true, is_context: false }
     }
 
     /// Files that were fetched.
     pub(crate) fn checkout(root: &'a Root) -> Self {
-        Self { owner: Some(Owner::ROOT), ..Self::root(root) }
+        Self { has_owners: false, ..Self::root(root) }
     }
 
     pub(crate) fn files(&self) -> Option<&'a Root> {
@@ -78,8 +79,8 @@ impl<'a> Source<'a> {
         self.is_context
     }
 
-    pub(crate) fn owner(&self) -> Option<Owner> {
-        self.owner
+    pub(crate) fn has_owners(&self) -> bool {
+        self.has_owners
     }
 
     pub(crate) fn select(&self, pattern: &str) -> Result<Vec<Item>, CopyError> {

@@ -51,6 +51,39 @@ fn chown_owns_everything_that_is_made() {
 }
 
 #[test]
+fn what_has_no_owner_belongs_to_whom_the_copy_is_for() {
+    let made = "x/@755:5:6 x/t/@755:5:6 x/t/a=1@4755:5:6 x/t/l->a@644:5:6";
+    check("d/a=1@4755:7:8 d/l->a", "", "COPY --user=5:6 d /x/t", made);
+    check("a=1", "", "COPY --user=5 --chown=1:2 a /x/", "x/@755:1:2 x/a=1@644:1:2");
+    check("", "", "COPY --user=5 <<f=1 /x/", "x/@755:5:5 x/f=1@644:5:5");
+    // A stage says whose its files are, but nobody made the directory before.
+    check_stage("a=1@644:7:8", "", "COPY --user=5:6 a /x/", "x/@755:5:6 x/a=1@644:7:8");
+
+    let mut bench = Bench::new("", "etc/passwd=ann:x:1000:1001:::");
+    bench.download("f", "1", None);
+    // Names are the root's, with `--link` too: somebody is in force whatever the copy is laid over.
+    for (instruction, at) in
+        [("COPY --user=ann http:f /f", "f"), ("COPY --link --user=ann http:f /g", "g")]
+    {
+        bench.copy(CopyFrom::Context, instruction).unwrap();
+        let metadata = bench.root.metadata(&path(at)).unwrap();
+        assert_eq!((metadata.uid, metadata.gid), (1000, 1001), "{instruction}");
+    }
+}
+
+#[test]
+fn directories_on_the_way_have_the_mode_of_the_copy_or_the_usual_one() {
+    check("a=1", "", "COPY --chmod=700 a /x/y/", "x/@700:0:0 x/y/@700:0:0 x/y/a=1@700:0:0");
+    check("a=1", "", "COPY --chmod=700 --plain-parents a /x/y/", "x/ x/y/ x/y/a=1@700:0:0");
+    check(
+        "d/s/a=1",
+        "",
+        "COPY --chmod=700 --plain-parents d /x",
+        "x/ x/s/@700:0:0 x/s/a=1@700:0:0",
+    );
+}
+
+#[test]
 fn hard_links_in_one_tree_stay_hard_links() {
     let bench = Bench::new("d/a=1@4755:3:3", "");
     let stage = &bench.inputs.stages[&StageId(0)];

@@ -321,7 +321,8 @@ impl Bench {
 
     /// Performs an instruction whose words are separated by blanks.
     ///
-    /// `--link`, `--parents`, `--chown=`, `--chmod=`, `--exclude=` and `--unpack` are its flags.
+    /// `--link`, `--parents`, `--chown=`, `--chmod=`, `--exclude=` and `--unpack` are its flags; `--user=` is who owns by
+    /// default, and `--plain-parents` keeps `--chmod` from directories on the way.
     /// `<<name=content` is a here-document, `http:name` a download and `git:` the checkout.
     pub(crate) fn copy(&self, from: CopyFrom, instruction: &str) -> Result<Touched, String> {
         self.perform(&Action::Copy(Self::action(from, instruction)))
@@ -337,7 +338,9 @@ impl Bench {
             files: Vec::new(),
             destination: String::new(),
             chown: None,
+            user: String::new(),
             chmod: None,
+            plain_parents: false,
             unpack,
             link: false,
             parents: false,
@@ -348,6 +351,8 @@ impl Bench {
             match word.split_once('=').unwrap_or((word, "")) {
                 ("--link", _) => action.link = true,
                 ("--parents", _) => action.parents = true,
+                ("--plain-parents", _) => action.plain_parents = true,
+                ("--user", user) => user.clone_into(&mut action.user),
                 ("--unpack", _) => action.unpack = Unpack::Everything,
                 ("--chown", owner) => action.chown = Some(owner.to_owned()),
                 ("--chmod", mode) => action.chmod = Some(mode.parse().unwrap()),

@@ -12,6 +12,7 @@ fn a_working_directory_is_made_for_its_user_and_left_alone_if_it_exists() {
         bench.perform(&Action::WorkDir(WorkDirAction {
             path: path.to_owned(),
             user: user.to_owned(),
+            root_parents: false,
         }))
     };
     make("/a/b/./c//../d", "5:6").unwrap();
@@ -30,4 +31,17 @@ fn a_working_directory_is_made_for_its_user_and_left_alone_if_it_exists() {
         make("/f/x", "").unwrap_err(),
         "error: cannot make the working directory `/f/x`: mkdir /f: not a directory"
     );
+}
+
+#[test]
+fn the_way_to_a_working_directory_can_be_roots() {
+    let bench = Bench::new("", "a/@700:3:3");
+    let action =
+        WorkDirAction { path: "/a/b/c/d".to_owned(), user: "5:6".to_owned(), root_parents: true };
+    bench.perform(&Action::WorkDir(action)).unwrap();
+    assert_eq!(bench.print(), "a/@700:3:3 a/b/ a/b/c/ a/b/c/d/@755:5:6");
+    for path in ["a/b", "a/b/c", "a/b/c/d"] {
+        let path = RootPath::parse(path.as_bytes()).unwrap();
+        assert_eq!(bench.root.metadata(&path).unwrap().mtime, SOME_TIME, "/{path}");
+    }
 }

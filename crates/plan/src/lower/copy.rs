@@ -11,7 +11,7 @@ use crate::actions::{
 use crate::chmod::ModeChange;
 use crate::expand::{Expander, Quotes};
 use crate::git::GitAddress;
-use crate::{download, go};
+use crate::{Habit, download, go};
 
 impl StageContext<'_> {
     pub(super) fn copy(&self, state: &StageState, copy: &Copy) -> Result<Lowered, Diagnostic> {
@@ -137,7 +137,7 @@ impl StageContext<'_> {
             sources.push(source(word, &text)?);
             history.push(text);
         }
-        let files = words.files.iter().map(|file| inline_file(state, file));
+        let files = words.files.iter().map(|file| self.inline_file(state, file));
         let files = files.collect::<Result<Vec<_>, Diagnostic>>()?;
         history.extend(words.files.iter().map(|file| format!("<<{}", file.name)));
         let written = state.expand(self.expander(), words.destination)?;
@@ -146,12 +146,18 @@ impl StageContext<'_> {
             .destination(&state.work_dir(), &written)
             .map_err(|message| Diagnostic::error(words.destination.span, message))?;
         history.extend([written, "# buildkit".to_owned()]);
+        let takes_user = chown.is_none() && from == CopyFrom::Context;
         let copy = CopyAction {
+            user: match &state.config.config.user {
+                user if takes_user && self.has(Habit::CopiesForUser) => user.clone(),
+                _ => String::new(),
+            },
             from,
             sources,
             files,
             destination,
             chown: chown.map(|owner| owner.value),
+            plain_parents: mode.is_some() && self.has(Habit::ParentsWithoutChmod),
             // BuildKit cannot change modes in a layer of its own and makes an ordinary copy then.
             link: words.link && mode.is_none(),
             chmod: mode,
@@ -160,6 +166,23 @@ impl StageContext<'_> {
             exclude: words.exclude.iter().map(|pattern| pattern.value.clone()).collect(),
         };
         Ok(Lowered::layer(history.join(" "), Action::Copy(copy)))
+    }
+
+    /// Bodies are expanded with `\` in every file, and quotes are nothing special in them.
+    fn inline_file(
+        &self,
+        state: &StageState,
+        file: &dockerfile_parser::InlineFile,
+    ) -> Result<InlineFile, Diagnostic> {
+        let content = if file.expand && !self.has(Habit::HereDocumentsAsWritten) {
+            let expander = Expander { quotes: Quotes::Ignored, ..Expander::new('\\') };
+            state.expand_at(expander, &file.content, file.span)?.text
+        } else {
+            file.content.as_ref().to_owned()
+        };
+        let name =
+            file_name(&file.name).map_err(|message| Diagnostic::error(file.span, message))?;
+        Ok(InlineFile { name, content })
     }
 }
 
@@ -192,21 +215,6 @@ fn git_address(word: &Word, text: &str) -> Result<Option<GitAddress>, Diagnostic
     GitAddress::parse(text)
         .map(|address| address.filter(|address| !address.is_like_a_path))
         .map_err(|error| Diagnostic::error(word.span, error.to_string()))
-}
-
-/// Bodies are expanded with `\` in every file, and quotes are nothing special in them.
-fn inline_file(
-    state: &StageState,
-    file: &dockerfile_parser::InlineFile,
-) -> Result<InlineFile, Diagnostic> {
-    let content = if file.expand {
-        let expander = Expander { quotes: Quotes::Ignored, ..Expander::new('\\') };
-        state.expand_at(expander, &file.content, file.span)?.text
-    } else {
-        file.content.as_ref().to_owned()
-    };
-    let name = file_name(&file.name).map_err(|message| Diagnostic::error(file.span, message))?;
-    Ok(InlineFile { name, content })
 }
 
 /// The name of a here-document as that of a file in an otherwise empty directory, where BuildKit makes it.

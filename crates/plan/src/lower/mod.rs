@@ -14,6 +14,7 @@ use ebiko_oci::ConfigEdit;
 
 use crate::actions::{Action, CopyAction, CopyFrom, CopySource, StageId, Unpack};
 use crate::graph::{NamedSource, Node, StageGraph};
+use crate::options::Habit;
 use crate::plan::{
     BuildPlan, DropReason, DroppedStage, MAX_PLAN, StageBase, StagePlan, Step, TOO_LARGE,
 };
@@ -234,7 +235,9 @@ fn files_of_base(node: &Node) -> Option<Step> {
         files: Vec::new(),
         destination: "/".to_owned(),
         chown: None,
+        user: String::new(),
         chmod: None,
+        plain_parents: false,
         unpack: Unpack::Nothing,
         link: false,
         parents: false,
@@ -259,4 +262,11 @@ struct StageContext<'a> {
     graph: &'a StageGraph,
     id: StageId,
     epoch: Option<i64>,
+}
+
+impl StageContext<'_> {
+    /// Whether the build keeps a habit of kaniko.
+    fn has(&self, habit: Habit) -> bool {
+        self.graph.options.habits.contains(&habit)
+    }
 }

@@ -8,7 +8,7 @@ use super::copy;
 use super::stage::StageState;
 use crate::actions::{Action, InlineFile, RunAction};
 use crate::expand::Variables as _;
-use crate::{Entitlement, go};
+use crate::{Entitlement, Habit, go};
 
 /// Where here-documents that are programs are while they run.
 const SCRIPTS: &str = "/dev/pipes/";
@@ -54,7 +54,10 @@ impl StageContext<'_> {
             argv,
             env: scope.to_env(),
             ambient,
-            user: config.user.clone(),
+            user: match config.user.split_once(':') {
+                Some((user, _)) if self.has(Habit::RunWithoutGroup) => user.to_owned(),
+                _ => config.user.clone(),
+            },
             work_dir: state.work_dir(),
             scripts,
             mounts,

@@ -6,6 +6,7 @@ use ebiko_oci::ConfigEdit;
 use super::StageContext;
 use super::config::Lowered;
 use super::stage::StageState;
+use crate::Habit;
 use crate::actions::{Action, WorkDirAction};
 
 impl StageContext<'_> {
@@ -21,7 +22,11 @@ impl StageContext<'_> {
             .work_dir(&config.working_dir, &path)
             .map_err(|message| Diagnostic::error(workdir.path.span, message))?;
         let is_root = path == "/";
-        let action = WorkDirAction { path: path.clone(), user: config.user.clone() };
+        let action = WorkDirAction {
+            path: path.clone(),
+            user: config.user.clone(),
+            root_parents: self.has(Habit::ParentsForRoot),
+        };
         Ok(Lowered {
             created_by: Some(format!("WORKDIR {path}")),
             empty_layer: is_root,
