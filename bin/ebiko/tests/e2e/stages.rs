@@ -52,3 +52,34 @@ fn privileged_a_stage_is_used_by_others_as_it_was_left_whoever_came_between() {
     assert_eq!(unknown.code, 1);
     assert!(unknown.stderr.contains("lats") && unknown.stderr.contains("last"), "{unknown}");
 }
+
+/// As in kaniko: the first target is the image, and whichever stage comes last in the file is the last one that is built.
+#[test]
+fn privileged_after_several_targets_the_container_has_the_files_of_the_one_that_comes_last_in_the_file()
+ {
+    let bench = Bench::new();
+    bench.write(
+        "Dockerfile",
+        "FROM busybox AS image\nRUN echo > /of-image\nFROM busybox AS test\nRUN echo > /of-test\n\
+         FROM busybox\nRUN exit 9\n",
+    );
+    let pod = bench
+        .pod()
+        .bind_read_only(testkit::base::busybox().unwrap().root().join("bin"), "/busybox");
+    for (targets, image, root) in [
+        (&["--target=image"][..], "of-image", "/of-image"),
+        (&["--target=image,test"], "of-image", "/of-test"),
+        (&["--target=test,image"], "of-test", "/of-test"),
+        (&["--target=image", "--target=test"], "of-image", "/of-test"),
+        (&["--target=image,test", "--cleanup"], "of-image", ""),
+    ] {
+        let flags = [&["--no-push", "--tar-path=/out/image.tar"], targets].concat();
+        let build = [vec!["/kaniko/executor".to_owned()], bench.flags(&flags)].concat().join(" ");
+        let script =
+            format!("{build} && PATH=/busybox && for f in /of-*; do [ ! -e $f ] || echo $f; done");
+        let output = pod.run(["/busybox/sh", "-e", "-c", &script]).unwrap().assert_success();
+        assert_eq!(output.stdout.trim_end(), root, "{targets:?}");
+        let layers = testkit::oracle::docker_archive_layers(&bench.out("image.tar")).unwrap();
+        assert_eq!(layers[1..], [format!("-rw-r--r-- 0/0 1 {image}\n")], "{targets:?}");
+    }
+}
