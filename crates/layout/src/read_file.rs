@@ -1,12 +1,14 @@
 //! Reading what somebody else wrote, with everything beneath it: docker archives, OCI layouts, and archives of layouts.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ebiko_oci::{
-    BlobSource, Descriptor, Digest, Image, ImageTree, ManifestBytes, TreeError, TreeSource,
+    BlobSource, Descriptor, Digest, Image, ImageIndex, ImageTree, ManifestBytes, TreeError,
+    TreeSource,
 };
 
 use crate::blob::{CheckedBlob, FileBlob};
@@ -54,7 +56,8 @@ pub enum ReadFileFault {
     Layout(ReadLayoutFault),
 }
 
-/// Finds the one image, or the one index of images, that `path` holds, with everything beneath it.
+/// Finds the one image, or the one index of images, that `path` holds, with everything beneath it, and in a layout with what
+/// is about it.
 ///
 /// What an OCI layout holds keeps its digest. A docker archive stores no manifest, so its image gets one of Docker's kind, with
 /// the layers as they are. A tar that is both, as newer versions of Docker write it, is read as a docker archive: its index
@@ -161,16 +164,59 @@ impl LayoutFiles for TarIndex {
     }
 }
 
+/// The image or index of a layout, and what else is listed there because it is about it.
 fn read_tree(files: &dyn LayoutFiles) -> Result<ImageTree, ReadLayoutFault> {
     let index = index_of(|name| files.read(name))?;
-    let entry = only_entry(&index)?;
     let mut parts = Parts(files);
-    let bytes = parts.manifest(entry)?;
-    let root = ManifestBytes { media_type: entry.media_type.clone(), bytes, digest: entry.digest };
-    ImageTree::collect(root, &mut parts)
+    let (root, mut about) = sort_entries(&index, &mut parts)?;
+    let mut tree = ImageTree::collect(parts.whole(root)?, &mut parts)?;
+    while !about.is_empty() {
+        // A signature may be about a document that is listed after it.
+        let next = about.iter().position(|(_, subject)| tree.has(*subject));
+        let (entry, _) = about.remove(next.unwrap_or(0));
+        tree.add_referrer(entry, &mut parts)?;
+    }
+    Ok(tree)
+}
+
+/// Entries that are about something, each with the digest of what that is.
+type About<'i> = Vec<(&'i Descriptor, Digest)>;
+
+/// Tells the one image from what is about others; what is alone in a layout is what is wanted, whatever it is.
+fn sort_entries<'i>(
+    index: &'i ImageIndex,
+    parts: &mut Parts<'_>,
+) -> Result<(&'i Descriptor, About<'i>), ReadLayoutFault> {
+    if let Ok(only) = only_entry(index) {
+        return Ok((only, Vec::new()));
+    }
+    let (mut images, mut about) = (Vec::new(), Vec::new());
+    let mut seen = BTreeSet::new();
+    for entry in index.manifests.iter().filter(|entry| seen.insert(entry.digest)) {
+        let subject = parts.whole(entry)?.subject().map_err(|source| {
+            ReadLayoutFault::Manifest { name: blob_name(entry.digest), source }
+        })?;
+        match subject {
+            Some(subject) => about.push((entry, subject)),
+            None => images.push(entry),
+        }
+    }
+    match images[..] {
+        [image] => Ok((image, about)),
+        [] => Err(ReadLayoutFault::NotOne { count: about.len() }),
+        _ => Err(ReadLayoutFault::NotOne { count: images.len() }),
+    }
 }
 
 struct Parts<'f>(&'f dyn LayoutFiles);
+
+impl Parts<'_> {
+    /// A manifest with what it is called.
+    fn whole(&mut self, entry: &Descriptor) -> Result<ManifestBytes, ReadLayoutFault> {
+        let bytes = self.manifest(entry)?;
+        Ok(ManifestBytes { media_type: entry.media_type.clone(), bytes, digest: entry.digest })
+    }
+}
 
 impl TreeSource for Parts<'_> {
     type Error = ReadLayoutFault;

@@ -175,3 +175,80 @@ fn a_blob_with_other_content_ends_with_an_error_that_names_its_file() {
     assert!(error.contains(&*file.to_string_lossy()), "{error}");
     assert!(error.contains("has other content, whose digest is"), "{error}");
 }
+
+/// Writes a manifest about `subject` into a layout and returns its line for `index.json`.
+fn write_about(directory: &Path, subject: Digest, text: &str) -> (Digest, String) {
+    let document = Digest::of(text.as_bytes());
+    fs::write(blob(directory, document), text).unwrap();
+    fs::write(blob(directory, Digest::of(b"{}")), "{}").unwrap();
+    let manifest = serde_json::json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "artifactType": "text/plain",
+        "config": {
+            "mediaType": "application/vnd.oci.empty.v1+json",
+            "digest": Digest::of(b"{}"),
+            "size": 2,
+        },
+        "layers": [{"mediaType": "text/plain", "digest": document, "size": text.len()}],
+        "subject": {
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "digest": subject,
+            "size": 1,
+        },
+    })
+    .to_string();
+    let digest = Digest::of(manifest.as_bytes());
+    fs::write(blob(directory, digest), &manifest).unwrap();
+    let kind = "application/vnd.oci.image.manifest.v1+json";
+    (digest, format!(r#"{{"mediaType":"{kind}","digest":"{digest}","size":{}}}"#, manifest.len()))
+}
+
+#[test]
+fn what_is_about_an_image_goes_with_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let layout = directory.path();
+    let (index, images) = write_both(layout);
+    let kind = &index.media_type;
+    let root = format!(
+        r#"{{"mediaType":"{kind}","digest":"{}","size":{}}}"#,
+        index.digest,
+        index.bytes.len()
+    );
+    let list = |lines: &[&str]| {
+        let lines = lines.join(",");
+        fs::write(
+            layout.join("index.json"),
+            format!(r#"{{"schemaVersion":2,"manifests":[{lines}]}}"#),
+        )
+        .unwrap();
+    };
+    let (one, one_line) = write_about(layout, index.digest, "about all of it");
+    let (two, two_line) = write_about(layout, images[1].digest(), "about a part");
+    let (deep, deep_line) = write_about(layout, one, "about a document");
+    // In whatever order they are listed, each comes after what it is about.
+    list(&[&deep_line, &two_line, &root, &one_line, &one_line]);
+    let (_, tree) = read_image_file(layout).unwrap();
+    assert_eq!(tree.root, index);
+    let about: Vec<_> = tree.referrers.iter().map(|it| (it.manifest.digest, it.subject)).collect();
+    assert_eq!(about, [(two, images[1].digest()), (one, index.digest), (deep, one)]);
+    assert_eq!(tree.blobs.len(), 6 + 3 + 1, "three documents, and one empty config");
+    read_all(&tree).unwrap();
+
+    list(&[&one_line]);
+    assert_eq!(read_image_file(layout).unwrap().1.root.digest, one, "it is alone there");
+    let (stray, stray_line) = write_about(layout, Digest::of(b"gone"), "about nothing");
+    list(&[&root, &stray_line]);
+    assert!(error(layout).contains(&format!("{stray} is about nothing that is there")));
+    list(&[&one_line, &two_line]);
+    assert!(error(layout).contains("it names 2 images, and exactly one is wanted"));
+    let first = images[0].manifest();
+    let image_line = format!(
+        r#"{{"mediaType":"{}","digest":"{}","size":{}}}"#,
+        first.media_type,
+        first.digest,
+        first.bytes.len()
+    );
+    list(&[&root, &image_line, &one_line]);
+    assert!(error(layout).contains("it names 2 images, and exactly one is wanted"));
+}

@@ -76,7 +76,8 @@ impl ImageTree {
         let bytes = canonical_json(&index);
         let digest = Digest::of(&bytes);
         let root = ManifestBytes { media_type: MediaType::OciIndex, bytes, digest };
-        let mut joined = Self { root, beneath: Vec::new(), blobs: Vec::new() };
+        let mut joined =
+            Self { root, beneath: Vec::new(), referrers: Vec::new(), blobs: Vec::new() };
         let mut seen = BTreeSet::new();
         for (_, tree) in images {
             // An index among the images is taken apart, and nothing names it any more.
@@ -84,6 +85,11 @@ impl ImageTree {
             joined.beneath.extend(
                 tree.beneath.into_iter().chain(image).filter(|part| seen.insert(part.digest)),
             );
+            for referrer in tree.referrers {
+                if joined.has(referrer.subject) && seen.insert(referrer.manifest.digest) {
+                    joined.referrers.push(referrer);
+                }
+            }
             joined
                 .blobs
                 .extend(tree.blobs.into_iter().filter(|blob| seen.insert(blob.descriptor.digest)));
@@ -175,6 +181,7 @@ mod tests {
         ImageTree {
             root: image.manifest().clone(),
             beneath: Vec::new(),
+            referrers: Vec::new(),
             blobs: vec![TreeBlob { descriptor: manifest.config, source }],
         }
     }

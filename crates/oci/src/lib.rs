@@ -54,4 +54,4 @@ pub use ports::{
 };
 pub use reference::{DOCKER_HUB, Reference, ReferenceError};
 pub use timestamp::{Timestamp, TimestampError};
-pub use tree::{ImageTree, TreeBlob, TreeError, TreeSource};
+pub use tree::{ImageTree, Referrer, TreeBlob, TreeError, TreeSource};

@@ -104,6 +104,23 @@ pub struct ManifestBytes {
     pub digest: Digest,
 }
 
+impl ManifestBytes {
+    /// The digest of the manifest that this one says it is about: documents and signatures have a `subject`.
+    pub fn subject(&self) -> Result<Option<Digest>, ManifestError> {
+        #[derive(Deserialize)]
+        struct About {
+            subject: Option<Subject>,
+        }
+        #[derive(Deserialize)]
+        struct Subject {
+            digest: Digest,
+        }
+        let about: About =
+            serde_json::from_slice(&self.bytes).map_err(|source| ManifestError::Json { source })?;
+        Ok(about.subject.map(|subject| subject.digest))
+    }
+}
+
 /// Bytes are not a manifest that this program reads.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages are the documentation")]

@@ -13,8 +13,19 @@ pub struct ImageTree {
     pub root: ManifestBytes,
     /// The manifests and indexes that the root leads to, each once, and before those that name it.
     pub beneath: Vec<ManifestBytes>,
-    /// The blobs that any of them names, each once. Layers that must not be distributed are not among them.
+    /// What is about something in the tree, each after what it is about. Nothing in the tree leads to it.
+    pub referrers: Vec<Referrer>,
+    /// The blobs that any of all these names, each once. Layers that must not be distributed are not among them.
     pub blobs: Vec<TreeBlob>,
+}
+
+/// A manifest about another one, such as a document or a signature: what OCI's specifications call a referrer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Referrer {
+    /// The manifest.
+    pub manifest: ManifestBytes,
+    /// The digest of what it is about.
+    pub subject: Digest,
 }
 
 /// One blob of an [`ImageTree`].
@@ -53,6 +64,8 @@ pub enum TreeError {
     TooDeep,
     #[error("it has more than {MOST_MANIFESTS} manifests")]
     TooMany,
+    #[error("the manifest {digest} is about nothing that is there")]
+    Stray { digest: Digest },
 }
 
 /// An index of indexes of indexes is nothing that anybody made on purpose.
@@ -76,12 +89,61 @@ impl ImageTree {
         };
         collecting.follow(&root, DEPTH)?;
         let Collecting { beneath, blobs, .. } = collecting;
-        Ok(Self { root, beneath, blobs })
+        Ok(Self { root, beneath, referrers: Vec::new(), blobs })
+    }
+
+    /// Adds a manifest that is about something in the tree, with everything that it leads to.
+    ///
+    /// # Errors
+    ///
+    /// Fails if it is about nothing in the tree, or with the first part that cannot be had or understood. The tree is then
+    /// as it was.
+    pub fn add_referrer<S: TreeSource>(
+        &mut self,
+        descriptor: &Descriptor,
+        source: &mut S,
+    ) -> Result<(), S::Error> {
+        let digest = descriptor.digest;
+        let bytes = source.manifest(descriptor)?;
+        let manifest = ManifestBytes { media_type: descriptor.media_type.clone(), bytes, digest };
+        let subject =
+            manifest.subject().map_err(|source| TreeError::Manifest { digest, source })?;
+        let subject = subject
+            .filter(|subject| self.manifest(*subject).is_some())
+            .ok_or(TreeError::Stray { digest })?;
+        if self.manifest(digest).is_some() {
+            return Ok(());
+        }
+        let manifests = || self.beneath.iter().chain(self.referrers.iter().map(|it| &it.manifest));
+        if manifests().count() >= MOST_MANIFESTS {
+            return Err(TreeError::TooMany.into());
+        }
+        let known = manifests().chain([&self.root]).map(|known| known.digest);
+        let blobs = self.blobs.iter().map(|blob| blob.descriptor.digest);
+        let mut collecting = Collecting {
+            source,
+            seen: known.chain(blobs).chain([digest]).collect(),
+            beneath: Vec::new(),
+            blobs: Vec::new(),
+        };
+        collecting.follow(&manifest, DEPTH)?;
+        let Collecting { beneath, blobs, .. } = collecting;
+        self.beneath.extend(beneath);
+        self.blobs.extend(blobs);
+        self.referrers.push(Referrer { manifest, subject });
+        Ok(())
+    }
+
+    /// Whether a manifest is in the tree.
+    pub fn has(&self, digest: Digest) -> bool {
+        self.manifest(digest).is_some()
     }
 
     /// A manifest in the tree.
     pub(crate) fn manifest(&self, digest: Digest) -> Option<&ManifestBytes> {
-        std::iter::once(&self.root).chain(&self.beneath).find(|known| known.digest == digest)
+        let referrers = self.referrers.iter().map(|referrer| &referrer.manifest);
+        let mut all = std::iter::once(&self.root).chain(&self.beneath).chain(referrers);
+        all.find(|known| known.digest == digest)
     }
 }
 

@@ -137,14 +137,15 @@ fn whatever_changes_a_layer_changes_its_key() {
 /// What a habit of kaniko changes has another key with it, and nothing else has.
 #[test]
 fn a_habit_changes_the_keys_of_the_steps_that_it_changes() {
+    use Habit::{
+        CopiesForUser, HereDocumentsAsWritten, ParentsForRoot, ParentsWithoutChmod, RunWithoutGroup,
+    };
+
     let changes = |habit: Habit, text: &str| {
         let options =
             BuildOptions { habits: [habit].into(), ..BuildOptions::new(Platform::linux("amd64")) };
         let dockerfile = format!("FROM base\n{text}\n");
         keys(&dockerfile, &world()) != keys(&dockerfile, &World { options, ..world() })
-    };
-    use Habit::{
-        CopiesForUser, HereDocumentsAsWritten, ParentsForRoot, ParentsWithoutChmod, RunWithoutGroup,
     };
     for (habit, changed, same) in [
         (CopiesForUser, "USER u\nCOPY a /", "COPY a /\nUSER u\nCOPY --from=other /a /"),

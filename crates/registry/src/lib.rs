@@ -36,6 +36,7 @@ mod check;
 mod progress;
 mod pull;
 mod push;
+mod referrers;
 mod sending;
 mod tree;
 mod upload;

@@ -7,11 +7,13 @@ use std::thread;
 use ebiko_cloud::one_line;
 use ebiko_oci::{
     BlobSource, BytesBlob, Descriptor, Digest, Event, Image, ImageTree, ManifestBytes, MediaType,
-    Observer, Reference, TreeBlob,
+    Observer, Reference, Referrer, TreeBlob,
 };
 use ebiko_transport::header::{CONTENT_TYPE, HeaderValue};
 use ebiko_transport::{Body, Method, StatusCode};
 
+use crate::pull::PullErrorKind;
+use crate::referrers;
 use crate::registry::{Client, Delivery, Registry, lock};
 use crate::routes::Endpoint;
 use crate::sending::Sending;
@@ -64,6 +66,12 @@ pub enum PushErrorKind {
     NoTag,
     #[error("the registry stored the manifest as {actual} instead of {expected}")]
     Digest { expected: Digest, actual: String },
+    #[error("cannot read the list of referrers `{tag}`")]
+    List { tag: String, source: Box<PullErrorKind> },
+    #[error("what is under `{tag}` is no list of referrers")]
+    NoList { tag: String },
+    #[error("a document about the image cannot be listed")]
+    Document { source: serde_json::Error },
 }
 
 impl From<ExchangeError> for PushErrorKind {
@@ -84,7 +92,13 @@ impl PushError {
                 ExchangeError::Status { .. } => Some(UNFIT.into()),
                 _ => None,
             }),
-            PushErrorKind::NoTag | PushErrorKind::Digest { .. } => None,
+            PushErrorKind::NoList { .. } => Some(
+                "the registry keeps no such lists itself, and the tag that it is kept under by agreement is taken".into(),
+            ),
+            PushErrorKind::NoTag
+            | PushErrorKind::Digest { .. }
+            | PushErrorKind::List { .. }
+            | PushErrorKind::Document { .. } => None,
         }
     }
 }
@@ -102,6 +116,8 @@ struct Everything<'a> {
     root: &'a ManifestBytes,
     /// Manifests that the root leads to, each before those that name it.
     beneath: &'a [ManifestBytes],
+    /// Manifests that are about these.
+    referrers: &'a [Referrer],
     blobs: Vec<Blob>,
 }
 
@@ -122,13 +138,15 @@ impl Registry {
         destinations: &[Reference],
         observer: &dyn Observer,
     ) -> Result<(), PushError> {
-        let all = Everything { root: image.manifest(), beneath: &[], blobs: blobs(image) };
+        let blobs = blobs(image);
+        let all = Everything { root: image.manifest(), beneath: &[], referrers: &[], blobs };
         self.push_everything(&all, destinations, observer)
     }
 
     /// Makes `tree` available under every one of `destinations`, with its digest unchanged.
     ///
     /// The same as [`push`](Self::push), also for an index: what is beneath it is sent before it, and so are all blobs.
+    /// What is about it is in the repository, and found from it, before it gets its tags.
     ///
     /// # Errors
     ///
@@ -145,7 +163,8 @@ impl Registry {
             source: Arc::clone(&blob.source),
         };
         let blobs = tree.blobs.iter().map(blob).collect();
-        let all = Everything { root: &tree.root, beneath: &tree.beneath, blobs };
+        let ImageTree { root, beneath, referrers, .. } = tree;
+        let all = Everything { root, beneath, referrers, blobs };
         self.push_everything(&all, destinations, observer)
     }
 
@@ -202,7 +221,7 @@ impl Registry {
 /// Sends everything to one repository, the manifest under all of its tags at the same time. What failed, by the number of
 /// the destination.
 fn push_to(
-    client: &Client,
+    client: &Arc<Client>,
     endpoint: &Endpoint,
     tags: &[usize],
     destinations: &[Reference],
@@ -217,6 +236,11 @@ fn push_to(
         for manifest in all.beneath {
             push_manifest(client, endpoint, &manifest.digest.to_string(), manifest)?;
         }
+        if !all.referrers.is_empty() {
+            // Not every registry takes a document before what it is about.
+            push_manifest(client, endpoint, &all.root.digest.to_string(), all.root)?;
+            referrers::push(client, endpoint, all.referrers, observer)?;
+        }
         Ok(())
     };
     if let Err(error) = beneath() {
@@ -227,7 +251,7 @@ fn push_to(
         let destination = &destinations[*index];
         let tag = destination.tag().unwrap_or("latest");
         match push_manifest(client, endpoint, tag, all.root) {
-            Ok(Stored::AsSent) => {
+            Ok(Stored::AsSent { .. }) => {
                 let digest = all.root.digest;
                 observer.event(Event::Pushed { reference: destination, digest });
             }
@@ -329,16 +353,17 @@ pub(crate) fn is_there(session: &Session<'_>, digest: Digest) -> Result<bool, Ex
 }
 
 /// What became of a manifest.
-enum Stored {
-    AsSent,
-    /// The tag is there, the registry keeps it, and the user does not mind.
-    NotAtAll {
-        answer: String,
+pub(crate) enum Stored {
+    AsSent {
+        /// What the registry says that the manifest is about; one that knows nothing of that says nothing.
+        subject: Option<Digest>,
     },
+    /// The tag is there, the registry keeps it, and the user does not mind.
+    NotAtAll { answer: String },
 }
 
 /// Stores a manifest under a tag or its digest.
-fn push_manifest(
+pub(crate) fn push_manifest(
     client: &Client,
     endpoint: &Endpoint,
     name: &str,
@@ -372,7 +397,10 @@ fn push_manifest(
         Some(actual) if actual != manifest.digest.to_string() => {
             Err(PushErrorKind::Digest { expected: manifest.digest, actual: actual.to_owned() })
         }
-        _ => Ok(Stored::AsSent),
+        _ => {
+            let subject = response.header("oci-subject").and_then(|text| text.parse().ok());
+            Ok(Stored::AsSent { subject })
+        }
     }
 }
 

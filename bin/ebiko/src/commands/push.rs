@@ -17,7 +17,8 @@ use crate::report::Reporter;
 #[derive(Debug, Args)]
 pub(crate) struct PushFlags {
     /// A tar as `docker save` writes it, with one image; a directory with an OCI layout; or a tar of
-    /// one. What a layout holds keeps its digest, and of an index everything beneath it is pushed
+    /// one. What a layout holds keeps its digest; of an index everything beneath it is pushed, and so
+    /// is what the layout has about it, such as lists of its parts and signatures
     #[arg(value_name = "PATH")]
     pub(crate) path: PathBuf,
 
@@ -39,8 +40,15 @@ pub(super) fn run(
         ImageFileKind::Layout => "an OCI layout",
         ImageFileKind::LayoutArchive => "an archive of an OCI layout",
     };
-    reporter
-        .say(Verbosity::Info, format!("`{}` is {kind} with {}", path.display(), tree.root.digest));
+    let about = match tree.referrers.len() {
+        0 => String::new(),
+        1 => " and a manifest about it".to_owned(),
+        count => format!(" and {count} manifests about it"),
+    };
+    reporter.say(
+        Verbosity::Info,
+        format!("`{}` is {kind} with {}{about}", path.display(), tree.root.digest),
+    );
     publication.finish(&tree, reporter)?;
     Ok(0)
 }

@@ -107,6 +107,55 @@ fn a_docker_archive_is_pushed_under_every_destination() {
     assert_eq!(publisher.sandbox.read("names"), expected);
 }
 
+/// As `cargo xtask images` writes a layout: an image with documents about it.
+#[test]
+fn the_documents_of_a_layout_are_pushed_with_its_image() {
+    let publisher = Publisher::new();
+    let layout = publisher.sandbox.path("layout");
+    capture(Command::new("cp").arg("-a").arg(publisher.base.layout()).arg(&layout)).unwrap();
+    let mut index: serde_json::Value =
+        serde_json::from_str(&publisher.sandbox.read("layout/index.json")).unwrap();
+    let image = index["manifests"][0].clone();
+    let write = |bytes: &[u8], kind: &str| {
+        let digest = sum(bytes, &publisher);
+        publisher.sandbox.write(format!("layout/blobs/{}", digest.replace(':', "/")), bytes);
+        serde_json::json!({"mediaType": kind, "digest": digest, "size": bytes.len()})
+    };
+    let manifest = serde_json::json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "artifactType": "application/spdx+json",
+        "config": write(b"{}", "application/vnd.oci.empty.v1+json"),
+        "layers": [write(b"{\"parts\":[]}", "application/spdx+json")],
+        "subject": {
+            "mediaType": image["mediaType"], "digest": image["digest"], "size": image["size"],
+        },
+    });
+    let about =
+        write(manifest.to_string().as_bytes(), "application/vnd.oci.image.manifest.v1+json");
+    let digest = about["digest"].as_str().unwrap().to_owned();
+    index["manifests"].as_array_mut().unwrap().push(about);
+    publisher.sandbox.write("layout/index.json", index.to_string());
+
+    let output = publisher.push("layout", "app:1").assert_success();
+    assert!(output.stderr.contains("and a manifest about it"), "{output}");
+    let image = image["digest"].as_str().unwrap();
+    assert_eq!(publisher.sandbox.read("digest"), image);
+    assert_eq!(sum(&publisher.raw("app:1"), &publisher), image);
+    // docker-registry keeps no lists, so there is a tag for who looks for documents.
+    let list: serde_json::Value =
+        serde_json::from_slice(&publisher.raw(&format!("app:{}", image.replace(':', "-"))))
+            .unwrap();
+    assert_eq!(list["manifests"][0]["digest"], digest);
+    assert_eq!(list["manifests"][0]["artifactType"], "application/spdx+json");
+    // skopeo reads the document and all that belongs to it.
+    let mut command = Command::new("skopeo");
+    command.args(["--insecure-policy", "copy", "--all", "--src-tls-verify=false"]);
+    command.arg(format!("docker://{}/app@{digest}", publisher.registry.host()));
+    let copy = publisher.sandbox.path("copy");
+    capture(command.arg(format!("oci:{}:document", copy.display()))).unwrap();
+}
+
 #[test]
 fn what_cannot_be_pushed_is_named_with_the_reason() {
     let publisher = Publisher::new();
