@@ -23,6 +23,25 @@ pub(crate) fn flags(architecture: Architecture) -> String {
     }
 }
 
+/// The same as cargo takes it from `CARGO_ENCODED_RUSTFLAGS`, and a short name in the place of the directory in which this
+/// machine keeps the sources of crates. Messages of panics name files in it, and the program is the same wherever it is
+/// built.
+fn encoded_flags(architecture: Architecture, cargo_home: &Path) -> String {
+    let flags = flags(architecture);
+    let sources = cargo_home.join("registry/src");
+    let remap = format!("--remap-path-prefix={}=/crates", sources.display());
+    flags.split(' ').chain([&*remap]).collect::<Vec<_>>().join("\u{1f}")
+}
+
+/// Where cargo keeps what it has fetched.
+fn cargo_home() -> anyhow::Result<PathBuf> {
+    if let Some(home) = std::env::var_os("CARGO_HOME").filter(|home| !home.is_empty()) {
+        return Ok(home.into());
+    }
+    let home = std::env::var_os("HOME").context("`HOME` is not set")?;
+    Ok(Path::new(&home).join(".cargo"))
+}
+
 /// Builds it for this machine's architecture and checks that it is static.
 pub(crate) fn build() -> anyhow::Result<PathBuf> {
     build_for(Architecture::native()?)
@@ -37,7 +56,7 @@ pub(crate) fn build_for(architecture: Architecture) -> anyhow::Result<PathBuf> {
         cargo(&["build", "--release", "--locked", "--package", "ebiko", "--target", target]);
     let name = target.replace('-', "_");
     command
-        .env("RUSTFLAGS", flags(architecture))
+        .env("CARGO_ENCODED_RUSTFLAGS", encoded_flags(architecture, &cargo_home()?))
         // Nothing unwinds through C.
         .env(format!("CFLAGS_{name}"), "-fno-asynchronous-unwind-tables");
     if architecture != Architecture::native()? {
@@ -126,6 +145,16 @@ mod tests {
         let error = check_static(&own).unwrap_err().to_string();
         assert!(error.contains("is dynamically linked"), "{error}");
         check_static(Path::new("/bin/busybox")).unwrap();
+    }
+
+    /// A directory may have blanks in its name, so words are not told apart by blanks.
+    #[test]
+    fn no_directory_of_this_machine_is_in_the_program() {
+        let encoded = encoded_flags(Architecture::Arm64, Path::new("/home/a b/.cargo"));
+        let words: Vec<&str> = encoded.split('\u{1f}').collect();
+        assert_eq!(words[..2], ["-C", "target-feature=+crt-static"]);
+        let last = words.last().unwrap();
+        assert_eq!(*last, "--remap-path-prefix=/home/a b/.cargo/registry/src=/crates");
     }
 
     #[test]

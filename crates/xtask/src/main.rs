@@ -57,7 +57,7 @@ const CHORES: [Chore; 10] = [
     },
     Chore {
         name: "images",
-        about: "build all of ebiko's images, into target/images: [--arch amd64|arm64] [--busybox PATH] [IMAGE…]",
+        about: "build all of ebiko's images, into target/images: [--arch amd64|arm64]… [--busybox PATH]… [IMAGE…]",
         run: images::run,
     },
     Chore {

@@ -84,6 +84,13 @@ impl Architecture {
             "there is no `{compiler}`: `apt-get install {package} libc6-dev-{}-cross`",
             self.name()
         );
+        // For a file that it does not have, the compiler repeats the name.
+        let library = capture_text(Command::new(compiler).arg("-print-file-name=libc.a"))?;
+        ensure!(
+            Path::new(library.trim()).is_absolute(),
+            "`{compiler}` has no static C library: `apt-get install libc6-dev-{}-cross`",
+            self.name()
+        );
         Ok(())
     }
 
@@ -96,8 +103,10 @@ impl Architecture {
         ensure!(
             machine == Some(self.elf_machine()),
             "`{}` is not for {}; a busybox for it is in Debian's busybox-static:{} \
-             (`apt-get download`, `dpkg-deb -x`): name it with `--busybox`",
+             (`dpkg --add-architecture {}`, `apt-get update`, `apt-get download`, `dpkg-deb -x`): name it with \
+             `--busybox`",
             path.display(),
+            self.name(),
             self.name(),
             self.name()
         );

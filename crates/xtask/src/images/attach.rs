@@ -58,13 +58,13 @@ pub(super) fn only_manifest(layout: &Path) -> anyhow::Result<(String, Value)> {
     Ok((digest.to_owned(), manifest))
 }
 
-fn read(path: &Path) -> anyhow::Result<Value> {
+pub(super) fn read(path: &Path) -> anyhow::Result<Value> {
     let bytes = std::fs::read(path).with_context(|| format!("cannot read `{}`", path.display()))?;
     serde_json::from_slice(&bytes).with_context(|| format!("`{}` is not JSON", path.display()))
 }
 
 /// Writes a blob and returns its descriptor.
-fn write_blob(layout: &Path, media_type: &str, bytes: &[u8]) -> anyhow::Result<Value> {
+pub(super) fn write_blob(layout: &Path, media_type: &str, bytes: &[u8]) -> anyhow::Result<Value> {
     let digest = digest(bytes);
     let path = layout.join("blobs").join(digest.replace(':', "/"));
     std::fs::write(&path, bytes).with_context(|| format!("cannot write `{}`", path.display()))?;

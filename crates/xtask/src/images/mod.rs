@@ -2,6 +2,7 @@
 
 mod architecture;
 mod attach;
+mod join;
 mod machine;
 mod provenance;
 mod sbom;
@@ -44,25 +45,48 @@ struct Built {
     layers: u64,
 }
 
-/// `cargo xtask images [--arch amd64|arm64] [--busybox PATH] [TARGET…]`.
+/// `cargo xtask images [--arch amd64|arm64]… [--busybox PATH]… [TARGET…]`.
 pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
-    let Request { architecture, busybox, targets } = Request::read(args)?;
-    let mut progress = Progress::new(3);
-    let material = progress.step("build the static binary", || {
-        let binary = crate::binary::build_for(architecture)?;
-        let is_native = architecture == Architecture::native()?;
-        let builder = if is_native { binary.clone() } else { crate::binary::build()? };
-        Material::prepare(architecture, &binary, builder, busybox.as_deref(), &targets)
-    })?;
-    let built = progress.step("build the images with it", || {
-        targets.iter().map(|target| material.build(target)).collect::<anyhow::Result<Vec<_>>>()
-    })?;
-    progress.step("write down what is in them and where it comes from", || {
-        built.iter().try_for_each(|image| material.describe(image))
-    })?;
-    println!("      {:<14} {:>12}  digest", "image", "compressed");
-    for Built { target, digest, layers } in &built {
-        println!("      {target:<14} {layers:>12}  {digest}");
+    let Request { architectures, busyboxes, targets } = Request::read(args)?;
+    // Whatever is missing is said before anything is compiled.
+    architectures.iter().try_for_each(|architecture| architecture.check_tools())?;
+    let mut progress =
+        Progress::new(3 * architectures.len() + usize::from(architectures.len() > 1));
+    let mut lines = Vec::new();
+    let mut layouts = Vec::new();
+    for architecture in &architectures {
+        let architecture = *architecture;
+        let material = progress.step("build the static binary", || {
+            let binary = crate::binary::build_for(architecture)?;
+            let is_native = architecture == Architecture::native()?;
+            let builder = if is_native { binary.clone() } else { crate::binary::build()? };
+            Material::prepare(architecture, &binary, builder, &busyboxes, &targets)
+        })?;
+        let built = progress.step("build the images with it", || {
+            targets.iter().map(|target| material.build(target)).collect::<anyhow::Result<Vec<_>>>()
+        })?;
+        progress.step("write down what is in them and where it comes from", || {
+            built.iter().try_for_each(|image| material.describe(image))
+        })?;
+        for Built { target, digest, layers } in &built {
+            lines.push(format!("{target:<14} {:<6} {layers:>12}  {digest}", architecture.name()));
+        }
+        layouts.push(targets.iter().map(|target| material.path(target)).collect::<Vec<_>>());
+    }
+    if architectures.len() > 1 {
+        progress.step("join the images for all processors", || {
+            for (number, target) in targets.iter().enumerate() {
+                let parts: Vec<&Path> = layouts.iter().map(|layouts| &*layouts[number]).collect();
+                let joined = images_dir()?.join("all").join(target);
+                let digest = join::join(&parts, &joined)?;
+                lines.push(format!("{target:<14} {:<6} {:>12}  {digest}", "all", ""));
+            }
+            Ok(())
+        })?;
+    }
+    println!("      {:<14} {:<6} {:>12}  digest", "image", "for", "compressed");
+    for line in lines {
+        println!("      {line}");
     }
     progress.finish("the images are in target/images,");
     Ok(())
@@ -72,7 +96,7 @@ pub(crate) fn run(args: &[String]) -> anyhow::Result<()> {
 pub(crate) fn executor(binary: &Path) -> anyhow::Result<()> {
     let targets = ["executor"];
     let architecture = Architecture::native()?;
-    let material = Material::prepare(architecture, binary, binary.to_owned(), None, &targets)?;
+    let material = Material::prepare(architecture, binary, binary.to_owned(), &[], &targets)?;
     let built = material.build(targets[0])?;
     let archive = material.path("executor.tar");
     println!("      {}: {}, {}", relative(&archive), size(&archive)?, built.digest);
@@ -82,21 +106,29 @@ pub(crate) fn executor(binary: &Path) -> anyhow::Result<()> {
 /// What the person asked for.
 #[derive(Debug, PartialEq, Eq)]
 struct Request {
-    architecture: Architecture,
-    busybox: Option<PathBuf>,
+    architectures: Vec<Architecture>,
+    busyboxes: Vec<PathBuf>,
     targets: Vec<&'static str>,
 }
 
 impl Request {
     fn read(args: &[String]) -> anyhow::Result<Self> {
         let mut request =
-            Self { architecture: Architecture::native()?, busybox: None, targets: Vec::new() };
+            Self { architectures: Vec::new(), busyboxes: Vec::new(), targets: Vec::new() };
         let mut args = args.iter();
         while let Some(arg) = args.next() {
             let mut value = || args.next().with_context(|| format!("`{arg}` needs a value"));
             match arg.as_str() {
-                "--arch" => request.architecture = Architecture::parse(value()?)?,
-                "--busybox" => request.busybox = Some(value()?.into()),
+                "--arch" => {
+                    let architecture = Architecture::parse(value()?)?;
+                    ensure!(
+                        !request.architectures.contains(&architecture),
+                        "`--arch {}` is there twice",
+                        architecture.name()
+                    );
+                    request.architectures.push(architecture);
+                }
+                "--busybox" => request.busyboxes.push(value()?.into()),
                 name => match OWN_IMAGES.iter().find(|image| **image == name) {
                     Some(image) => request.targets.push(image),
                     None => bail!(
@@ -106,6 +138,9 @@ impl Request {
                 },
             }
         }
+        if request.architectures.is_empty() {
+            request.architectures.push(Architecture::native()?);
+        }
         if request.targets.is_empty() {
             request.targets = OWN_IMAGES.to_vec();
         }
@@ -114,16 +149,21 @@ impl Request {
 }
 
 impl Material {
-    /// Lays out the context, with a busybox if an image with a shell is wanted.
+    /// Lays out the context, with a busybox if an image with a shell is wanted: the first one for the processor, of those
+    /// that were named and the machine's own.
     fn prepare(
         architecture: Architecture,
         binary: &Path,
         builder: PathBuf,
-        busybox: Option<&Path>,
+        busyboxes: &[PathBuf],
         targets: &[&str],
     ) -> anyhow::Result<Self> {
         let wants_shell = targets.contains(&"debug");
-        let busybox = wants_shell.then(|| busybox.unwrap_or(Path::new("/bin/busybox")));
+        let own = Path::new("/bin/busybox");
+        let named = busyboxes.iter().map(|path| &**path);
+        let fits = |path: &&Path| architecture.check(path).is_ok();
+        let first = || busyboxes.first().map_or(own, |path| &**path);
+        let busybox = wants_shell.then(|| named.chain([own]).find(fits).unwrap_or_else(first));
         for file in std::iter::once(binary).chain(busybox) {
             crate::binary::check_static(file)?;
             architecture.check(file)?;
@@ -247,7 +287,14 @@ mod tests {
         assert_eq!(read(&[]).unwrap().targets, OWN_IMAGES);
         let request = read(&["--arch", "arm64", "slim", "debug"]).unwrap();
         assert_eq!(request.targets, ["slim", "debug"]);
-        assert_eq!(request.architecture, Architecture::Arm64);
+        assert_eq!(request.architectures, [Architecture::Arm64]);
+        let both = read(&["--arch", "arm64", "--arch", "amd64"]).unwrap();
+        assert_eq!(both.architectures, [Architecture::Arm64, Architecture::Amd64]);
+        assert_eq!(
+            read(&["--arch", "arm64", "--arch", "arm64"]).unwrap_err(),
+            "`--arch arm64` is there twice"
+        );
+        assert_eq!(read(&[]).unwrap().architectures, [Architecture::native().unwrap()]);
         assert_eq!(read(&["--arch"]).unwrap_err(), "`--arch` needs a value");
         assert!(read(&["--arch", "vax"]).unwrap_err().contains("amd64 and arm64"));
         assert!(read(&["slimm"]).unwrap_err().contains("slim, debug"));
