@@ -58,7 +58,7 @@ pub(crate) struct Cli {
     #[arg(long = "secret", value_name = "id=ID[,src=FILE|,env=VARIABLE]")]
     pub(crate) secrets: Vec<String>,
 
-    /// Keys for RUN --mount=type=ssh: the agent of SSH_AUTH_SOCK, a socket, or private key files
+    /// Keys for RUN --mount=type=ssh and repositories over SSH: the agent of SSH_AUTH_SOCK, a socket, or private key files
     /// (repeatable)
     #[arg(long = "ssh", value_name = "default|ID[=SOCKET|KEY[,KEY]]")]
     pub(crate) ssh: Vec<String>,

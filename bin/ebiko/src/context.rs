@@ -20,6 +20,7 @@ use crate::environment::Environment;
 use crate::request::build_args;
 use crate::resources::limits;
 use crate::sources::Fetcher;
+use crate::ssh::Purpose;
 
 /// More is no Dockerfile but a mistake in a path.
 const DOCKERFILE_LIMIT: u64 = 4 << 20;
@@ -113,6 +114,11 @@ fn fetch(
     // A build in this container that was killed may have left its own.
     remove(directory)?;
     let (context, _warning) = cli.place.place()?;
+    // Two more names that git has for `ssh://`.
+    let context = match context.split_once("://") {
+        Some(("git+ssh" | "ssh+git", rest)) => format!("ssh://{rest}"),
+        _ => context,
+    };
     let context = context.as_str();
     // `git://` is kaniko's way to say https, and a directory of that name is a directory.
     let is_here =
@@ -140,11 +146,12 @@ fn fetch(
         ..source
     });
     let request = repository.map(|source| sources.request(&source)).transpose()?;
+    let ssh = sources.ssh_for(Purpose::Context);
     let stdin = std::io::stdin().as_fd().try_clone_to_owned().ok().map(File::from);
     let surroundings = Surroundings {
         current_dir: &environment.directory,
         work_dir: directory,
-        network: sources.network(),
+        network: sources.network_for(&ssh),
         stdin: stdin.as_ref(),
         repository: request.as_ref(),
         git: &git_settings(cli, environment, keeps_git_dir)?,

@@ -35,7 +35,14 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
     if let Some(error) = error.downcast_ref::<ebiko_remote::RemoteError>() {
         return error.hint().map(str::to_owned);
     }
+    if let Some(hint) = git_hint(error) {
+        return Some(hint);
+    }
     error.downcast_ref::<ebiko_layout::WriteError>()?.hint().map(str::to_owned)
+}
+
+fn git_hint(error: &(dyn Error + 'static)) -> Option<String> {
+    error.downcast_ref::<ebiko_remote::GitError>()?.hint().map(str::to_owned)
 }
 
 impl From<BuildError> for Failure {
@@ -49,6 +56,11 @@ impl From<BuildError> for Failure {
             other => {
                 let mut hints: Vec<String> = other.hint().into_iter().collect();
                 hints.extend(ebiko_registry::advice_on(other));
+                let mut level: Option<&(dyn Error + 'static)> = Some(other);
+                while let Some(error) = level {
+                    hints.extend(git_hint(error));
+                    level = error.source();
+                }
                 render(BUILDING, other, other.location(), &hints)
             }
         };

@@ -26,6 +26,7 @@ mod questions;
 mod request;
 mod resources;
 mod sources;
+mod ssh;
 mod supplies;
 mod variables;
 mod warmed;
@@ -187,7 +188,8 @@ fn run(cli: &Cli, environment: &Environment, reporter: &Arc<Reporter>) -> Result
     let workplace = Workplace::prepare(place, home, environment)?;
     temporary.set(workplace.temporary_dir());
     let secrets = supplies::secrets(cli, environment)?;
-    let sources = Fetcher::new(transport.clone(), &interrupt, secrets);
+    let ssh = Fetcher::ssh(cli, environment, workplace.builder_dir(), &interrupt)?;
+    let sources = Fetcher::new(transport.clone(), &interrupt, secrets, ssh);
     let fetched = workplace.builder_dir().join("fetched-context");
     let request = request::read(cli, environment, outputs.reads(), &fetched, &sources);
     if let (Some(signal), Err(_)) = (interrupt.signal(), &request) {
@@ -214,12 +216,16 @@ fn run(cli: &Cli, environment: &Environment, reporter: &Arc<Reporter>) -> Result
     if variables::prints_plan(environment)? {
         print_plan(&request, &ports, environment)?;
     }
+    if workplace.is_in_place() {
+        // A program of the machine's must not run after the first layer.
+        sources.fetch_ahead(&request, &ports, workplace.builder_dir())?;
+    }
     let roots = Roots::prepare(&ground).map_err(BuildError::from)?;
     let result = ebiko_build::build(&request, &ports, &roots)
         .map_err(Failure::from)
         .and_then(|image| Ok(outputs.write(&image, &registry, &transport, reporter)?));
     let cleaned = roots.finish().map_err(BuildError::from);
-    let removed = context::remove(&fetched);
+    let removed = context::remove(&fetched).and_then(|()| sources.remove_kept());
     if let (Some(signal), Err(_)) = (interrupt.signal(), &result) {
         // Whatever failed did so because of the signal.
         return Err(BuildError::Interrupted { signal }.into());
@@ -259,7 +265,8 @@ fn ask(
     let directory = request::temporary_dir(environment)?;
     temporary.set(Some(directory.path().to_owned()));
     let secrets = supplies::secrets(cli, environment)?;
-    let sources = Fetcher::new(transport, &interrupt, secrets);
+    let ssh = Fetcher::ssh(cli, environment, directory.path(), &interrupt)?;
+    let sources = Fetcher::new(transport, &interrupt, secrets, ssh);
     let fetched = directory.path().join("fetched-context");
     let request = request::read(cli, environment, 0, &fetched, &sources)?;
     let warm = warmed::directory(cli, environment)?;

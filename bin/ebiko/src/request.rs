@@ -275,6 +275,11 @@ impl Workplace {
         &self.builder_dir
     }
 
+    /// Whether the build takes place on the container's own root.
+    pub(crate) fn is_in_place(&self) -> bool {
+        matches!(self.place, Place::InPlace)
+    }
+
     /// The directory that goes with this value, if there is one.
     pub(crate) fn temporary_dir(&self) -> Option<PathBuf> {
         self.temporary.as_ref().map(|temporary| temporary.path().to_owned())

@@ -2,14 +2,24 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context as _;
-use ebiko_build::{CheckedOut, DownloadSource, DownloadedFile, GitSource, Secret, Sources, Time};
-use ebiko_oci::{Platform, PortError, Reference, ResolvedImage};
+use ebiko_build::{
+    BuildRequest, CheckedOut, DownloadSource, DownloadedFile, GitSource, Ports, Secret, Sources,
+    Time,
+};
+use ebiko_oci::{Event, Observer, Platform, PortError, Reference, ResolvedImage};
 use ebiko_remote::{Authorization, DownloadOptions, GitRequest, Network};
 use ebiko_rootless::Interrupt;
 use ebiko_transport::Transport;
+
+use crate::cli::Cli;
+use crate::environment::Environment;
+use crate::failure::Failure;
+use crate::request::Home;
+use crate::ssh::{Purpose, Ssh, SshFor};
+use crate::supplies;
 
 /// Fetches with the network of this process.
 pub(crate) struct Fetcher {
@@ -17,6 +27,23 @@ pub(crate) struct Fetcher {
     is_interrupted: Box<dyn Fn() -> bool + Send + Sync>,
     /// The secrets of the request. Some are for git repositories.
     pub(crate) secrets: BTreeMap<String, Secret>,
+    ssh: Ssh,
+    kept: Mutex<Kept>,
+}
+
+/// Tells nobody.
+struct Silent;
+
+impl Observer for Silent {
+    fn event(&self, _event: Event<'_>) {}
+}
+
+/// Repositories that were fetched before the build, because they cannot be during it.
+#[derive(Default)]
+struct Kept {
+    /// Where they are; `None` as long as they are fetched when they are needed.
+    directory: Option<PathBuf>,
+    repositories: BTreeMap<GitSource, CheckedOut>,
 }
 
 impl Fetcher {
@@ -24,14 +51,101 @@ impl Fetcher {
         transport: Transport,
         interrupt: &Arc<Interrupt>,
         secrets: BTreeMap<String, Secret>,
+        ssh: Ssh,
     ) -> Self {
         let interrupt = Arc::clone(interrupt);
-        Self { transport, is_interrupted: Box::new(move || interrupt.signal().is_some()), secrets }
+        let is_interrupted = Box::new(move || interrupt.signal().is_some());
+        Self { transport, is_interrupted, secrets, ssh, kept: Mutex::default() }
     }
 
-    /// The network, for everything that is fetched.
+    /// The machine's way to repositories over SSH.
+    pub(crate) fn ssh(
+        cli: &Cli,
+        environment: &Environment,
+        directory: &Path,
+        interrupt: &Arc<Interrupt>,
+    ) -> anyhow::Result<Ssh> {
+        let given = supplies::agents(cli, environment)?.remove("default");
+        let is_replaced = ebiko_build::is_replaced(&Home::find(cli, environment).directory);
+        let interrupt = Arc::clone(interrupt);
+        let is_interrupted = Arc::new(move || interrupt.signal().is_some());
+        Ok(Ssh::find(environment, given, directory, is_replaced, is_interrupted))
+    }
+
+    /// The network, for everything that is fetched without SSH.
     pub(crate) fn network(&self) -> Network<'_> {
-        Network { transport: &self.transport, is_interrupted: &*self.is_interrupted }
+        Network { transport: &self.transport, is_interrupted: &*self.is_interrupted, ssh: None }
+    }
+
+    /// The network, for repositories.
+    pub(crate) fn network_for<'s>(&'s self, ssh: &'s SshFor<'s>) -> Network<'s> {
+        Network { ssh: Some(ssh), ..self.network() }
+    }
+
+    /// Whoever logs in over SSH for this purpose.
+    pub(crate) fn ssh_for(&self, purpose: Purpose) -> SshFor<'_> {
+        SshFor { ssh: &self.ssh, purpose }
+    }
+
+    /// Fetches every repository over SSH that the build will read, and none after that: for a build that replaces the
+    /// machine's files, and with them the program that speaks SSH.
+    pub(crate) fn fetch_ahead(
+        &self,
+        request: &BuildRequest,
+        ports: &Ports<'_>,
+        builder_dir: &Path,
+    ) -> Result<(), Failure> {
+        if self.ssh.is_there() {
+            // A build that was killed may have left its own.
+            let directory = builder_dir.join("fetched-repositories");
+            crate::context::remove(&directory)?;
+            self.kept().directory = Some(directory.clone());
+            // Whatever is found out now is told when the build finds it out.
+            let ports = Ports { observer: &Silent, ..*ports };
+            let found = ebiko_build::repositories(request, &ports, directory.join("inputs"))?;
+            for source in found.iter().filter(|source| ebiko_remote::is_over_ssh(&source.remote)) {
+                self.keep(source).map_err(|error| Failure {
+                    text: Failure::from_port(&*error),
+                    status: 1,
+                    lines: Vec::new(),
+                })?;
+            }
+        }
+        self.ssh.close();
+        Ok(())
+    }
+
+    /// Removes what was fetched ahead.
+    pub(crate) fn remove_kept(&self) -> anyhow::Result<()> {
+        self.ssh.close();
+        self.kept().directory.take().map_or(Ok(()), |path| crate::context::remove(&path))
+    }
+
+    fn kept(&self) -> std::sync::MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn keep(&self, source: &GitSource) -> Result<CheckedOut, PortError> {
+        let mut kept = self.kept();
+        if let Some(done) = kept.repositories.get(source) {
+            return Ok(done.clone());
+        }
+        let Some(directory) = &kept.directory else { return Err("nothing is kept".into()) };
+        let directory = directory.join(kept.repositories.len().to_string());
+        let done = self.fetch(source, &directory)?;
+        kept.repositories.insert(source.clone(), done.clone());
+        Ok(done)
+    }
+
+    fn fetch(&self, source: &GitSource, directory: &Path) -> Result<CheckedOut, PortError> {
+        let ssh = self.ssh_for(Purpose::Dockerfile);
+        let network = self.network_for(&ssh);
+        let done = ebiko_remote::checkout(&network, &self.request(source)?, directory)?;
+        Ok(CheckedOut {
+            directory: done.directory,
+            commit: done.commit.to_string(),
+            committed: Time { secs: done.commit_time, nanos: 0 },
+        })
     }
 
     /// What is asked of a repository's server.
@@ -106,16 +220,19 @@ impl Sources for Fetcher {
     }
 
     fn commit(&self, source: &GitSource) -> Result<String, PortError> {
-        Ok(ebiko_remote::find_commit(&self.network(), &self.request(source)?)?.to_string())
+        if let Some(done) = self.kept().repositories.get(source) {
+            return Ok(done.commit.clone());
+        }
+        let ssh = self.ssh_for(Purpose::Dockerfile);
+        let network = self.network_for(&ssh);
+        Ok(ebiko_remote::find_commit(&network, &self.request(source)?)?.to_string())
     }
 
     fn checkout(&self, source: &GitSource, directory: &Path) -> Result<CheckedOut, PortError> {
-        let done = ebiko_remote::checkout(&self.network(), &self.request(source)?, directory)?;
-        Ok(CheckedOut {
-            directory: done.directory,
-            commit: done.commit.to_string(),
-            committed: Time { secs: done.commit_time, nanos: 0 },
-        })
+        if self.kept().directory.is_some() && ebiko_remote::is_over_ssh(&source.remote) {
+            return self.keep(source);
+        }
+        self.fetch(source, directory)
     }
 
     fn in_layout(

@@ -49,7 +49,9 @@ use crate::stage::{Behind, Foundations, Workshop};
 
 pub use dockerfile_parser::{Diagnostics, byte_size, comma_separated, duration};
 pub use ebiko_context::{find_ignore_file, read_inside};
-pub use ebiko_exec::{Agent, Resource, ResourceLimit, Resources, Secret};
+pub use ebiko_exec::{
+    Agent, AgentSocket, AgentSocketError, Resource, ResourceLimit, Resources, Secret, is_usable_key,
+};
 pub use ebiko_layer::{Compression, DEFAULT_GZIP_LEVEL, DEFAULT_ZSTD_LEVEL, Limits};
 pub use ebiko_oci::{ImageFormat, Timestamp};
 pub use ebiko_plan::lint::CheckReport;
@@ -65,12 +67,12 @@ pub use check::{check, outline, targets};
 pub use compression::CompressionError;
 pub use failure::{BuildError, StepFailure};
 pub use inputs::{ContextFault, InputError};
-pub use references::base_images;
+pub use references::{base_images, repositories};
 pub use request::{
     Afterwards, BaseFiles, BaseLayers, BuildRequest, CachePolicy, FileTimes, Ground, Layering,
     PlatformChoice, Ports,
 };
-pub use roots::{Roots, RootsError};
+pub use roots::{Roots, RootsError, is_replaced};
 pub use shell::OwnShell;
 pub use sources::{CheckedOut, DownloadedFile, Sources};
 

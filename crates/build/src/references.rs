@@ -1,10 +1,17 @@
-//! Which images a Dockerfile names.
+//! Which images and repositories a Dockerfile names.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use dockerfile_parser::{Diagnostics, Dockerfile};
 use ebiko_oci::{ImageSource, Platform, Reference};
-use ebiko_plan::{BaseImage, BaseReference, Bases, BuildOptions, ImageStore, StageGraph};
+use ebiko_plan::{
+    BaseImage, BaseReference, Bases, BuildOptions, CopyFrom, CopySource, GitSource, ImageStore,
+    StageGraph,
+};
+
+use crate::failure::BuildError;
+use crate::request::{BuildRequest, Ports};
 
 /// Every image that any stage of the Dockerfile starts from, copies from or mounts, each with the platform that it is wanted
 /// for. Stages and `scratch` are none.
@@ -44,6 +51,35 @@ pub fn base_images(
     }
     let in_registries = named.into_iter().filter(|base| base.store == ImageStore::Registry);
     Ok(in_registries.map(|base| (base.reference, base.platform)).collect())
+}
+
+/// Every git repository that a build will read besides its context, each once, for a caller that can fetch some of them only
+/// before the build.
+///
+/// `directory` is as in [`plan`](crate::plan).
+pub fn repositories(
+    request: &BuildRequest,
+    ports: &Ports<'_>,
+    directory: PathBuf,
+) -> Result<BTreeSet<GitSource>, BuildError> {
+    let plan = crate::plan(request, ports, directory)?;
+    let mut found = BTreeSet::new();
+    let steps = plan.stages.iter().flat_map(|stage| &stage.steps);
+    for action in steps.filter_map(|step| step.action.as_ref()) {
+        if let ebiko_plan::Action::Copy(copy) = action {
+            found.extend(copy.sources.iter().filter_map(|source| match source {
+                CopySource::Git(git) => Some(git.clone()),
+                CopySource::Path(_) | CopySource::Download(_) => None,
+            }));
+        }
+        for from in action.reads() {
+            let CopyFrom::Named(name) = from else { continue };
+            let value = request.options.contexts.get(name);
+            // One that is written wrongly is for the step to complain about.
+            found.extend(value.and_then(|value| GitSource::parse(value).ok().flatten()));
+        }
+    }
+    Ok(found)
 }
 
 #[cfg(test)]

@@ -27,6 +27,11 @@ pub struct Roots<'g> {
     _lock: File,
 }
 
+/// Whether a build in place has replaced what was in `/`, and has not brought it back; the builder's directory tells.
+pub fn is_replaced(builder_dir: &Path) -> bool {
+    builder_dir.join(ORIGINAL).exists()
+}
+
 /// A root could not be made ready or left behind.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages are the documentation")]

@@ -38,7 +38,10 @@ pub use digest::{SourceFiles, SourceState, read_sources, reads_sources, stamp_so
 pub use directories::MakeDirError;
 pub use ebiko_rootless::{Resource, ResourceLimit, Resources};
 pub use passwd::ACCOUNT_FILES;
-pub use run::{CommandDirError, CommandError, GuestError, KeyError, MountError};
+pub use run::{
+    AgentSocket, AgentSocketError, CommandDirError, CommandError, GuestError, KeyError, MountError,
+    is_usable_key,
+};
 pub use site::{Agent, Archives, Download, ExecError, Inputs, Secret, Site, Supplies, Touched};
 pub use work_dir::{WorkDirError, WorkDirErrorKind};
 

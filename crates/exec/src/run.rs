@@ -15,7 +15,7 @@ use crate::account::{self, AccountError, Owner};
 use crate::directories::{MakeDirError, View};
 use crate::{ExecError, Site, Touched};
 use equipment::Equipment;
-pub use equipment::{KeyError, MountError};
+pub use equipment::{AgentSocket, AgentSocketError, KeyError, MountError, is_usable_key};
 
 /// A command could not be run, or did not end well.
 #[derive(Debug, thiserror::Error)]

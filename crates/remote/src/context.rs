@@ -332,7 +332,7 @@ mod tests {
         let surroundings = Surroundings {
             current_dir: Path::new("/workspace"),
             work_dir: Path::new("/kaniko/buildcontext"),
-            network: Network { transport: &transport, is_interrupted: &|| false },
+            network: Network { transport: &transport, is_interrupted: &|| false, ssh: None },
             stdin: None,
             repository: None,
             git: &GitSettings::default(),

@@ -7,6 +7,7 @@
 //! # Guarantees
 //!
 //! - Everything is written below the directory that is named, and nothing that is fetched is run.
+//! - Over SSH nobody is spoken with but by [`SshConnector`], which has to know the host's key.
 //! - A URL that the user wrote may name any address. One that a server or a repository names may
 //!   not: see [`Trust`](ebiko_transport::Trust).
 //! - A login goes to the host that it is meant for, a signature to its cloud or the endpoint that the user named, and
@@ -23,6 +24,7 @@ mod context;
 mod download;
 mod git;
 mod spec;
+mod ssh;
 
 mod host;
 mod http_date;
@@ -40,7 +42,8 @@ pub use download::{
 };
 pub use git::{
     Authorization, Checkout, Damage, GitError, GitErrorKind, GitRequest, History, Limits, ObjectId,
-    checkout, find_commit,
+    checkout, find_commit, is_over_ssh,
 };
 pub use network::Network;
 pub use spec::{ContextSpec, RepositorySpec, SpecError, WebUrl};
+pub use ssh::{SshConnector, SshDestination, SshError, SshFault, SshStream};

@@ -4,6 +4,8 @@ use std::fmt;
 
 use ebiko_transport::Transport;
 
+use crate::ssh::SshConnector;
+
 /// The network, and whether the build shall stop.
 #[derive(Clone, Copy)]
 pub struct Network<'a> {
@@ -11,6 +13,8 @@ pub struct Network<'a> {
     pub transport: &'a Transport,
     /// Asked often; what is under way ends with an error soon after it says so.
     pub is_interrupted: &'a (dyn Fn() -> bool + Sync),
+    /// The way to repositories over SSH, if there is one.
+    pub ssh: Option<&'a dyn SshConnector>,
 }
 
 impl fmt::Debug for Network<'_> {

@@ -86,7 +86,7 @@ fn shown(error: &dyn Error) -> String {
 fn get(url: &str, checksum: Option<&str>, limit: u64) -> Result<(Downloaded, String), String> {
     let dir = scratch_dir("download-").expect("a directory");
     let transport = transport();
-    let network = Network { transport: &transport, is_interrupted: &|| false };
+    let network = Network { transport: &transport, is_interrupted: &|| false, ssh: None };
     let path = dir.path().join("file");
     let done = download(&network, url, checksum, &DownloadOptions { limit }, &path);
     match done {
@@ -216,7 +216,7 @@ fn context_with(
     let surroundings = Surroundings {
         current_dir: Path::new("/"),
         work_dir,
-        network: Network { transport: &transport, is_interrupted: &|| false },
+        network: Network { transport: &transport, is_interrupted: &|| false, ssh: None },
         stdin,
         repository,
         git,

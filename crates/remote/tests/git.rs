@@ -22,7 +22,7 @@ fn transport() -> Transport {
 
 fn fetch(request: &GitRequest, directory: &Path) -> Result<Checkout, GitError> {
     let transport = transport();
-    let network = Network { transport: &transport, is_interrupted: &|| false };
+    let network = Network { transport: &transport, is_interrupted: &|| false, ssh: None };
     checkout(&network, request, directory)
 }
 
@@ -550,7 +550,7 @@ fn submodules_are_nowhere_but_on_servers() {
         assert!(said.ends_with(local) && said.contains("submodule `sub`"), "{url}: {said}");
     }
     let said = with(&module("sub", "\turl = git@h.example:a/b"));
-    assert!(said.ends_with("`ssh` is not a protocol that is spoken here"), "{said}");
+    assert!(said.ends_with("there is no way to a repository over SSH here"), "{said}");
     assert_eq!(
         with(&module("../../x", "\turl = ../git")),
         "the submodule `../../x` may not have this name"
@@ -681,7 +681,7 @@ fn an_interrupted_build_ends_the_fetch() {
     let transport = transport();
     let asked = std::sync::atomic::AtomicU32::new(0);
     let is_interrupted = || asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) > 5;
-    let network = Network { transport: &transport, is_interrupted: &is_interrupted };
+    let network = Network { transport: &transport, is_interrupted: &is_interrupted, ssh: None };
     let request = request(server.url("git/.git"), None);
     let error = checkout(&network, &request, &world.path("stopped")).expect_err("interrupted");
     assert!(shown(&error).ends_with("interrupted"), "{}", shown(&error));

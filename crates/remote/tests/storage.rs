@@ -54,7 +54,7 @@ impl World<'_> {
         let surroundings = Surroundings {
             current_dir: Path::new("/"),
             work_dir: work.path(),
-            network: Network { transport: &transport, is_interrupted: &|| false },
+            network: Network { transport: &transport, is_interrupted: &|| false, ssh: None },
             stdin: None,
             repository: None,
             git: &GitSettings::default(),

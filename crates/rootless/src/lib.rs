@@ -36,6 +36,7 @@ mod refusal;
 
 mod interrupt;
 
+mod conversation;
 mod program;
 
 mod attach;
@@ -62,6 +63,7 @@ mod supervisor;
 mod tree;
 
 pub use attach::{Attachment, Content, can_mount};
+pub use conversation::Conversation;
 pub use guest::{Credentials, Guest, GuestStage, NetworkAccess, RunError, run};
 pub use interrupt::{HeldSignals, Interrupt};
 pub use memory::{MemoryDirectory, MemoryError};

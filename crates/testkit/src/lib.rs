@@ -42,6 +42,7 @@ mod python;
 mod registry;
 mod sandbox;
 mod schemas;
+mod ssh_server;
 mod storage;
 mod tree;
 
@@ -64,5 +65,6 @@ pub use registry::{
 };
 pub use sandbox::{Output, Sandbox};
 pub use schemas::{Pipeline, kubernetes_errors, pipeline_errors, schema_python};
+pub use ssh_server::{SshKey, SshServer};
 pub use storage::{Storage, azurite, storage_python};
 pub use tree::{FIXED_TIME, Tree, listing};

@@ -15,7 +15,7 @@ struct Package {
     use_for: &'static str,
 }
 
-const PACKAGES: [Package; 22] = [
+const PACKAGES: [Package; 23] = [
     Package { name: "acl", proof: "/usr/bin/setfacl", use_for: "extended attributes in layers" },
     Package {
         name: "apache2-utils",
@@ -41,6 +41,7 @@ const PACKAGES: [Package; 22] = [
     },
     Package { name: "npm", proof: "/usr/bin/npm", use_for: "Azurite, a storage for blobs" },
     Package { name: "openssh-client", proof: "/usr/bin/ssh-add", use_for: "agents and their keys" },
+    Package { name: "openssh-server", proof: "/usr/sbin/sshd", use_for: "repositories over SSH" },
     Package { name: "openssl", proof: "/usr/bin/openssl", use_for: "certificates and tokens" },
     Package {
         name: "python3-venv",

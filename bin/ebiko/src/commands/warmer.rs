@@ -176,7 +176,7 @@ fn dockerfile_text(
     }
     let directory = temporary_dir(environment)?;
     let path = directory.path().join("Dockerfile");
-    let network = Network { transport, is_interrupted: &|| false };
+    let network = Network { transport, is_interrupted: &|| false, ssh: None };
     fetch_dockerfile(&network, dockerfile, &path)
 }
 

@@ -41,6 +41,7 @@ mod remote;
 mod repeated;
 mod restricted;
 mod schemas;
+mod ssh;
 mod stages;
 mod taking;
 

@@ -16,6 +16,7 @@ use ebiko_rootless::{Attachment, Content, MemoryDirectory, MemoryError, Overlay,
 
 use crate::{CopyError, ExecError, Site};
 use agent::AgentThread;
+pub use agent::{AgentSocket, AgentSocketError, is_usable_key};
 use cache::Cache;
 
 pub use keys::KeyError;

@@ -25,7 +25,7 @@ fn fetch_as(
     };
     let transport =
         Transport::new(&Options { retries, ..Options::default() }).expect("the options are right");
-    let network = Network { transport: &transport, is_interrupted: &|| false };
+    let network = Network { transport: &transport, is_interrupted: &|| false, ssh: None };
     let variables: BTreeMap<String, String> =
         variables.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
     let read = |path: &Path| {
@@ -66,7 +66,7 @@ fn first_request(
     files: &[(&str, &str)],
 ) -> Result<Request, String> {
     let transport = Transport::new(&Options::default()).expect("the defaults are right");
-    let network = Network { transport: &transport, is_interrupted: &|| false };
+    let network = Network { transport: &transport, is_interrupted: &|| false, ssh: None };
     let variables: BTreeMap<String, String> =
         variables.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
     let read = |path: &Path| {

@@ -1,12 +1,80 @@
 //! Where a repository is, and whether we can go there.
 
+use std::fmt;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ebiko_transport::Url;
 
 use super::GitErrorKind;
 use super::authorization::Authorization;
+use super::ssh_address::SshAddress;
 use crate::percent;
+
+/// Where a repository is.
+#[derive(Clone)]
+pub(crate) enum Location {
+    Web(Address),
+    Ssh(SshAddress),
+}
+
+impl Location {
+    /// Reads the address of a repository.
+    pub(crate) fn parse(text: &str) -> Result<Self, GitErrorKind> {
+        let Some((scheme, _)) = text.split_once("://") else {
+            // `ext::command` would start a program, and a host in brackets has colons.
+            let host = match text.split_once("]:") {
+                Some((host, _)) if host.contains('[') => host,
+                _ => match text.split_once(':') {
+                    Some((host, rest)) if !rest.starts_with(':') => host,
+                    _ => return Err(GitErrorKind::Local),
+                },
+            };
+            if host.is_empty() || host.contains('/') {
+                return Err(GitErrorKind::Local);
+            }
+            return SshAddress::parse_short(text).map(Self::Ssh);
+        };
+        match scheme.to_ascii_lowercase().as_str() {
+            "http" | "https" => Address::parse(text).map(Self::Web),
+            "ssh" | "git+ssh" | "ssh+git" => SshAddress::parse_url(text).map(Self::Ssh),
+            "file" => Err(GitErrorKind::Local),
+            scheme => {
+                let scheme = scheme.chars().take(40).collect();
+                Err(GitErrorKind::Protocol { scheme })
+            }
+        }
+    }
+
+    /// The address of a submodule that this repository's list calls `text`.
+    pub(crate) fn submodule(&self, text: &str) -> Result<Self, GitErrorKind> {
+        if !text.starts_with("./") && !text.starts_with("../") {
+            return Self::parse(text);
+        }
+        match self {
+            Self::Web(address) => address.relative(text).map(Self::Web),
+            Self::Ssh(address) => address.relative(text).map(Self::Ssh),
+        }
+    }
+
+    /// As a URL whose host is this one's, by which what a server names is judged.
+    pub(crate) fn as_chosen(&self) -> Option<Url> {
+        match self {
+            Self::Web(address) => Some(address.url.clone()),
+            Self::Ssh(address) => Url::parse(&format!("https://{}", address.host_in_url())).ok(),
+        }
+    }
+}
+
+/// As git writes it into its settings.
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Web(address) => f.write_str(address.url.as_str()),
+            Self::Ssh(address) => address.fmt(f),
+        }
+    }
+}
 
 /// A repository on a server that speaks HTTP.
 #[derive(Clone)]
@@ -18,26 +86,8 @@ pub(crate) struct Address {
 }
 
 impl Address {
-    /// Reads the address of a repository.
-    pub(crate) fn parse(text: &str) -> Result<Self, GitErrorKind> {
-        let Some((scheme, _)) = text.split_once("://") else {
-            return Err(match text.split_once(':') {
-                // `ext::command` would start a program.
-                Some((_, rest)) if rest.starts_with(':') => GitErrorKind::Local,
-                Some((host, _)) if !host.contains('/') && !host.is_empty() => {
-                    GitErrorKind::Protocol { scheme: "ssh".into() }
-                }
-                _ => GitErrorKind::Local,
-            });
-        };
-        match scheme.to_ascii_lowercase().as_str() {
-            "http" | "https" => {}
-            "file" => return Err(GitErrorKind::Local),
-            scheme => {
-                let scheme = scheme.chars().take(40).collect();
-                return Err(GitErrorKind::Protocol { scheme });
-            }
-        }
+    /// Reads an `http` or `https` URL.
+    fn parse(text: &str) -> Result<Self, GitErrorKind> {
         let mut url =
             Url::parse(text).map_err(|error| GitErrorKind::Url { reason: error.to_string() })?;
         let authorization = match (url.username(), url.password()) {
@@ -62,11 +112,8 @@ impl Address {
         url
     }
 
-    /// The address of a submodule that this repository's list calls `text`.
-    pub(crate) fn submodule(&self, text: &str) -> Result<Self, GitErrorKind> {
-        if !text.starts_with("./") && !text.starts_with("../") {
-            return Self::parse(text);
-        }
+    /// The repository at `text`, which is relative.
+    fn relative(&self, text: &str) -> Result<Self, GitErrorKind> {
         let mut base = self.url.path().to_owned();
         let mut rest = text;
         loop {
@@ -103,10 +150,12 @@ mod tests {
 
     #[track_caller]
     fn check(text: &str, expected: &str) {
-        let actual = match Address::parse(text) {
-            Ok(address) => {
-                let with = if address.authorization.is_some() { " with authorization" } else { "" };
-                format!("{}{with}", address.url)
+        let actual = match Location::parse(text) {
+            Ok(location) => {
+                let is_authorized =
+                    matches!(&location, Location::Web(Address { authorization: Some(_), .. }));
+                let with = if is_authorized { " with authorization" } else { "" };
+                format!("{location}{with}")
             }
             Err(error) => error.to_string(),
         };
@@ -122,11 +171,18 @@ mod tests {
 
     #[test]
     fn protocols_that_are_not_spoken_are_named() {
-        for text in ["ssh://git@h/a", "git@github.com:a/b.git", "h:a"] {
-            check(text, "`ssh` is not a protocol that is spoken here");
-        }
         check("git://h/a", "`git` is not a protocol that is spoken here");
         check("rsync://h/a", "`rsync` is not a protocol that is spoken here");
+    }
+
+    #[test]
+    fn a_host_that_is_logged_in_to_is_named_in_two_ways() {
+        check("git@github.com:a/b.git", "git@github.com:a/b.git");
+        check("h:a", "h:a");
+        check("[::1]:a", "[::1]:a");
+        check("ssh://git@h/a", "ssh://git@h/a");
+        check("SSH://git@h:22/a", "ssh://git@h:22/a");
+        check("git+ssh://h/a", "ssh://h/a");
     }
 
     #[test]
@@ -138,9 +194,9 @@ mod tests {
 
     #[track_caller]
     fn check_submodule(text: &str, expected: &str) {
-        let parent = Address::parse("https://u:p@h.example/group/parent.git").expect("an address");
+        let parent = Location::parse("https://u:p@h.example/group/parent.git").expect("an address");
         let actual = match parent.submodule(text) {
-            Ok(address) => address.url.to_string(),
+            Ok(location) => location.to_string(),
             Err(error) => error.to_string(),
         };
         assert_eq!(actual, expected, "{text}");
@@ -153,6 +209,7 @@ mod tests {
         check_submodule("./child", "https://h.example/group/parent.git/child");
         check_submodule("../../../../../x", "the URL is not one: it climbs out of its host");
         check_submodule("https://o.example/x", "https://o.example/x");
+        check_submodule("git@o.example:x", "git@o.example:x");
         check_submodule("/etc", "a repository must be on a server, not on this machine");
     }
 }

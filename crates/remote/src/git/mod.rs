@@ -30,6 +30,7 @@ mod packet;
 mod refs;
 mod server;
 mod smart;
+mod ssh_address;
 mod store;
 mod worktree;
 
@@ -47,7 +48,7 @@ pub use self::authorization::Authorization;
 pub use self::object_id::ObjectId;
 pub use self::pack::Damage;
 
-use self::address::Address;
+use self::address::Location;
 use self::git_dir::Description;
 use self::modules::Submodule;
 use self::object::{Commit, EntryKind, tree_entries};
@@ -57,7 +58,7 @@ use self::server::Server;
 use self::smart::Dialect;
 use self::store::Store;
 use self::worktree::{Gitlink, Writer};
-use crate::{Network, host};
+use crate::{Network, SshError, host};
 
 /// How deep submodules may have submodules.
 const MAX_NESTING: usize = 16;
@@ -66,7 +67,8 @@ const MAX_NESTING: usize = 16;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a question that a source answers")]
 pub struct GitRequest {
-    /// Where it is: an `http` or `https` URL, perhaps with a user name and a password.
+    /// Where it is: an `http` or `https` URL, perhaps with a user name and a password, or `ssh://[USER@]HOST/PATH` or
+    /// `[USER@]HOST:PATH`.
     pub remote: String,
     /// A branch, a tag, a full name (`refs/…`), or a whole commit hash; the remote's default if `None`.
     pub reference: Option<String>,
@@ -205,6 +207,8 @@ pub enum GitErrorKind {
     NotGit { reason: String },
     #[error("the server says: {message}")]
     Said { message: String },
+    #[error("cannot reach it over SSH")]
+    Ssh(#[source] SshError),
     #[error(transparent)]
     Transport(#[from] TransportError),
     #[error("cannot receive the objects")]
@@ -257,6 +261,7 @@ impl GitErrorKind {
             Self::Status { status: 401 | 403 | 404 } => {
                 Some("if the repository is private, give a token as the secret `GIT_AUTH_TOKEN`")
             }
+            Self::Ssh(source) => source.fault.hint(),
             Self::Transport(source) => source.hint(),
             Self::Submodule { source, .. } => source.hint(),
             Self::NoReference { reference, .. }
@@ -285,8 +290,8 @@ pub fn checkout(
 ) -> Result<Checkout, GitError> {
     let fail = |source| GitError { repository: shown(&request.remote), source };
     check_request(request).map_err(fail)?;
-    let address = Address::parse(&request.remote).map_err(fail)?;
-    run(network, request, &address, directory).map_err(fail)
+    let location = Location::parse(&request.remote).map_err(fail)?;
+    run(network, request, &location, directory).map_err(fail)
 }
 
 /// Asks which commit `request` means now, and fetches nothing. What a tag points to counts, not the tag.
@@ -300,17 +305,22 @@ pub fn find_commit(network: &Network<'_>, request: &GitRequest) -> Result<Object
         if let Some(hash) = hash_of(request) {
             return ObjectId::parse(hash.as_bytes()).ok_or(GitErrorKind::Format);
         }
-        let address = Address::parse(&request.remote)?;
+        let location = Location::parse(&request.remote)?;
         let authorization = request.authorization.as_ref();
-        let mut server = Server::new(network, &request.limits, address, authorization, Trust::User)
+        let server = Server::new(network, &request.limits, location, authorization, Trust::User)
             .with_verification(request.verification);
-        let dialect = smart::greet(&mut server)?;
+        let dialect = smart::greet(&server)?;
         let refs = refs_of(&server, &dialect, request)?;
         let wanted = refs::resolve(request, &refs)?;
         let known = refs.refs.iter().find(|known| Some(&known.name) == wanted.name.as_ref());
         Ok(known.and_then(|known| known.peeled).unwrap_or(wanted.id))
     };
     find().map_err(|source| GitError { repository: shown(&request.remote), source })
+}
+
+/// Whether the repository at `remote` is reached over SSH.
+pub fn is_over_ssh(remote: &str) -> bool {
+    matches!(Location::parse(remote), Ok(Location::Ssh(_)))
 }
 
 /// The hash by which `request` names its commit, if it does.
@@ -365,7 +375,7 @@ fn check_request(request: &GitRequest) -> Result<(), GitErrorKind> {
 fn run(
     network: &Network<'_>,
     request: &GitRequest,
-    address: &Address,
+    location: &Location,
     directory: &Path,
 ) -> Result<Checkout, GitErrorKind> {
     let local = |source: io::Error| match source.kind() {
@@ -381,11 +391,11 @@ fn run(
     let subdir = parse_subdir(&request.subdir)?;
     let keeps_git = request.keep_git_dir && subdir.is_root();
     let limits = &request.limits;
-    let mut server =
-        Server::new(network, limits, address.clone(), request.authorization.as_ref(), Trust::User)
+    let server =
+        Server::new(network, limits, location.clone(), request.authorization.as_ref(), Trust::User)
             .with_verification(request.verification);
     let mut store = Store::new(&git.join("objects"), limits).map_err(local)?;
-    let fetched = fetch(&mut server, request, &mut store)?;
+    let fetched = fetch(&server, request, &mut store)?;
     let (wanted, commit) = (fetched.wanted, fetched.commit);
     refs::check(request.checksum.as_deref(), &wanted.id, &fetched.id)?;
 
@@ -398,9 +408,9 @@ fn run(
         files: 0,
         bytes: 0,
     };
-    let mut trees = Trees { network, request, address, writer, top: &git, keeps_git };
+    let mut trees = Trees { network, request, location, writer, top: &git, keeps_git };
     let repository =
-        Repository { address, store: &store, git: &git, directory: RootPath::root(), nesting: 0 };
+        Repository { location, store: &store, git: &git, directory: RootPath::root(), nesting: 0 };
     let state = State {
         id: fetched.id,
         commit: &commit,
@@ -451,7 +461,7 @@ struct Fetched {
 
 /// Finds and fetches what `request` wants.
 fn fetch(
-    server: &mut Server<'_>,
+    server: &Server<'_>,
     request: &GitRequest,
     store: &mut Store,
 ) -> Result<Fetched, GitErrorKind> {
@@ -517,7 +527,10 @@ fn fetch_commit(
         Dialect::Second { .. } => {
             let one = smart::fetch(server, dialect, &[id], depth, store);
             match one {
-                Err(GitErrorKind::Said { .. }) => &smart::ls_refs(server, None)?.refs,
+                Err(GitErrorKind::Said { .. }) => {
+                    server.start_anew();
+                    &smart::ls_refs(server, None)?.refs
+                }
                 other => return other,
             }
         }
@@ -540,7 +553,7 @@ struct Trees<'a> {
     network: &'a Network<'a>,
     request: &'a GitRequest,
     /// Of the outermost repository: the one that the user named.
-    address: &'a Address,
+    location: &'a Location,
     writer: Writer<'a>,
     /// What may become `.git`.
     top: &'a Path,
@@ -549,7 +562,7 @@ struct Trees<'a> {
 
 /// One repository of a checkout.
 struct Repository<'a> {
-    address: &'a Address,
+    location: &'a Location,
     store: &'a Store,
     /// What may become its `.git`.
     git: &'a Path,
@@ -597,9 +610,9 @@ impl Trees<'_> {
             let above = depth.saturating_sub(self.top.components().count());
             format!("{}{}", "../".repeat(above + 1), spelled(&repository.directory))
         });
-        let url = repository.address.url.as_str();
+        let url = repository.location.to_string();
         let description = Description {
-            url,
+            url: &url,
             commit: state.id,
             reference: state.reference,
             shallow: state.shallow,
@@ -636,11 +649,11 @@ impl Trees<'_> {
         }
         let repository = shown(&module.url);
         let checked_out = self.submodule_at(parent, link, module);
-        let address = checked_out.map_err(|source| match source {
+        let location = checked_out.map_err(|source| match source {
             GitErrorKind::Interrupted => source,
             source => GitErrorKind::Submodule { path, repository, source: Box::new(source) },
         })?;
-        Ok(Some((module.name.clone(), address.url.to_string())))
+        Ok(Some((module.name.clone(), location.to_string())))
     }
 
     fn submodule_at(
@@ -648,25 +661,32 @@ impl Trees<'_> {
         parent: &Repository<'_>,
         link: &Gitlink,
         module: &Submodule,
-    ) -> Result<Address, GitErrorKind> {
+    ) -> Result<Location, GitErrorKind> {
         let local = |source| GitErrorKind::Write { source };
         let limits = &self.request.limits;
-        let address = parent.address.submodule(&module.url)?;
-        let ours = (address.url.origin() == self.address.url.origin())
-            .then_some(self.address.authorization.as_ref().or(self.request.authorization.as_ref()))
-            .flatten();
-        // The repository names this host and not the user, so it is judged as a redirect is.
-        let trust = Trust::Server { chosen: self.address.url.clone() };
-        let mut server = Server::new(self.network, limits, address.clone(), ours, trust)
+        let location = parent.location.submodule(&module.url)?;
+        let ours = match (&location, self.location) {
+            (Location::Web(here), Location::Web(first))
+                if here.url.origin() == first.url.origin() =>
+            {
+                first.authorization.as_ref().or(self.request.authorization.as_ref())
+            }
+            _ => None,
+        };
+        // The repository names this host and not the user, so it is judged as a redirect is. Over SSH it has to be one
+        // whose key the user knows.
+        let chosen = self.location.as_chosen().ok_or(GitErrorKind::Local)?;
+        let trust = Trust::Server { chosen };
+        let server = Server::new(self.network, limits, location.clone(), ours, trust)
             .with_verification(self.request.verification);
         let git = parent.git.join("modules").join(&module.name);
         let mut store = Store::new(&git.join("objects"), limits).map_err(local)?;
-        let dialect = smart::greet(&mut server)?;
+        let dialect = smart::greet(&server)?;
         let depth = History::None.depth().filter(|_| smart::is_shallow(&dialect));
         let shallow = fetch_commit(&server, &dialect, link.commit, depth, &mut store)?;
         let (id, commit) = store.peel(&link.commit)?;
         let repository = Repository {
-            address: &address,
+            location: &location,
             store: &store,
             git: &git,
             directory: link.path.clone(),
@@ -687,7 +707,7 @@ impl Trees<'_> {
         io::Write::write_all(&mut file, text.as_bytes()).map_err(local)?;
         let attributes = ebiko_rootfs::Attributes { mode: Some(0o644), ..Default::default() };
         self.writer.root.set_file_attributes(&file, &path, &attributes)?;
-        Ok(address)
+        Ok(location)
     }
 }
 

@@ -1,15 +1,13 @@
-//! Servers that know git: both versions of the protocol over HTTP.
+//! Servers that know git: both versions of the protocol, over HTTP and SSH.
 
 use std::io::{BufReader, Read};
 use std::num::NonZero;
-
-use ebiko_transport::header::CONTENT_TYPE;
 
 use super::GitErrorKind;
 use super::object_id::ObjectId;
 use super::packet::{self, Packet, SideBand};
 use super::refs::{Advertised, Refs, candidates};
-use super::server::{Server, receive};
+use super::server::{Greeting, Server, receive};
 use super::store::Store;
 
 /// How many bytes of names a server may have: a million names.
@@ -26,14 +24,14 @@ pub(crate) enum Dialect {
 }
 
 /// Asks the server how it speaks.
-pub(crate) fn greet(server: &mut Server<'_>) -> Result<Dialect, GitErrorKind> {
-    const TYPE: &str = "application/x-git-upload-pack-advertisement";
-    let response = server.discover()?;
-    if response.header(CONTENT_TYPE) != Some(TYPE) {
-        let text = response.into_bytes(MAX_NAMES)?;
-        return Ok(Dialect::Files { refs: super::dumb::refs(server, &text)? });
-    }
-    let mut lines = Lines::new(response);
+pub(crate) fn greet(server: &Server<'_>) -> Result<Dialect, GitErrorKind> {
+    let answer = match server.discover()? {
+        Greeting::Git(answer) => answer,
+        Greeting::File(text) => {
+            return Ok(Dialect::Files { refs: super::dumb::refs(server, &text)? });
+        }
+    };
+    let mut lines = Lines::new(answer);
     let mut first = lines.next()?;
     if first.as_deref().is_some_and(|line| line.starts_with(b"# service=")) {
         while lines.next()?.is_some() {}

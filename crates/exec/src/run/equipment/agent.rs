@@ -4,6 +4,7 @@
 //! keys: the agent is the user's, and outlives the command.
 
 use std::io::{self, Read, Write};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,9 +15,67 @@ use std::time::Duration;
 use ebiko_plan::{Mount, MountKind};
 use ebiko_rootless::Content;
 
-use super::keys::Keys;
+use super::keys::{KeyError, Keys};
 use super::{FileAttributes, MountError, Outfitter, Stop, attributes, host_path, target};
 use crate::Agent;
+
+/// An agent for a program of the builder's: lists keys and signs until it is dropped, and nothing else.
+pub struct AgentSocket {
+    path: PathBuf,
+    _thread: AgentThread,
+}
+
+impl std::fmt::Debug for AgentSocket {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AgentSocket").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+/// An agent cannot be served.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages are the documentation")]
+pub enum AgentSocketError {
+    #[error("cannot read the SSH keys")]
+    Keys(#[source] KeyError),
+    #[error("cannot serve an SSH agent at `{}`", path.display())]
+    Serve { path: PathBuf, source: io::Error },
+}
+
+impl AgentSocketError {
+    /// What the user can do about it, if there is something they can do.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Keys(source) => source.hint(),
+            Self::Serve { .. } => None,
+        }
+    }
+}
+
+impl AgentSocket {
+    /// Serves the keys of `agent` at the socket `path`, which is not there yet. Only this process' user can connect to it
+    /// if only they can enter its directory, or once this function has returned.
+    pub fn serve(agent: &Agent, path: &std::path::Path) -> Result<Self, AgentSocketError> {
+        let failed = |source| AgentSocketError::Serve { path: path.to_owned(), source };
+        let backend = Backend::of(agent).map_err(AgentSocketError::Keys)?;
+        let listener = UnixListener::bind(path).map_err(failed)?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
+        let thread = AgentThread::start(listener, backend).map_err(failed)?;
+        Ok(Self { path: path.to_owned(), _thread: thread })
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the builder's own directory is on the host")]
+impl Drop for AgentSocket {
+    fn drop(&mut self) {
+        // Its directory goes with the build, and this with it.
+        std::fs::remove_file(&self.path).ok();
+    }
+}
+
+/// Whether `key` is a private key that an agent can serve.
+pub fn is_usable_key(key: &crate::Secret) -> bool {
+    Keys::parse([key.expose()]).is_ok()
+}
 
 /// Serves one socket until it is dropped.
 pub(super) struct AgentThread {
@@ -29,6 +88,17 @@ pub(super) struct AgentThread {
 enum Backend {
     Forwarded(PathBuf),
     Keys(Arc<Keys>),
+}
+
+impl Backend {
+    fn of(agent: &Agent) -> Result<Self, KeyError> {
+        Ok(match agent {
+            Agent::Forwarded(socket) => Self::Forwarded(socket.clone()),
+            Agent::Keys(files) => {
+                Self::Keys(Arc::new(Keys::parse(files.iter().map(crate::Secret::expose))?))
+            }
+        })
+    }
 }
 
 const FAILURE: u8 = 5;
@@ -56,11 +126,8 @@ impl Outfitter<'_> {
             self.equipment.env.push((variable.to_owned(), format!("/{target}")));
         }
         let backend = match self.site.supplies.agents.get(id) {
-            Some(Agent::Forwarded(socket)) => Backend::Forwarded(socket.clone()),
-            Some(Agent::Keys(files)) => {
-                let keys = Keys::parse(files.iter().map(crate::Secret::expose))
-                    .map_err(|source| MountError::Keys { id: id.clone(), source })?;
-                Backend::Keys(Arc::new(keys))
+            Some(agent) => {
+                Backend::of(agent).map_err(|source| MountError::Keys { id: id.clone(), source })?
             }
             None if !*required => return Ok(()),
             None if self.site.supplies.agents.is_empty() => {
