@@ -53,6 +53,23 @@ impl Executor {
         Ok(Self { root })
     }
 
+    /// Lays out the root of the image for users other than root, whose files belong to user 1000 but for `/` itself.
+    ///
+    /// # Errors
+    ///
+    /// As [`executor_binary`]; and without root, which nobody else can give files away.
+    pub fn nonroot() -> anyhow::Result<Self> {
+        let executor = Self::new()?;
+        let root = executor.root();
+        crate::own_image::linked_root(crate::Tree::new(), "").write_to(root)?;
+        let entries = std::fs::read_dir(root)?.map(|entry| anyhow::Ok(entry?.path()));
+        let entries = entries.collect::<anyhow::Result<Vec<_>>>()?;
+        let mut command = std::process::Command::new("chown");
+        crate::command::capture(command.args(["-hR", "1000:1000"]).args(entries))?;
+        crate::place::set_mode(&root.join("kaniko"), 0o777)?;
+        Ok(executor)
+    }
+
     /// The root directory.
     pub fn root(&self) -> &Path {
         self.root.path()

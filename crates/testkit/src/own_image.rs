@@ -9,10 +9,11 @@ use crate::Tree;
 use crate::command::capture_text;
 
 /// The images that are built from it, by target.
-pub const OWN_IMAGES: [&str; 9] = [
+pub const OWN_IMAGES: [&str; 10] = [
     "executor",
     "slim",
     "debug",
+    "nonroot",
     "warmer",
     "kaniko-docker",
     "kaniko-gcr",
@@ -24,6 +25,68 @@ pub const OWN_IMAGES: [&str; 9] = [
 /// The names of the binary besides `executor`.
 const NAMES: [&str; 6] =
     ["warmer", "kaniko-docker", "kaniko-gcr", "kaniko-gar", "kaniko-ecr", "kaniko-acr"];
+
+/// The names at `/` that lead into the directory of the image for users other than root: those of the Filesystem Hierarchy
+/// Standard and of distributions, and what Dockerfiles often work in. A command cannot execute what lies beneath another name,
+/// nor go there.
+pub const LINKED_NAMES: [&str; 44] = [
+    "app",
+    "apps",
+    "bin",
+    "boot",
+    "build",
+    "cache",
+    "code",
+    "conf",
+    "config",
+    "data",
+    "deps",
+    "dist",
+    "docker",
+    "entrypoint.sh",
+    "etc",
+    "go",
+    "home",
+    "install",
+    "lib",
+    "lib32",
+    "lib64",
+    "libx32",
+    "media",
+    "mnt",
+    "node_modules",
+    "opt",
+    "out",
+    "output",
+    "project",
+    "root",
+    "run",
+    "sbin",
+    "scripts",
+    "server",
+    "site",
+    "source",
+    "src",
+    "srv",
+    "target",
+    "tmp",
+    "usr",
+    "var",
+    "venv",
+    "work",
+];
+
+/// What container runtimes mount into: where a directory is missing they make it, and then it is root's.
+const MOUNTED_INTO: [&str; 2] = ["etc", "var/run/secrets/kubernetes.io/serviceaccount"];
+
+/// The files of the image for users other than root, beneath `above`.
+pub(crate) fn linked_root(tree: Tree, above: &str) -> Tree {
+    let root = format!("{above}kaniko/root");
+    let tree = LINKED_NAMES.iter().fold(tree.dir(&root), |tree, name| {
+        tree.symlink(format!("{above}{name}"), format!("kaniko/root/{name}"))
+    });
+    MOUNTED_INTO.iter().fold(tree, |tree, path| tree.dir(format!("{root}/{path}")))
+}
 
 /// The build context: the static binary, the bundle of certificate authorities, and a static busybox, without which the target
 /// `debug` cannot be built. The names of its applets are those of this machine's, because a foreign one cannot be asked.
@@ -47,7 +110,8 @@ pub fn own_image_context(
     }
     // As in kaniko's images, so that scripts write a login there without making it. kaniko's slim image has none.
     tree = tree.dir("names/kaniko/.docker").mode("names/kaniko/.docker", 0o777);
-    let mut images = vec!["slim", "names"];
+    tree = linked_root(tree, "linked/");
+    let mut images = vec!["slim", "names", "linked"];
     if let Some(busybox) = busybox {
         tree = tree
             .exe("shell/busybox/busybox", read(busybox)?)

@@ -33,7 +33,11 @@ pub fn build_in_private_root(cases: &[BuildCase]) -> anyhow::Result<Vec<Record>>
 ///
 /// As [`build_in_private_root`].
 pub fn build_in_pod(cases: &[BuildCase], profile: Profile) -> anyhow::Result<Vec<Record>> {
-    let machine = Machine::Pod(crate::Executor::new()?, profile);
+    let executor = match profile {
+        Profile::Restricted | Profile::UnconfinedNonRoot => crate::Executor::nonroot()?,
+        _ => crate::Executor::new()?,
+    };
+    let machine = Machine::Pod(executor, profile);
     let (built, output) = build(cases, &machine, str::to_owned, |flags| {
         let words: Vec<String> = flags.iter().map(|word| quoted(word)).collect();
         format!(
@@ -71,7 +75,6 @@ impl Machine {
             Self::Pod(executor, profile) => executor
                 .pod()
                 .profile(*profile)
-                .owned_root()
                 .env("T", "/busybox/busybox timeout")
                 .bind_read_only("/bin/busybox", "/busybox/busybox"),
         })
