@@ -46,7 +46,8 @@ use ebiko_build::{BuildError, BuildRequest, Ports, Roots};
 use ebiko_layout::{WarmDirectory, WarmSource};
 use ebiko_oci::Reference;
 use ebiko_rootless::{
-    Choice, Entered, Place, PrivateError, enter_private, protect_self, scrub_environment, survey,
+    Choice, Entered, Place, PrivateError, enter_private, missing_capabilities, protect_self,
+    scrub_environment, survey,
 };
 
 use crate::caching::Caching;
@@ -172,6 +173,17 @@ fn run(cli: &Cli, environment: &Environment, reporter: &Arc<Reporter>) -> Result
             }
         },
     };
+    if matches!(place, Place::InPlace) {
+        let missing = missing_capabilities();
+        if !missing.is_empty() {
+            let note = format!(
+                "commands take themselves for root although this process lacks {}: owners, modes and the like are kept beside \
+                 the files",
+                missing.join(", ")
+            );
+            reporter.say(Verbosity::Info, note);
+        }
+    }
     let (interrupt, temporary) = signals::watch().context("cannot prepare for signals")?;
     let transport = network::transport(&cli.registry, environment, reporter)?;
     credentials::prepare_repository(environment, &transport)?;

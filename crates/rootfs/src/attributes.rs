@@ -29,9 +29,10 @@ pub(crate) const SET_ID: u32 = 0o6000;
 /// What the process may do to files, found once when a root is opened.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Privileges {
-    /// `CAP_CHOWN`; else the user and group that read as 0.
+    /// The user and group that read as 0, where files cannot be given away: without `CAP_CHOWN`, or where they could not be
+    /// reached afterwards.
     pub(crate) own_files_as: Option<(u32, u32)>,
-    /// `CAP_DAC_OVERRIDE`.
+    /// `CAP_DAC_OVERRIDE`, and files of others.
     pub(crate) ignores_modes: bool,
 }
 
@@ -42,8 +43,9 @@ impl Privileges {
     pub(crate) fn of_this_thread() -> io::Result<Self> {
         let effective = rustix::thread::capabilities(None)?.effective;
         let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        let gives = CapabilitySet::CHOWN | CapabilitySet::DAC_OVERRIDE | CapabilitySet::FOWNER;
         Ok(Self {
-            own_files_as: (!effective.contains(CapabilitySet::CHOWN)).then_some(own),
+            own_files_as: (!effective.contains(gives)).then_some(own),
             ignores_modes: effective.contains(CapabilitySet::DAC_OVERRIDE),
         })
     }

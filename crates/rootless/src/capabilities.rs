@@ -20,16 +20,23 @@ const DEFAULT: [u32; 14] = [
     31, // SETFCAP
 ];
 
-/// Without one of these, root is no root: packages cannot be installed.
-const NEEDED: CapabilitySet = CapabilitySet::CHOWN
-    .union(CapabilitySet::DAC_OVERRIDE)
-    .union(CapabilitySet::FOWNER)
-    .union(CapabilitySet::SETGID)
-    .union(CapabilitySet::SETUID);
+/// Without one of these root is no root: packages cannot be installed, or are installed wrongly without a word.
+const NEEDED: [(CapabilitySet, &str); 7] = [
+    (CapabilitySet::CHOWN, "CHOWN"),
+    (CapabilitySet::DAC_OVERRIDE, "DAC_OVERRIDE"),
+    (CapabilitySet::FOWNER, "FOWNER"),
+    (CapabilitySet::FSETID, "FSETID"),
+    (CapabilitySet::SETFCAP, "SETFCAP"),
+    (CapabilitySet::SETGID, "SETGID"),
+    (CapabilitySet::SETUID, "SETUID"),
+];
 
-/// Whether this process lacks what root needs to install packages; where the kernel does not say, it does.
-pub(crate) fn are_missing() -> bool {
-    rustix::thread::capabilities(None).is_ok_and(|sets| !sets.effective.contains(NEEDED))
+/// The capabilities that this process lacks and root needs. Where there is one, guests on the container's own root have root
+/// emulated. None where the kernel does not say.
+pub fn missing_capabilities() -> Vec<&'static str> {
+    let Ok(sets) = rustix::thread::capabilities(None) else { return Vec::new() };
+    let missing = NEEDED.iter().filter(|(needed, _)| !sets.effective.contains(*needed));
+    missing.map(|(_, name)| *name).collect()
 }
 
 /// No kernel has a capability of this number yet; those it does not know are skipped.

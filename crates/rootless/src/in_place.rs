@@ -30,7 +30,7 @@ pub(crate) fn run(
 ) -> Result<Outcome, RunError> {
     let resources = guest.resources;
     let has_hosts = guest.host_name.is_some() || !resources.hosts.is_empty();
-    let emulates = capabilities::are_missing();
+    let emulates = !capabilities::missing_capabilities().is_empty();
     if guest.attachments.is_empty() && !has_hosts && resources.shm_size.is_none() {
         let has_network = guest.network == NetworkAccess::Shared;
         return start(if has_network || emulates || !child::can_mount() {

@@ -63,6 +63,7 @@ mod supervisor;
 mod tree;
 
 pub use attach::{Attachment, Content, can_mount};
+pub use capabilities::missing_capabilities;
 pub use conversation::Conversation;
 pub use guest::{Credentials, Guest, GuestStage, NetworkAccess, RunError, run};
 pub use interrupt::{HeldSignals, Interrupt};

@@ -29,7 +29,7 @@ const NAMES: [&str; 6] =
 /// The names at `/` that lead into the directory of the image for users other than root: those of the Filesystem Hierarchy
 /// Standard and of distributions, and what Dockerfiles often work in. A command cannot execute what lies beneath another name,
 /// nor go there.
-pub const LINKED_NAMES: [&str; 44] = [
+pub(crate) const LINKED_NAMES: [&str; 44] = [
     "app",
     "apps",
     "bin",

@@ -242,6 +242,17 @@ impl Registry {
         capture(command.arg(format!("oci:{}:{tag}", layout.display()))).map(drop)
     }
 
+    /// The layers of an image as [`crate::oracle::docker_archive_layers`] shows them.
+    pub fn layers(&self, name: &str) -> anyhow::Result<Vec<String>> {
+        let dir = crate::scratch_dir("pulled-")?;
+        let archive = dir.path().join("image.tar");
+        let mut command = Command::new("skopeo");
+        command.args(["--insecure-policy", "copy"]).args(self.skopeo_options("src-"));
+        command.arg(format!("docker://{}", self.reference(name)));
+        capture(command.arg(format!("docker-archive:{}", archive.display())))?;
+        crate::oracle::docker_archive_layers(&archive)
+    }
+
     fn skopeo_options(&self, side: &str) -> Vec<String> {
         let mut options = Vec::new();
         if self.tls {

@@ -25,6 +25,9 @@
 //!
 //! [`Request`] and [`Trust`], [`Transport::send`], [`Response`]; then [`Options`].
 
+// Named only to choose its version.
+use idna_adapter as _;
+
 mod request;
 mod send;
 mod transport;

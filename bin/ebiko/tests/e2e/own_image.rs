@@ -104,19 +104,21 @@ fn privileged_every_image_says_what_it_starts_and_where_things_are() {
         let config = facts.unwrap().config_json()["config"].clone();
 
         let program = match target {
-            "slim" | "debug" => "executor",
+            "slim" | "debug" | "nonroot" => "executor",
             other => other,
         };
         assert_eq!(config["Entrypoint"], json!([format!("/kaniko/{program}")]), "{target}");
         assert_eq!(config["WorkingDir"], "/workspace", "{target}");
-        assert_eq!(config["User"], Value::Null, "{target}");
+        let is_for_others = target == "nonroot";
+        let user = if is_for_others { json!("1000:1000") } else { Value::Null };
+        assert_eq!(config["User"], user, "{target}");
         let mut expected = vec![
             match target {
                 "debug" => "PATH=/usr/local/bin:/kaniko:/busybox",
                 _ => "PATH=/usr/local/bin:/kaniko",
             },
-            "HOME=/root",
-            "USER=root",
+            if is_for_others { "HOME=/kaniko" } else { "HOME=/root" },
+            if is_for_others { "USER=nonroot" } else { "USER=root" },
             "SSL_CERT_DIR=/kaniko/ssl/certs",
             "DOCKER_CONFIG=/kaniko/.docker/",
             "DOCKER_CREDENTIAL_GCR_CONFIG=/kaniko/.config/gcloud/docker_credential_gcr_config.json",

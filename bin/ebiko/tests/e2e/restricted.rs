@@ -2,8 +2,13 @@
 
 use std::fmt::Write as _;
 
-use testkit::Profile;
+use testkit::base::debian;
 use testkit::build_case::{BuildCase, build_in_pod};
+use testkit::oracle::docker_archive_layers;
+use testkit::{Cluster, Executor, ImageStandIn, Pod, PodOutput, Profile};
+
+use crate::bench::Bench;
+use crate::deployment::{IMAGE, blocks};
 
 /// Cases that give another image without root, and why.
 const EXCEPTIONS: &[(&str, &str)] = &[];
@@ -36,4 +41,183 @@ fn privileged_every_case_gives_the_same_image_without_root() {
     let expected: Vec<&str> = EXCEPTIONS.iter().map(|(name, _)| *name).collect();
     assert_eq!(different, expected, "of {} cases:\n{text}", cases.len());
     assert!(EXCEPTIONS.len() * 100 < cases.len() * 3, "more than 3 % are exceptions");
+}
+
+/// A pod of the image for users other than root, which the value keeps.
+struct NonRoot {
+    bench: Bench,
+    image: Executor,
+}
+
+impl NonRoot {
+    fn new() -> Self {
+        Self::with(Bench::new())
+    }
+
+    fn with(bench: Bench) -> Self {
+        Self { bench, image: Executor::nonroot().unwrap() }
+    }
+
+    fn pod(&self) -> Pod {
+        let pod = self.bench.mounted(self.image.pod().profile(Profile::Restricted));
+        pod.env("HOME", "/kaniko").env("USER", "nonroot")
+    }
+
+    fn build(&self, dockerfile: &str, flags: &[&str]) -> PodOutput {
+        self.bench.build_in(&self.pod(), dockerfile, flags)
+    }
+}
+
+#[test]
+fn privileged_the_pods_of_the_guide_build_without_root() {
+    let blocks = blocks("non-root.md");
+    assert_eq!(blocks.len(), 3);
+    for yaml in blocks {
+        let own = NonRoot::new();
+        let host = own.bench.registry.host();
+        let image = |executor: &Executor| ImageStandIn {
+            pod: executor.pod().env("KANIKO_REGISTRY_MIRROR", &host),
+            entrypoint: vec!["/kaniko/executor".to_owned()],
+        };
+        let yaml = yaml
+            .replace(IMAGE, "executor")
+            .replace("registry.example/ebiko/nonroot:VERSION", "nonroot")
+            .replace("registry.example", &host);
+        let cluster = Cluster::new()
+            .image("executor", image(&own.bench.executor))
+            .image("nonroot", image(&own.image));
+        cluster.run(&yaml).unwrap().pop().unwrap().assert_success();
+        let layers = own.bench.registry.layers("team/app:1").unwrap();
+        let last = layers.last().unwrap();
+        let file = last.lines().find(|line| line.ends_with(" home/joe/f")).unwrap();
+        assert!(file.starts_with("-rw-r--r-- 1000/1000 5 "), "{last}");
+        assert!(last.contains("-rw-r--r-- 0/0 2 uid\n"), "{last}");
+    }
+}
+
+#[test]
+fn privileged_the_steps_of_harness_build_without_root() {
+    let own = NonRoot::new();
+    own.bench.write("Dockerfile", "FROM busybox\nRUN chown 7:8 /tmp\n");
+    std::os::unix::fs::symlink("executor", own.image.root().join("kaniko/kaniko-docker")).unwrap();
+    let host = own.bench.registry.host();
+    let pod = own
+        .pod()
+        .env("PLUGIN_REPO", &format!("{host}/team/app"))
+        .env("PLUGIN_REGISTRY", &host)
+        .env("PLUGIN_TAGS", "1")
+        .env("PLUGIN_USERNAME", "user")
+        .env("PLUGIN_PASSWORD", "password")
+        .env("PLUGIN_INSECURE", "true")
+        .env("KANIKO_REGISTRY_MIRROR", &host);
+    pod.run(["/kaniko/kaniko-docker"]).unwrap().assert_success();
+    let layers = own.bench.registry.layers("team/app:1").unwrap();
+    assert!(layers.last().unwrap().contains(" 7/8 0 tmp/\n"), "{layers:?}");
+}
+
+/// What only root can do, what only others cannot do, and what both see of it. Built with root and without, it must be the same.
+const RIGHTS: &str = r#"FROM busybox
+RUN echo 'joe:x:1001:1001::/home/joe:/bin/sh' >> /etc/passwd && echo 'joe:x:1001:' >> /etc/group
+RUN mkdir -p /home /srv && mkdir -m 700 /home/joe && chown joe:joe /home/joe \
+ && mkdir -m 2775 /srv/shared && chgrp 50 /srv/shared && chmod 2775 /srv/shared && mkdir /srv/shared/d && touch /srv/shared/f \
+ && [ "$(stat -c %a:%g /srv/shared/d)" = 2755:50 ] && [ "$(stat -c %g /srv/shared/f)" = 50 ]
+RUN mknod /srv/null c 1 3 && mkfifo /srv/fifo && [ -c /srv/null ] && [ "$(stat -c %t:%T /srv/null)" = 1:3 ]
+RUN touch /srv/none && chmod 0 /srv/none && cat /srv/none && echo x > /srv/none && [ "$(stat -c %a /srv/none)" = 0 ] \
+ && mkdir -m 555 /srv/ro && touch /srv/ro/f && rm /srv/ro/f && (umask 077 && mkdir /srv/own) && install -m 400 /etc/passwd /srv/p
+RUN cp /bin/busybox /srv/tool && chown joe /srv/tool && chmod 6755 /srv/tool && chown 0 /srv/tool && [ "$(stat -c %a /srv/tool)" = 755 ]
+RUN su joe -c 'id -u > ~/id && ln -s id ~/link && mkdir ~/dir && (! touch /srv/x) && (! rm /srv/none) && (! mv /srv/p /srv/q)'
+RUN for i in $(seq 300); do (exit 0) & done; wait; (sleep 0.1; id -u > /srv/orphan) & sleep 0.5; cat /srv/orphan
+USER joe
+WORKDIR /home/joe
+RUN [ "$(id -u):$(id -g)" = 1001:1001 ] && (! cat /srv/p) && (! touch /etc/passwd) && [ ! -w /srv ] && touch mine && (! chown 0 mine) && (! mknod n c 1 3)
+RUN (! cat /srv/none 2>/dev/null) && (! cd /srv/own) && [ "$(pwd)" = /home/joe ] && [ "$(readlink -f mine)" = /home/joe/mine ]
+USER root
+RUN mkdir /odd && echo 1 > /odd/f && cat /odd/f && mv /odd /even && [ -d /even ] && [ ! -e /odd ] && (! readlink /srv) && ln -s srv /lnk
+RUN rm -r /even && cd / && pwd > /srv/pwd && find / -xdev -maxdepth 1 -type d -name srv | grep -q . && echo e > /file && cat /file
+"#;
+
+#[test]
+fn privileged_rights_are_those_of_a_pod_with_root() {
+    let own = NonRoot::new();
+    let flags = ["--no-push", "--rewrite-timestamp", "--source-date-epoch=1"];
+    let layers = |pod: &Pod, name: &str| {
+        let tar = format!("--tar-path=/out/{name}");
+        let output = own.bench.build_in(pod, RIGHTS, &[&flags[..], &[&tar]].concat());
+        output.assert_success();
+        docker_archive_layers(&own.bench.out(name)).unwrap()
+    };
+    let with = layers(&own.bench.pod(), "with.tar");
+    let without = layers(&own.pod(), "without.tar");
+    assert_eq!(with, without);
+    let no_capabilities = own.bench.pod().capabilities(Vec::new()).no_new_privileges();
+    assert_eq!(with, layers(&no_capabilities, "few.tar"));
+    let unconfined = own.bench.mounted(own.image.pod().profile(Profile::UnconfinedNonRoot));
+    assert_eq!(with, layers(&unconfined, "unconfined.tar"));
+}
+
+/// Packages that add users, set capabilities and set-user-ID bits, or work as somebody else while they are installed.
+const PACKAGES: &str = r#"FROM debian:bookworm
+RUN apt-get update && apt-get install -y --no-install-recommends nginx-light openssh-server sudo gcc libc6-dev python3-venv \
+    postgresql libcap2-bin >/dev/null
+RUN useradd -m joe && [ "$(su joe -c 'id -un')" = joe ] && [ "$(sudo -u joe id -un)" = joe ] \
+ && [ "$(setpriv --reuid joe --regid joe --clear-groups id -un)" = joe ]
+RUN cp /bin/ls /usr/local/bin/l && setcap cap_net_raw+ep /usr/local/bin/l && getcap /usr/local/bin/l | grep -q cap_net_raw=ep
+RUN mknod /srv/zero c 1 5 && dpkg-divert --add --rename --divert /usr/bin/whoami.real /usr/bin/whoami && python3 -m venv /opt/venv
+RUN service postgresql start && su postgres -c "psql -tc 'select 41 + 1'" | grep -q 42 && su postgres -c 'createuser joe' \
+ && sudo -u joe psql -d postgres -tc 'select current_user' | grep -q joe && service postgresql stop
+RUN printf 'int main(void) { return 0; }' > /tmp/m.c && gcc -o /usr/local/bin/m /tmp/m.c && m && nginx -t
+"#;
+
+#[test]
+fn privileged_debians_packages_are_installed_without_root_and_pushed() {
+    let own = NonRoot::with(Bench::with(&[debian().unwrap()]));
+    let destination = format!("--destination={}/team/debian:1", own.bench.registry.host());
+    own.build(PACKAGES, &[&destination]).assert_success();
+    let files = own.bench.registry.layers("team/debian:1").unwrap().concat();
+    let line = |name: &str| {
+        files.lines().rfind(|line| line.ends_with(&format!(" {name}"))).unwrap_or_default()
+    };
+    for (name, start) in [
+        ("usr/bin/sudo", "-rwsr-xr-x 0/0 "),
+        ("usr/bin/ssh-agent", "-rwxr-sr-x 0/"),
+        ("usr/local/bin/l", "-rwxr-xr-x 0/0 "),
+        ("srv/zero", "crw-r--r-- 0/0 1,5"),
+        ("usr/bin/whoami.real", "-rwxr-xr-x 0/0 "),
+        ("home/joe/.profile", "-rw-r--r-- 1000/1000 "),
+        ("usr/local/bin/m", "-rwxr-xr-x 0/0 "),
+    ] {
+        assert!(line(name).starts_with(start), "{name}: `{}`", line(name));
+    }
+    for (name, owner) in
+        [("usr/bin/ssh-agent", " 0/0 "), ("var/lib/postgresql/15/main/PG_VERSION", " 0/")]
+    {
+        assert!(!line(name).is_empty() && !line(name).contains(owner), "{name}: `{}`", line(name));
+    }
+}
+
+#[test]
+fn privileged_a_run_without_root_sees_nothing_of_the_builder() {
+    let own = NonRoot::new();
+    let dockerfile = "FROM busybox\nRUN for p in 1 $PPID; do for f in environ mem maps fd/3 cwd/; do \
+                      if cat /proc/$p/$f >/dev/null 2>&1; then echo \"$p $f\"; exit 1; fi; done; done\n";
+    own.build(dockerfile, &["--no-push"]).assert_success();
+}
+
+/// A program that its user may execute and not read cannot be looked into; nor would what comes of it be known.
+#[test]
+fn privileged_what_cannot_be_looked_into_ends_the_step() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let own = NonRoot::new();
+    let tools = testkit::scratch_dir("tools-").unwrap();
+    let tool = tools.path().join("busybox");
+    std::fs::copy("/bin/busybox", &tool).unwrap();
+    std::fs::set_permissions(&tool, std::fs::Permissions::from_mode(0o711)).unwrap();
+    let pod = own.pod().bind_read_only(tools.path(), "/tools");
+    let dockerfile = "FROM busybox\nRUN /tools/busybox ls /; true\n";
+    let output = own.bench.build_in(&pod, dockerfile, &["--no-push", "--tar-path=/out/image.tar"]);
+    assert_eq!(output.code, 1, "{output}");
+    let expected = "root cannot be emulated for the command any more";
+    assert!(output.stderr.contains(expected), "{output}");
+    assert!(!own.bench.out("image.tar").exists());
 }
