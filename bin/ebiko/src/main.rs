@@ -149,41 +149,11 @@ fn run(cli: &Cli, environment: &Environment, reporter: &Arc<Reporter>) -> Result
     let caching = Caching::plan(cli, environment, &outputs, reporter)?;
     let warm = warmed::directory(cli, environment)?;
     let home = Home::find(cli, environment);
-    let surroundings = survey(environment.all());
-    let choice = surroundings
-        .decide(&home.executable_dir, home.expected(), cli.force)
-        .map_err(|refused| Failure::with_hint(&refused, refused.hint()))?;
-    let is_foreign = choice == Choice::InPlace && home.root().is_none();
-    let place = match choice {
-        Choice::InPlace if !is_foreign => Place::InPlace,
-        Choice::InPlace | Choice::Private => match enter_private(environment.search_path()) {
-            Ok(Entered::Inside(place)) => place,
-            Ok(Entered::Ended(ending)) => {
-                let status = u8::try_from(ending.exit_status()).unwrap_or(1);
-                return Ok(Ended { status, is_elsewhere: true });
-            }
-            Err(refused) if is_foreign => return Err(explain_foreign_root(&refused)),
-            Err(refused) => {
-                let force = surroundings.decide(&home.executable_dir, home.expected(), true);
-                if surroundings.container.is_none() && force.is_ok() {
-                    let hint = refused.hint();
-                    return Err(Failure::no_container(refused.into(), hint));
-                }
-                return Err(Failure::with_hint(&refused, refused.hint()));
-            }
-        },
+    let place = match settle_place(cli, environment, &home)? {
+        Ok(place) => place,
+        Err(ended) => return Ok(ended),
     };
-    if matches!(place, Place::InPlace) {
-        let missing = missing_capabilities();
-        if !missing.is_empty() {
-            let note = format!(
-                "commands take themselves for root although this process lacks {}: owners, modes and the like are kept beside \
-                 the files",
-                missing.join(", ")
-            );
-            reporter.say(Verbosity::Info, note);
-        }
-    }
+    tell_emulation(&place, reporter);
     let (interrupt, temporary) = signals::watch().context("cannot prepare for signals")?;
     let transport = network::transport(&cli.registry, environment, reporter)?;
     credentials::prepare_repository(environment, &transport)?;
@@ -297,6 +267,51 @@ fn ask(
     // Whoever closed our standard output does not want to see more of it.
     drop(io::stdout().lock().write_all(text.as_bytes()));
     Ok(status)
+}
+
+/// Says once that commands will not have the rights of root, and that they will not notice.
+fn tell_emulation(place: &Place, reporter: &Reporter) {
+    let missing = missing_capabilities();
+    if matches!(place, Place::InPlace) && !missing.is_empty() {
+        let note = format!(
+            "commands take themselves for root although this process lacks {}: owners, modes and the like are kept beside \
+             the files",
+            missing.join(", ")
+        );
+        reporter.say(Verbosity::Info, note);
+    }
+}
+
+/// Where the build takes place; the ending of another process where that has built.
+fn settle_place(
+    cli: &Cli,
+    environment: &Environment,
+    home: &Home,
+) -> Result<Result<Place, Ended>, Failure> {
+    let surroundings = survey(environment.all());
+    let choice = surroundings
+        .decide(&home.executable_dir, home.expected(), cli.force)
+        .map_err(|refused| Failure::with_hint(&refused, refused.hint()))?;
+    let is_foreign = choice == Choice::InPlace && home.root().is_none();
+    match choice {
+        Choice::InPlace if !is_foreign => Ok(Ok(Place::InPlace)),
+        Choice::InPlace | Choice::Private => match enter_private(environment.search_path()) {
+            Ok(Entered::Inside(place)) => Ok(Ok(place)),
+            Ok(Entered::Ended(ending)) => {
+                let status = u8::try_from(ending.exit_status()).unwrap_or(1);
+                Ok(Err(Ended { status, is_elsewhere: true }))
+            }
+            Err(refused) if is_foreign => Err(explain_foreign_root(&refused)),
+            Err(refused) => {
+                let force = surroundings.decide(&home.executable_dir, home.expected(), true);
+                if surroundings.container.is_none() && force.is_ok() {
+                    let hint = refused.hint();
+                    return Err(Failure::no_container(refused.into(), hint));
+                }
+                Err(Failure::with_hint(&refused, refused.hint()))
+            }
+        },
+    }
 }
 
 /// What to change in a pod where the process has no root of its own.

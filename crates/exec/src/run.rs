@@ -127,9 +127,10 @@ pub(crate) fn perform(action: &RunAction, site: &Site<'_>) -> Result<Touched, Ex
         env.retain(|(other, _)| other != name);
         env.push((name.clone(), value.clone()));
     }
+    let argv = equipment::argv(action, site);
     let guest = Guest {
         root: site.root,
-        argv: &action.argv,
+        argv: &argv,
         env: &env,
         work_dir: &work_dir,
         credentials: &account.credentials,

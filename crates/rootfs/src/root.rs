@@ -140,6 +140,17 @@ impl Root {
         Ok(Self { dir, guard, inodes, resolution, access: Access::Build, host, mounts })
     }
 
+    /// Opens another directory with the same inodes, for files that come to this root while a command runs, or go from it: what
+    /// is virtual there is seen here.
+    ///
+    /// # Errors
+    ///
+    /// As [`Root::open`].
+    pub fn beside(&self, host: &Path) -> Result<Self, OpenRootError> {
+        let other = Self::open(host, RootOptions::default())?;
+        Ok(Self { inodes: Arc::clone(&self.inodes), ..other })
+    }
+
     /// The root that this one is moved out to: a new directory without mounts, for the same inodes.
     pub(crate) fn sibling(&self, dir: OwnedFd, host: PathBuf) -> Self {
         Self {

@@ -134,7 +134,7 @@ impl Emulation {
             self.begin(caller)?;
         }
         self.pending.settle(caller);
-        self.settle_sockets(caller)?;
+        self.settle_sockets(caller);
         #[cfg(target_arch = "x86_64")]
         if let Some(answer) = self.old_call(caller, number) {
             return answer;
@@ -164,8 +164,8 @@ impl Emulation {
             libc::SYS_fchmodat => self.change_mode(caller, caller.signed_word(0), 1, 0),
             FCHMODAT2 => self.change_mode(caller, caller.signed_word(0), 1, caller.signed_word(3)),
             libc::SYS_chroot => self.change_root(caller),
-            libc::SYS_getcwd => self.tell_directory(caller),
-            libc::SYS_readlinkat => self.read_link(caller, caller.signed_word(0), 1),
+            libc::SYS_getcwd => files::tell_directory(caller),
+            libc::SYS_readlinkat => files::read_link(caller, caller.signed_word(0), 1),
             libc::SYS_setxattr
             | libc::SYS_lsetxattr
             | libc::SYS_fsetxattr
@@ -200,7 +200,7 @@ impl Emulation {
             libc::SYS_mkdir => self.make_directory(caller, HERE, 0),
             libc::SYS_mknod => self.make_node(caller, HERE, 0),
             libc::SYS_symlink => self.make_link(caller, HERE, 1),
-            libc::SYS_readlink => self.read_link(caller, HERE, 0),
+            libc::SYS_readlink => files::read_link(caller, HERE, 0),
             _ => return None,
         })
     }

@@ -418,6 +418,57 @@ mod tests {
     }
 
     #[test]
+    fn an_emulated_root_asks_about_what_would_tell_and_refuses_ways_around() {
+        let scope = Scope { opens: false, paths: false };
+        let program = program(Purpose { emulate: Some(scope), ..Purpose::default() }).unwrap();
+        let verdict =
+            |number: c_long, arguments: [u64; 6]| judge(&program, NATIVE, number, arguments);
+        for number in [libc::SYS_getuid, libc::SYS_fchownat, libc::SYS_statx, libc::SYS_execve] {
+            assert_eq!(verdict(number, [0; 6]), ASK, "{number}");
+        }
+        let open = |flags: i32| {
+            verdict(libc::SYS_openat, [0, 0, u64::from(flags.cast_unsigned()), 0, 0, 0])
+        };
+        assert_eq!(open(libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC), ALLOW);
+        assert_eq!(open(libc::O_WRONLY | libc::O_CREAT), ASK);
+        assert_eq!(verdict(libc::SYS_read, [0; 6]), ALLOW);
+        assert_eq!(verdict(libc::SYS_clone, [0x11, 0, 0, 0, 0, 0]), ALLOW);
+        assert_eq!(verdict(libc::SYS_clone, [0x1000_0011, 0, 0, 0, 0, 0]), refuse(libc::EPERM));
+        assert_eq!(verdict(libc::SYS_clone3, [0; 6]), refuse(libc::ENOSYS));
+        assert_eq!(verdict(IO_URING_SETUP.into(), [0; 6]), refuse(libc::ENOSYS));
+        assert_eq!(judge(&program, ARCHITECTURE.1, 5, [0; 6]), refuse(libc::ENOSYS));
+    }
+
+    #[test]
+    fn the_mark_of_an_identity_can_be_read_and_not_set() {
+        let scope = Scope { opens: true, paths: true };
+        let program = program(Purpose { emulate: Some(scope), ..Purpose::default() }).unwrap();
+        let locks = u64::from(libc::RLIMIT_LOCKS);
+        let limit = |resource: u64, new: u64| {
+            judge(&program, NATIVE, libc::SYS_prlimit64, [0, resource, new, 0, 0, 0])
+        };
+        assert_eq!(limit(locks, 0), ALLOW);
+        assert_eq!(limit(locks, 0x7fff_0000_0000), refuse(0));
+        assert_eq!(limit(locks, 1), refuse(0));
+        assert_eq!(limit(locks + 1, 1), ALLOW);
+        assert_eq!(judge(&program, NATIVE, libc::SYS_setrlimit, [locks, 1, 0, 0, 0, 0]), refuse(0));
+        assert_eq!(judge(&program, NATIVE, libc::SYS_getcwd, [0; 6]), ASK);
+    }
+
+    #[test]
+    fn only_peers_are_asked_about_among_options_of_sockets() {
+        let scope = Scope { opens: false, paths: false };
+        let program = program(Purpose { emulate: Some(scope), ..Purpose::default() }).unwrap();
+        let option = |level: i32, name: i32| {
+            let [level, name] = [level, name].map(|word| u64::from(word.cast_unsigned()));
+            judge(&program, NATIVE, libc::SYS_getsockopt, [3, level, name, 0, 0, 0])
+        };
+        assert_eq!(option(libc::SOL_SOCKET, libc::SO_PEERCRED), ASK);
+        assert_eq!(option(libc::SOL_SOCKET, libc::SO_TYPE), ALLOW);
+        assert_eq!(option(libc::IPPROTO_TCP, libc::SO_PEERCRED), ALLOW);
+    }
+
+    #[test]
     fn no_call_is_listed_twice() {
         let mut numbers: Vec<c_long> =
             CHANGES.iter().chain(OLD_CHANGES).map(|change| change.number).collect();

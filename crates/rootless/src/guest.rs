@@ -407,10 +407,10 @@ fn prepare(
     Ok(Prepared {
         namespaces: surroundings.namespaces,
         filter,
-        programs: programs(guest)?,
+        programs: programs(guest, surroundings.entry.is_none())?,
         arguments: PointerList::new(arguments.collect::<Result<_, _>>()?),
         environment: PointerList::new(environment.collect::<Result<_, _>>()?),
-        work_dir: work_dir(guest.work_dir)?,
+        work_dir: work_dir(guest, surroundings.entry.is_none())?,
         identity: Identity {
             // Who is not root cannot become anybody, and need not become itself.
             switch: surroundings.filter.emulate.is_none()
@@ -436,10 +436,17 @@ fn prepare(
 
 /// Where the program may be. Relative directories in `PATH` are skipped, as Go and therefore every
 /// container engine does: what runs must not depend on what lies in the working directory.
-fn programs(guest: &Guest<'_>) -> Result<Vec<CString>, RunError> {
+fn programs(guest: &Guest<'_>, in_place: bool) -> Result<Vec<CString>, RunError> {
     let program = guest.argv.first().ok_or(RunError::NoCommand)?;
     if program.contains('/') {
-        return Ok(vec![c_string(program.as_bytes(), "the command")?]);
+        let named = c_string(program.as_bytes(), "the command")?;
+        // Of a root that is not at `/`, the kernel does not find every name there.
+        let beneath =
+            program.strip_prefix('/').filter(|_| guest.root.host_path() != Path::new("/"));
+        let beneath = beneath.filter(|_| in_place).map(|path| guest.root.host_path().join(path));
+        let beneath =
+            beneath.map(|path| c_string(path.as_os_str().as_bytes(), "the command")).transpose()?;
+        return Ok(std::iter::once(named).chain(beneath).collect());
     }
     if program.is_empty() {
         return Ok(Vec::new());
@@ -452,9 +459,16 @@ fn programs(guest: &Guest<'_>) -> Result<Vec<CString>, RunError> {
         .collect()
 }
 
-fn work_dir(path: &RootPath) -> Result<CString, RunError> {
-    let bytes = if path.is_root() { b".".as_slice() } else { path.as_bytes() };
-    c_string(bytes, "the working directory")
+/// Relative to where the root will be, or, in place, to `/`.
+fn work_dir(guest: &Guest<'_>, in_place: bool) -> Result<CString, RunError> {
+    let path = guest.work_dir;
+    let host = guest.root.host_path().as_os_str().as_bytes();
+    let bytes = match host.strip_prefix(b"/") {
+        Some(above) if in_place && !above.is_empty() => [above, b"/", path.as_bytes()].concat(),
+        _ if path.is_root() => b".".to_vec(),
+        _ => path.as_bytes().to_vec(),
+    };
+    c_string(&bytes, "the working directory")
 }
 
 fn c_string(bytes: &[u8], what: &'static str) -> Result<CString, RunError> {

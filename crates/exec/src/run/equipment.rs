@@ -195,9 +195,9 @@ impl Outfitter<'_> {
     }
 
     fn script(&mut self, script: &InlineFile) -> Result<(), Stop> {
-        let directory = RootPath::parse(b"dev/pipes").unwrap_or_default();
+        let directory = RootPath::parse(scripts_dir(self.site).as_bytes()).unwrap_or_default();
         let target = directory.child(script.name.as_bytes()).map_err(|source| {
-            MountError::Target { target: format!("/dev/pipes/{}", script.name), source }
+            MountError::Target { target: format!("{SCRIPTS}{}", script.name), source }
         })?;
         let file = FileAttributes { mode: 0o755, uid: 0, gid: 0 };
         let (root, path) = self.next()?;
@@ -241,11 +241,31 @@ impl Outfitter<'_> {
     /// A path in the scratch directory where nothing is yet.
     fn next(&mut self) -> Result<(Root, RootPath), MountError> {
         let directory = self.scratch()?.join("files");
-        let root = Root::open(&directory, ebiko_rootfs::RootOptions::default())?;
+        let root = self.site.root.beside(&directory)?;
         self.count += 1;
         let path = RootPath::parse(self.count.to_string().as_bytes()).unwrap_or_default();
         Ok((root, path))
     }
+}
+
+/// Where a plan has here-documents that are programs.
+const SCRIPTS: &str = "/dev/pipes/";
+
+/// Where they are: whose root is not at `/` cannot write to the container's `/dev`.
+fn scripts_dir(site: &Site<'_>) -> &'static str {
+    let is_at_top = site.root.host_path() == Path::new("/");
+    if matches!(site.place, Place::InPlace) && !is_at_top { "/run/pipes/" } else { SCRIPTS }
+}
+
+/// The command with its here-documents where they are.
+pub(super) fn argv(action: &RunAction, site: &Site<'_>) -> Vec<String> {
+    let at = |word: &String| match word.strip_prefix(SCRIPTS) {
+        Some(name) if action.scripts.iter().any(|script| script.name == name) => {
+            format!("{}{name}", scripts_dir(site))
+        }
+        _ => word.clone(),
+    };
+    action.argv.iter().map(at).collect()
 }
 
 /// Mode and owner of a file that is made for a command.

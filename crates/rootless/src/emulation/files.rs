@@ -216,44 +216,6 @@ impl Emulation {
         Ok(SUCCESS)
     }
 
-    /// `getcwd(2)`.
-    pub(super) fn tell_directory(&self, caller: &Caller<'_>) -> Result {
-        let link = format!("/proc/{}/cwd", caller.thread());
-        let target = readlinkat(CWD, link, Vec::new())?;
-        let Some(path) = target.as_bytes().strip_suffix(b" (deleted)") else {
-            let mut path = shown(caller, target.as_bytes());
-            path.push(0);
-            if usize::try_from(caller.argument(1)).is_ok_and(|room| room < path.len()) {
-                return Err(Refused(libc::ERANGE));
-            }
-            caller.write(caller.argument(0), &path)?;
-            return Ok(Answer::Done(i64::try_from(path.len()).unwrap_or_default()));
-        };
-        // A directory may be called so.
-        let is_there = rustix::fs::stat(path).is_ok();
-        if is_there { Ok(Answer::GoOn) } else { Err(Refused(libc::ENOENT)) }
-    }
-
-    /// `readlink(2)` and `readlinkat(2)`; the buffer and its size are the arguments behind the path.
-    pub(super) fn read_link(&self, caller: &Caller<'_>, directory: i32, path: usize) -> Result {
-        let text = caller.read_text(caller.argument(path))?;
-        let file = if text.is_empty() {
-            Place::of_descriptor(caller, directory)?.open_as_it_is()?
-        } else {
-            Place::new(caller, directory, &text)?.open(caller, AtEnd::Stay)?
-        };
-        let target = readlinkat(&file, c"", Vec::new())
-            .map_err(|error| if error == Errno::NOENT { Errno::INVAL } else { error })?;
-        let target = shown(caller, target.as_bytes());
-        let room = usize::try_from(caller.signed_word(path + 2)).unwrap_or_default();
-        if room == 0 {
-            return Err(Refused(libc::EINVAL));
-        }
-        let written = &target[..target.len().min(room)];
-        caller.write(caller.argument(path + 1), written)?;
-        Ok(Answer::Done(i64::try_from(written.len()).unwrap_or_default()))
-    }
-
     /// `chroot(2)` to where the process is already; to any other place it is refused, as the process' paths would lead
     /// elsewhere than the builder's.
     pub(super) fn change_root(&self, caller: &Caller<'_>) -> Result {
@@ -270,6 +232,44 @@ impl Emulation {
             Err(Refused(libc::EPERM))
         }
     }
+}
+
+/// `getcwd(2)`.
+pub(super) fn tell_directory(caller: &Caller<'_>) -> Result {
+    let link = format!("/proc/{}/cwd", caller.thread());
+    let target = readlinkat(CWD, link, Vec::new())?;
+    let Some(path) = target.as_bytes().strip_suffix(b" (deleted)") else {
+        let mut path = shown(caller, target.as_bytes());
+        path.push(0);
+        if usize::try_from(caller.argument(1)).is_ok_and(|room| room < path.len()) {
+            return Err(Refused(libc::ERANGE));
+        }
+        caller.write(caller.argument(0), &path)?;
+        return Ok(Answer::Done(i64::try_from(path.len()).unwrap_or_default()));
+    };
+    // A directory may be called so.
+    let is_there = rustix::fs::stat(path).is_ok();
+    if is_there { Ok(Answer::GoOn) } else { Err(Refused(libc::ENOENT)) }
+}
+
+/// `readlink(2)` and `readlinkat(2)`; the buffer and its size are the arguments behind the path.
+pub(super) fn read_link(caller: &Caller<'_>, directory: i32, path: usize) -> Result {
+    let text = caller.read_text(caller.argument(path))?;
+    let file = if text.is_empty() {
+        Place::of_descriptor(caller, directory)?.open_as_it_is()?
+    } else {
+        Place::new(caller, directory, &text)?.open(caller, AtEnd::Stay)?
+    };
+    let target = readlinkat(&file, c"", Vec::new())
+        .map_err(|error| if error == Errno::NOENT { Errno::INVAL } else { error })?;
+    let target = shown(caller, target.as_bytes());
+    let room = usize::try_from(caller.signed_word(path + 2)).unwrap_or_default();
+    if room == 0 {
+        return Err(Refused(libc::EINVAL));
+    }
+    let written = &target[..target.len().min(room)];
+    caller.write(caller.argument(path + 1), written)?;
+    Ok(Answer::Done(i64::try_from(written.len()).unwrap_or_default()))
 }
 
 /// Where a link leads, as the guest knows it.

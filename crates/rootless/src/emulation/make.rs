@@ -329,7 +329,7 @@ impl Emulation {
     }
 
     /// Says whose the sockets are that were made meanwhile. Who asks again has made its own, or could not.
-    pub(super) fn settle_sockets(&mut self, caller: &Caller<'_>) -> Result<()> {
+    pub(super) fn settle_sockets(&mut self, caller: &Caller<'_>) {
         let mut unborn = std::mem::take(&mut self.unborn);
         unborn.retain(|socket| {
             let Birth { parent, name, owner, .. } = &socket.birth;
@@ -343,7 +343,6 @@ impl Emulation {
             found.is_none() && socket.thread != caller.thread()
         });
         self.unborn = unborn;
-        Ok(())
     }
 
     fn adopt(

@@ -69,7 +69,7 @@ impl Outfitter<'_> {
             }
             data
         };
-        let root = Root::open(&data, RootOptions::default())?;
+        let root = self.site.root.beside(&data)?;
         let missing = || MountError::NotFound { path: source.clone() };
         let looked = |source| MountError::CacheRoot { id: id.clone(), source };
         let within =
@@ -95,7 +95,7 @@ impl Outfitter<'_> {
         seed: &CopyFrom,
         file: FileAttributes,
     ) -> Result<(), Stop> {
-        let root = Root::open(directory, RootOptions::default())?;
+        let root = self.site.root.beside(directory)?;
         let new = RootPath::parse(b"new").unwrap_or_default();
         root.make_way(&new, Kind::Regular)?;
         let origin = bind::origin(self.site, seed)?;
