@@ -22,6 +22,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use self::contents::{Exchange, Fate, Guest};
+use crate::attributes::Handle;
 use crate::climb::Climber;
 use crate::{Operation, Protection, Root, RootError, RootPath};
 
@@ -420,6 +421,23 @@ impl<'r> StandIns<'r> {
         })
     }
 
+    /// Gives a copy the virtual owner and mode of what it was copied from.
+    fn take_looks(&self, from: &Path, copy: &File) -> Result<(), Errno> {
+        let inodes = &self.root.inodes;
+        if inodes.table.is_empty() {
+            return Ok(());
+        }
+        let path = CString::new(from.as_os_str().as_bytes()).map_err(|_| Errno::INVAL)?;
+        let seen = inodes.look(rustix::fs::CWD, &path)?.seen;
+        let wanted = crate::Attributes {
+            uid: Some(seen.uid),
+            gid: Some(seen.gid),
+            mode: Some(seen.mode),
+            ..crate::Attributes::default()
+        };
+        inodes.set(&Handle::of_file(copy.as_fd()), &wanted).map_err(|(_, error)| error)
+    }
+
     /// Opens the directory of `target`, which is free of links, and makes what is missing.
     fn make_way_to(
         &self,
@@ -523,7 +541,7 @@ impl<'r> StandIns<'r> {
                 let file = openat(parent, name, flags, Mode::RUSR | Mode::WUSR)?;
                 // Whatever comes now, it is overwritten.
                 let file = secret.insert(File::from(file));
-                let copied = copy_secret(path, file);
+                let copied = copy_secret(path, file).and_then(|()| self.take_looks(path, file));
                 if copied.is_err() {
                     erase(file).ok();
                     unlinkat(parent, name, AtFlags::empty())?;

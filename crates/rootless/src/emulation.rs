@@ -33,7 +33,7 @@ use crate::caller::Caller;
 
 pub(crate) use calls::{FCHMODAT2, LOCKS, Scope, When, asked, refused};
 pub(crate) use identities::mark;
-pub(crate) use top::Top;
+pub(crate) use top::{Led, Top};
 
 use credentials::Identity;
 use exec::Pending;
@@ -117,10 +117,11 @@ impl Emulation {
 
     /// How much must be asked.
     ///
-    /// What somebody else than root may not open must be known, and what the kernel would not find.
+    /// What somebody else than root may not open must be known, and what the kernel would not find: a command can make a new
+    /// name at the top at any time.
     pub(crate) fn scope(&self) -> Scope {
-        let hides_names = self.top.as_ref().is_some_and(|top| top.hides_names());
-        Scope { opens: !self.begins_as_root || hides_names, paths: self.top.is_some() }
+        let paths = self.top.is_some();
+        Scope { opens: !self.begins_as_root || paths, paths }
     }
 
     /// Answers a call.

@@ -195,7 +195,9 @@ const fn refuse(error: i32) -> u32 {
 /// Families that reach nobody outside of the container: local sockets, questions to the kernel, its cryptography.
 const LOCAL_FAMILIES: [i32; 3] = [libc::AF_UNIX, libc::AF_NETLINK, libc::AF_ALG];
 
-const OPENS_TO_CHANGE: i32 = libc::O_WRONLY | libc::O_RDWR | libc::O_CREAT | libc::O_TRUNC;
+/// The flags of an `open(2)` that may change something.
+pub(crate) const OPENS_TO_CHANGE: i32 =
+    libc::O_WRONLY | libc::O_RDWR | libc::O_CREAT | libc::O_TRUNC;
 
 /// The program; `None` where it is not known how this architecture numbers its calls.
 pub(crate) fn program(purpose: Purpose) -> Option<Vec<sock_filter>> {
@@ -235,7 +237,7 @@ pub(crate) fn program(purpose: Purpose) -> Option<Vec<sock_filter>> {
     }
     if purpose.read_only {
         for change in CHANGES.iter().chain(OLD_CHANGES) {
-            let reading_is_asked = purpose.emulate.is_some_and(|scope| scope.opens || scope.paths);
+            let reading_is_asked = purpose.emulate.is_some_and(|scope| scope.opens);
             let body = match change.open_flags.filter(|_| !reading_is_asked) {
                 None => vec![give(ASK)],
                 Some(index) => vec![

@@ -7,11 +7,11 @@
 
 #![expect(clippy::disallowed_methods, reason = "asks the kernel where a path of the guest leads")]
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,8 +21,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::caller::Caller;
-use crate::emulation::{Answer, Emulation, Refused};
-use crate::filter::{PathArgument, find_change};
+use crate::emulation::{Answer, Emulation, Led, Refused};
+use crate::filter::{OPENS_TO_CHANGE, PathArgument, find_change};
 
 /// What the answers depend on.
 #[derive(Default)]
@@ -267,7 +267,11 @@ impl Question<'_> {
             return self.uname().map_or(Verdict::GoOn, |()| Verdict::Done(0));
         }
         let Some(change) = find_change(number) else { return Verdict::GoOn };
-        if number == libc::SYS_openat2 && self.opens_to_read() {
+        let only_reads = match change.open_flags {
+            Some(argument) => self.caller.signed_word(argument) & OPENS_TO_CHANGE == 0,
+            None => number == libc::SYS_openat2 && self.opens_to_read(),
+        };
+        if only_reads {
             return Verdict::GoOn;
         }
         let is_protected = change.paths.iter().any(|argument| {
@@ -301,6 +305,14 @@ impl Question<'_> {
         self.caller.write(self.caller.argument(0), &answer).ok()
     }
 
+    /// Where an absolute path leads in a root that is not at `/`.
+    fn led(&self, path: PathBuf) -> PathBuf {
+        match self.caller.top().map(|top| top.lead(path.as_os_str().as_bytes())) {
+            Some(Led::Here { path, .. }) => PathBuf::from(OsString::from_vec(path)),
+            Some(Led::There) | None => path,
+        }
+    }
+
     /// Whether an `openat2` changes nothing.
     fn opens_to_read(&self) -> bool {
         let flags = self.caller.read(self.caller.argument(2), 8).ok();
@@ -326,7 +338,7 @@ impl Question<'_> {
         if text.is_empty() {
             return Some(base);
         }
-        let path = base.join(path);
+        let path = self.led(base.join(path));
         if argument.follows
             && let Ok(path) = std::fs::canonicalize(&path)
         {

@@ -168,21 +168,11 @@ const PATHS: &[c_long] = &[
     libc::SYS_readlink,
 ];
 
-/// What an `open(2)` has where it matters whether a name at the top is a link.
-const AT_TOP: u32 = (libc::O_DIRECTORY | libc::O_NOFOLLOW).cast_unsigned();
-
 /// Everything that is asked about.
 pub(crate) fn asked(scope: Scope) -> impl Iterator<Item = (c_long, When)> {
     let opens = move |(number, when): (c_long, When)| {
         let is_open = number == libc::SYS_openat || is_old_open(number);
-        let when = match when {
-            _ if is_open && scope.opens => When::Always,
-            When::Bits(argument, bits) if is_open && scope.paths => {
-                When::Bits(argument, bits | AT_TOP)
-            }
-            when => when,
-        };
-        (number, when)
+        (number, if is_open && scope.opens { When::Always } else { when })
     };
     let paths = PATHS.iter().filter(move |_| scope.paths).map(|&number| (number, When::Always));
     let guarded = GUARDED.iter().map(|&number| (number, When::Always));

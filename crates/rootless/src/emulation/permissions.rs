@@ -277,12 +277,27 @@ impl Emulation {
         if identity.may_change(owner) || identity.overrides_permissions() {
             return Ok(Answer::GoOn);
         }
-        if caller.argument(2) != 0 {
+        if !is_present(caller)? {
             return Err(Refused(libc::EPERM));
         }
         self.require(identity, &file, WRITE)?;
         Ok(Answer::GoOn)
     }
+}
+
+/// Whether the times of `utimensat(2)` are the present, or left as they are.
+fn is_present(caller: &Caller<'_>) -> Result<bool> {
+    const NOW: i64 = 0x3fff_ffff;
+    const OMIT: i64 = 0x3fff_fffe;
+    let address = caller.argument(2);
+    if address == 0 {
+        return Ok(true);
+    }
+    let times = caller.read(address, 32)?;
+    let nanoseconds = |at: usize| {
+        times.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()).map_or(0, i64::from_ne_bytes)
+    };
+    Ok([nanoseconds(8), nanoseconds(24)].iter().all(|time| matches!(*time, NOW | OMIT)))
 }
 
 /// An entry that comes or goes.

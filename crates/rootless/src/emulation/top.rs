@@ -100,19 +100,6 @@ impl Top {
         }
     }
 
-    /// Whether the directory has names that the kernel does not find at the top.
-    #[expect(clippy::disallowed_methods, reason = "names are all that is wanted")]
-    pub(crate) fn hides_names(&self) -> bool {
-        std::fs::read_dir(&self.directory).is_ok_and(|mut entries| {
-            entries.any(|entry| {
-                let Ok(entry) = entry else { return true };
-                let name = entry.file_name();
-                let name = name.as_bytes();
-                !self.links.contains(name) && !self.others.contains(name)
-            })
-        })
-    }
-
     /// Opens the directory.
     pub(crate) fn open(&self) -> Result<OwnedFd, Errno> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;

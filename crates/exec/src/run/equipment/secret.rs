@@ -3,7 +3,7 @@
 use std::io;
 
 use ebiko_plan::{Mount, MountKind};
-use ebiko_rootfs::{Root, RootOptions, RootPath};
+use ebiko_rootfs::{Root, RootPath};
 use ebiko_rootless::{Content, MemoryDirectory};
 
 use super::{FileAttributes, MountError, Outfitter, Stop, host_path, target, write};
@@ -51,6 +51,6 @@ impl Outfitter<'_> {
             self.equipment.memory = Some(memory);
         }
         let path = self.equipment.memory.as_ref().map_or(scratch.as_path(), MemoryDirectory::path);
-        Ok(Root::open(path, RootOptions::default())?)
+        Ok(self.site.root.beside(path)?)
     }
 }
