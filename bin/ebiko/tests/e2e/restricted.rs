@@ -210,9 +210,18 @@ fn privileged_debians_packages_are_installed_without_root_and_pushed() {
 #[test]
 fn privileged_a_run_without_root_sees_nothing_of_the_builder() {
     let own = NonRoot::new();
-    let dockerfile = "FROM busybox\nRUN for p in 1 $PPID; do for f in environ mem maps fd/3 cwd/; do \
-                      if cat /proc/$p/$f >/dev/null 2>&1; then echo \"$p $f\"; exit 1; fi; done; done\n";
-    own.build(dockerfile, &["--no-push"]).assert_success();
+    // What leads there by a name that only the builder finds, and what only it could open.
+    let dockerfile = r#"FROM busybox
+RUN for p in 1 $PPID; do for f in environ mem maps fd/0 fd/3 cwd/; do \
+      ln -s /proc/$p/$f /l; \
+      if cat /proc/$p/$f || cat /l || dd if=/l bs=1 count=1 || cat < /l || ls /l/; then echo "$p $f"; exit 1; fi; \
+      rm /l; done; done >/dev/null 2>&1
+RUN ln -s /proc/self /s && ln -s /proc/self/fd /f && [ "$(readlink /proc/self)" != 1 ] \
+ && exec 7</etc/passwd && [ "$(readlink /proc/self/fd/7)" = /etc/passwd ] && [ "$(readlink /f/7)" = /etc/passwd ] \
+ && cat /proc/self/environ | grep -q PATH= && ! { cat /s/environ /f/3 /proc/1/environ | grep -q hidden; }
+"#;
+    let pod = own.pod().env("TOKEN", "hidden");
+    own.bench.build_in(&pod, dockerfile, &["--no-push"]).assert_success();
 }
 
 /// A program that its user may execute and not read cannot be looked into; nor would what comes of it be known.

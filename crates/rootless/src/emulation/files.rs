@@ -5,7 +5,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, Statx, StatxFlags, readlinkat, statx};
 use rustix::io::Errno;
 
-use super::path::{AtEnd, Place};
+use super::identities::is_guest;
+use super::path::{AtEnd, Place, is_of_proc, process_of};
 use super::{Answer, Emulation, Refused, Result, SUCCESS, layout};
 use crate::caller::Caller;
 
@@ -141,15 +142,8 @@ impl Emulation {
 
     /// The files of a process in `/proc` belong to whom it takes itself for.
     fn status_of_process(&self, file: &OwnedFd, mut raw: Statx) -> Result<Statx> {
-        use std::os::fd::AsRawFd;
-
-        let link = format!("/proc/self/fd/{}", file.as_raw_fd());
-        let path = readlinkat(CWD, link, Vec::new())?;
-        let process = path
-            .to_str()
-            .ok()
-            .and_then(|path| path.strip_prefix("/proc/")?.split('/').next()?.parse::<u32>().ok());
-        if let Some(identity) = process.and_then(|process| self.identities.of(process).ok())
+        if let Some(process) = process_of(file)?
+            && let Ok(identity) = self.identities.of(process)
             && (raw.stx_uid, raw.stx_gid) == (0, 0)
         {
             raw.stx_uid = identity.users.effective;
@@ -260,6 +254,10 @@ pub(super) fn read_link(caller: &Caller<'_>, directory: i32, path: usize) -> Res
     } else {
         Place::new(caller, directory, &text)?.open(caller, AtEnd::Stay)?
     };
+    // What links of `/proc` show depends on who reads them, and some are not the guest's to read.
+    if is_of_proc(&file)? && !process_of(&file)?.is_some_and(is_guest) {
+        return Ok(Answer::GoOn);
+    }
     let target = readlinkat(&file, c"", Vec::new())
         .map_err(|error| if error == Errno::NOENT { Errno::INVAL } else { error })?;
     let target = shown(caller, target.as_bytes());

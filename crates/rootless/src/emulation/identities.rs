@@ -67,6 +67,13 @@ pub(crate) fn marked(pid: libc::pid_t) -> Result<u64, i32> {
     if result == 0 { Ok(limit.rlim_cur) } else { Err(crate::child::errno()) }
 }
 
+/// Whether a process is one of a step's. The builder has no mark, and is none whatever its limit is.
+pub(crate) fn is_guest(process: u32) -> bool {
+    process != std::process::id()
+        && libc::pid_t::try_from(process)
+            .is_ok_and(|pid| marked(pid).is_ok_and(|soft| soft <= HIGHEST))
+}
+
 impl Identities {
     /// `first` is who the step begins as, and `base` what [`base`] says.
     pub(crate) fn new(first: Identity, base: u64) -> Self {

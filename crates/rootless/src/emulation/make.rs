@@ -5,17 +5,17 @@
 //! here, in the guest's stead.
 
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use ebiko_rootfs::{DeviceNumber, Kind};
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, mkdirat, mknodat, openat, readlinkat, statat, symlinkat,
-    unlinkat,
+    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, mkdirat, mknodat, openat, openat2,
+    readlinkat, statat, symlinkat, unlinkat,
 };
 use rustix::io::Errno;
 
 use super::credentials::Identity;
-use super::path::Place;
+use super::path::{AtEnd, Place, is_of_proc};
 use super::{Answer, Emulation, Refused, Result, SUCCESS};
 use crate::caller::Caller;
 
@@ -59,7 +59,7 @@ impl Emulation {
     fn birth(&self, caller: &Caller<'_>, directory: i32, path: u64) -> Maybe<(Birth, Place)> {
         let text = caller.read_text(path)?;
         let Ok(place) = Place::new(caller, directory, &text) else { return Ok(None) };
-        let Ok((parent, name)) = place.parent() else { return Ok(None) };
+        let Ok((parent, name)) = place.parent(caller) else { return Ok(None) };
         if matches!(name.as_bytes(), b"" | b"." | b"..") {
             return Ok(None);
         }
@@ -164,14 +164,25 @@ impl Emulation {
         if is_shared || flags.contains(OFlags::EXCL) {
             return Ok(None);
         }
-        let Ok(found) = place.open(caller, super::path::AtEnd::Stay) else { return Ok(None) };
-        // Opening one end of a FIFO waits for the other one.
-        if self.files.metadata(found.as_fd())?.kind == Kind::Fifo {
+        let at_end = if follows { AtEnd::Follow } else { AtEnd::Stay };
+        let Ok(found) = place.open(caller, at_end) else { return Ok(None) };
+        let kind = self.files.metadata(found.as_fd())?.kind;
+        let close = flags.contains(OFlags::CLOEXEC);
+        if flags.contains(OFlags::PATH) {
+            caller.give(found.as_fd(), close)?;
+            return Ok(Some(Answer::Given));
+        }
+        if kind == Kind::Symlink {
+            return Err(Refused(libc::ELOOP));
+        }
+        // The kernel judges everything else by who opens it, and opening one end of a FIFO waits for the other.
+        if !matches!(kind, Kind::Regular | Kind::Directory) || is_of_proc(&found)? {
             return Ok(None);
         }
-        let flags_here = (flags & !OFlags::CREATE) | OFlags::CLOEXEC;
-        let file = openat(place.directory(), place.path(), flags_here, Mode::empty())?;
-        caller.give(file.as_fd(), flags.contains(OFlags::CLOEXEC))?;
+        let again = (flags & !(OFlags::CREATE | OFlags::NOFOLLOW)) | OFlags::CLOEXEC;
+        let link = format!("/proc/self/fd/{}", found.as_raw_fd());
+        let file = openat(CWD, link, again, Mode::empty())?;
+        caller.give(file.as_fd(), close)?;
         Ok(Some(Answer::Given))
     }
 
@@ -182,18 +193,28 @@ impl Emulation {
         };
         let found = statat(&birth.parent, &birth.name, AtFlags::empty());
         let is_missing = matches!(found, Err(Errno::NOENT));
+        if !is_missing {
+            return Ok(None);
+        }
         let bytes = target.as_bytes();
+        let identity = self.identity(caller)?;
+        if bytes.first() == Some(&b'/') {
+            let Ok(place) = Place::new(caller, libc::AT_FDCWD, bytes) else { return Ok(None) };
+            let Ok((parent, name)) = place.parent(caller) else { return Ok(None) };
+            return self.birth_in(&identity, parent, name, place.has_shared_parent());
+        }
         let start = bytes.iter().rposition(|&byte| byte == b'/').map_or(0, |at| at + 1);
         let name = CString::new(&bytes[start..]).unwrap_or_default();
-        if !is_missing || matches!(name.as_bytes(), b"" | b"." | b"..") {
+        if matches!(name.as_bytes(), b"" | b"." | b"..") {
             return Ok(None);
         }
         let above = if start == 0 { b".".as_slice() } else { &bytes[..start] };
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let Ok(parent) = openat(&birth.parent, above, flags, Mode::empty()) else {
+        let resolve = ResolveFlags::NO_MAGICLINKS;
+        let Ok(parent) = openat2(&birth.parent, above, flags, Mode::empty(), resolve) else {
             return Ok(None);
         };
-        self.birth_in(&*self.identity(caller)?, parent, name, birth.is_shared)
+        self.birth_in(&identity, parent, name, birth.is_shared)
     }
 
     /// A file without a name, in the directory of the path.
@@ -207,7 +228,7 @@ impl Emulation {
     ) -> Result {
         let text = caller.read_text(caller.argument(path))?;
         let place = Place::new(caller, directory, &text)?;
-        let above = place.open(caller, super::path::AtEnd::Follow)?;
+        let above = place.open(caller, AtEnd::Follow)?;
         let identity = self.identity(caller)?;
         let Some(birth) = self.birth_in(&identity, above, CString::default(), place.is_shared())?
         else {
@@ -217,7 +238,7 @@ impl Emulation {
             return Ok(Answer::GoOn);
         }
         let granted = Mode::from_raw_mode(mode & 0o7777 | OWNERS_FILE);
-        let file = openat(place.directory(), place.path(), flags | OFlags::CLOEXEC, granted)?;
+        let file = openat(&birth.parent, c".", flags | OFlags::CLOEXEC, granted)?;
         self.adopt(caller, file.as_fd(), birth.owner, mode & 0o7777)?;
         caller.give(file.as_fd(), flags.contains(OFlags::CLOEXEC))?;
         Ok(Answer::Given)
@@ -319,7 +340,7 @@ impl Emulation {
             return Ok(Answer::GoOn);
         }
         let Ok(place) = Place::new(caller, libc::AT_FDCWD, path) else { return Ok(Answer::GoOn) };
-        let Ok((parent, name)) = place.parent() else { return Ok(Answer::GoOn) };
+        let Ok((parent, name)) = place.parent(caller) else { return Ok(Answer::GoOn) };
         let birth = self.birth_in(&*self.identity(caller)?, parent, name, true)?;
         let is_new = |birth: &Birth| look_at(&birth.parent, &birth.name).is_err();
         if let Some(birth) = birth.filter(|birth| !birth.is_plain() && is_new(birth)) {

@@ -4,13 +4,14 @@
 //! `/proc/self`. A relative one begins at a link of the guest's in `/proc`.
 
 use std::ffi::{CString, OsStr};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path};
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat, readlinkat};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2, readlinkat};
 use rustix::io::Errno;
 
+use super::identities::is_guest;
 use super::top::Led;
 use crate::caller::{Caller, LONGEST_PATH};
 
@@ -76,9 +77,7 @@ impl Place {
         if joined.len() < LONGEST_PATH {
             return Ok(Self { base: Some(base), ..Self::absolute(joined)? });
         }
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let directory = openat(CWD, base.as_str(), flags, Mode::empty())
-            .map_err(|error| if error == Errno::NOENT { Errno::BADF } else { error })?;
+        let directory = open_base(&base)?;
         let path = CString::new(path).map_err(|_| Errno::INVAL)?;
         Ok(Self { directory: Some(directory), path, base: None, way: Way::Same })
     }
@@ -128,9 +127,25 @@ impl Place {
 
     /// Opens it to be looked at.
     pub(crate) fn open(&self, caller: &Caller<'_>, at_end: AtEnd) -> Result<OwnedFd, Errno> {
-        let opened = openat(self.directory(), self.path(), at_end.flags(), Mode::empty())
-            .map_err(|error| self.explain(error))?;
-        if is_plain(&opened)? { Ok(opened) } else { self.walk(caller, at_end) }
+        self.open_part(caller, self.path.as_bytes(), at_end)
+    }
+
+    /// Opens a part of the path, and never through what the builder has open: the guest could name that as `/proc/self/fd/7` or
+    /// as a link to it, and the kernel would take the builder for who asks.
+    fn open_part(&self, caller: &Caller<'_>, part: &[u8], at_end: AtEnd) -> Result<OwnedFd, Errno> {
+        let base = self.base.as_ref().map(|base| open_base(base)).transpose()?;
+        let rest = match &self.base {
+            Some(base) => part.get(base.len() + 1..).unwrap_or_default(),
+            None => part,
+        };
+        let rest = if rest.is_empty() { b".".as_slice() } else { rest };
+        let directory = base.as_ref().map_or(self.directory(), OwnedFd::as_fd);
+        let (flags, resolve) = (at_end.flags(), ResolveFlags::NO_MAGICLINKS);
+        match openat2(directory, rest, flags, Mode::empty(), resolve) {
+            Ok(opened) if is_plain(&opened)? => Ok(opened),
+            // It may have been sought in the builder's `/proc/self`; and kernels before 5.6 do not know the call.
+            Ok(_) | Err(_) => walk(caller, directory, rest, at_end),
+        }
     }
 
     /// Opens what a descriptor of the guest is open for, which may be a link.
@@ -152,7 +167,7 @@ impl Place {
     }
 
     /// The directory that it is in, and its name there.
-    pub(crate) fn parent(&self) -> Result<(OwnedFd, CString), Errno> {
+    pub(crate) fn parent(&self, caller: &Caller<'_>) -> Result<(OwnedFd, CString), Errno> {
         let bytes = self.path.as_bytes();
         let trimmed = bytes.len() - bytes.iter().rev().take_while(|&&byte| byte == b'/').count();
         let start = bytes[..trimmed].iter().rposition(|&byte| byte == b'/').map_or(0, |at| at + 1);
@@ -161,53 +176,90 @@ impl Place {
             b"" => b".",
             above => above,
         };
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let parent = openat(self.directory(), above, flags, Mode::empty())?;
+        let parent = self.open_part(caller, above, AtEnd::Follow)?;
+        if !is_directory(&parent)? {
+            return Err(Errno::NOTDIR);
+        }
         Ok((parent, name))
     }
 
-    /// Goes one step after the other, and through `/proc/self` as the guest would.
+    /// As [`Place::open`], for what was reached in another way and may be the builder's.
     pub(crate) fn walk(&self, caller: &Caller<'_>, at_end: AtEnd) -> Result<OwnedFd, Errno> {
-        let start = if self.path.as_bytes().first() == Some(&b'/') {
-            openat(CWD, c"/", AtEnd::Stay.flags(), Mode::empty())?
-        } else {
-            openat(self.directory(), c".", AtEnd::Stay.flags(), Mode::empty())?
-        };
-        let mut here = start;
-        let mut left = components(self.path.as_bytes());
-        let mut links = 0;
-        while let Some(name) = left.pop() {
-            if name == b"/" {
-                here = openat(CWD, c"/", AtEnd::Stay.flags(), Mode::empty())?;
-                continue;
+        match &self.base {
+            Some(base) => {
+                let rest = &self.path.as_bytes()[base.len() + 1..];
+                walk(caller, open_base(base)?.as_fd(), rest, at_end)
             }
-            let is_last = left.is_empty();
-            let next = openat(&here, name.as_slice(), AtEnd::Stay.flags(), Mode::empty())?;
-            let is_link = FileType::from_raw_mode(fstat(&next)?.st_mode) == FileType::Symlink;
-            if !is_link || (is_last && at_end == AtEnd::Stay) {
-                here = next;
-                continue;
-            }
-            links += 1;
-            if links > MOST_LINKS {
-                return Err(Errno::LOOP);
-            }
-            if is_of_proc(&next)? {
-                if !is_top_of_proc(&here)? {
-                    // It leads to what a process has open, and not along a path.
-                    here = openat(&here, name.as_slice(), AtEnd::Follow.flags(), Mode::empty())?;
-                    continue;
-                }
-                if matches!(name.as_slice(), b"self" | b"thread-self") {
-                    left.push(caller.thread().to_string().into_bytes());
-                    continue;
-                }
-            }
-            let target = readlinkat(&next, c"", Vec::new())?;
-            left.extend(components(target.as_bytes()));
+            None => walk(caller, self.directory(), self.path.as_bytes(), at_end),
         }
-        Ok(here)
     }
+}
+
+/// Opens the directory of the guest that a link in its `/proc` stands for.
+fn open_base(base: &str) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    openat(CWD, base, flags, Mode::empty())
+        .map_err(|error| if error == Errno::NOENT { Errno::BADF } else { error })
+}
+
+/// Goes one step after the other, and through `/proc/self` as the guest would.
+fn walk(
+    caller: &Caller<'_>,
+    start: BorrowedFd<'_>,
+    path: &[u8],
+    at_end: AtEnd,
+) -> Result<OwnedFd, Errno> {
+    let top = || openat(CWD, c"/", AtEnd::Stay.flags(), Mode::empty());
+    let is_absolute = path.first() == Some(&b'/');
+    let mut here =
+        if is_absolute { top()? } else { openat(start, c".", AtEnd::Stay.flags(), Mode::empty())? };
+    let mut left = components(path);
+    let mut links = 0;
+    while let Some(name) = left.pop() {
+        if name == b"/" {
+            here = top()?;
+            continue;
+        }
+        let is_last = left.is_empty();
+        let next = openat(&here, name.as_slice(), AtEnd::Stay.flags(), Mode::empty())?;
+        let is_link = FileType::from_raw_mode(fstat(&next)?.st_mode) == FileType::Symlink;
+        if !is_link || (is_last && at_end == AtEnd::Stay) {
+            here = next;
+            continue;
+        }
+        links += 1;
+        if links > MOST_LINKS {
+            return Err(Errno::LOOP);
+        }
+        if is_of_proc(&next)? {
+            if !is_top_of_proc(&here)? {
+                // It leads to what a process has open, and not along a path.
+                if !process_of(&next)?.is_some_and(is_guest) {
+                    return Err(Errno::ACCESS);
+                }
+                here = openat(&here, name.as_slice(), AtEnd::Follow.flags(), Mode::empty())?;
+                continue;
+            }
+            if matches!(name.as_slice(), b"self" | b"thread-self") {
+                left.push(caller.thread().to_string().into_bytes());
+                continue;
+            }
+        }
+        let target = readlinkat(&next, c"", Vec::new())?;
+        left.extend(components(target.as_bytes()));
+    }
+    Ok(here)
+}
+
+/// Whose file in `/proc` this is.
+pub(crate) fn process_of(file: &OwnedFd) -> Result<Option<u32>, Errno> {
+    let path = readlinkat(CWD, format!("/proc/self/fd/{}", file.as_raw_fd()), Vec::new())?;
+    let path = path.to_str().ok().and_then(|path| path.strip_prefix("/proc/"));
+    Ok(path.and_then(|path| path.split('/').next()?.parse().ok()))
+}
+
+fn is_directory(file: &OwnedFd) -> Result<bool, Errno> {
+    Ok(FileType::from_raw_mode(fstat(file)?.st_mode) == FileType::Directory)
 }
 
 /// The parts of a path, the first one last.
@@ -260,7 +312,7 @@ fn is_plain(file: &OwnedFd) -> Result<bool, Errno> {
     Ok(is_file && !is_of_proc(file)?)
 }
 
-fn is_of_proc(file: &OwnedFd) -> Result<bool, Errno> {
+pub(crate) fn is_of_proc(file: &OwnedFd) -> Result<bool, Errno> {
     Ok(rustix::fs::fstatfs(file)?.f_type == rustix::fs::PROC_SUPER_MAGIC)
 }
 

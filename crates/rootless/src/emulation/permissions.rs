@@ -170,7 +170,7 @@ impl Emulation {
     ) -> Result<Option<Entry>> {
         let text = caller.read_text(caller.argument(path))?;
         let Ok(place) = Place::new(caller, directory, &text) else { return Ok(None) };
-        let Ok((parent, name)) = place.parent() else { return Ok(None) };
+        let Ok((parent, name)) = place.parent(caller) else { return Ok(None) };
         self.require_entry(identity, &parent, Some(&name))?;
         Ok(Some(Entry { parent, name, is_shared: place.has_shared_parent() }))
     }
@@ -226,8 +226,11 @@ impl Emulation {
         if from.has_shared_parent() && to.is_shared {
             return Ok(Answer::GoOn);
         }
-        let flags = AtFlags::from_bits_retain(flags.cast_unsigned());
-        linkat(from.directory(), from.path(), to.parent, to.name, flags)?;
+        let follows = flags & libc::AT_SYMLINK_FOLLOW != 0;
+        let at_end = if follows { AtEnd::Follow } else { AtEnd::Stay };
+        let file = from.open(caller, at_end)?;
+        let link = format!("/proc/self/fd/{}", file.as_raw_fd());
+        linkat(CWD, link, to.parent, to.name, AtFlags::SYMLINK_FOLLOW)?;
         Ok(SUCCESS)
     }
 
