@@ -177,6 +177,8 @@ RUN cp /bin/ls /usr/local/bin/l && setcap cap_net_raw+ep /usr/local/bin/l && get
 RUN mknod /srv/zero c 1 5 && dpkg-divert --add --rename --divert /usr/bin/whoami.real /usr/bin/whoami && python3 -m venv /opt/venv
 RUN service postgresql start && su postgres -c "psql -tc 'select 41 + 1'" | grep -q 42 && su postgres -c 'createuser joe' \
  && sudo -u joe psql -d postgres -tc 'select current_user' | grep -q joe && service postgresql stop
+COPY odd.py /tmp/
+RUN python3 /tmp/odd.py
 RUN printf 'int main(void) { return 0; }' > /tmp/m.c && gcc -o /usr/local/bin/m /tmp/m.c && m && nginx -v
 "#;
 
@@ -184,6 +186,7 @@ RUN printf 'int main(void) { return 0; }' > /tmp/m.c && gcc -o /usr/local/bin/m 
 fn privileged_debians_packages_are_installed_without_root_and_pushed() {
     let own = NonRoot::with(Bench::with(&[debian().unwrap()]));
     let destination = format!("--destination={}/team/debian:1", own.bench.registry.host());
+    own.bench.write("odd.py", include_str!("restricted/odd.py"));
     own.build(PACKAGES, &[&destination]).assert_success();
     let files = own.bench.registry.layers("team/debian:1").unwrap().concat();
     let line = |name: &str| {

@@ -1,0 +1,146 @@
+"""What processes do seldom, and must not tell that they are not root. Exits with a message at the first thing that is wrong."""
+
+import ctypes
+import errno
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+
+libc = ctypes.CDLL(None, use_errno=True)
+os.chdir(tempfile.mkdtemp())
+
+
+def check(seen, expected, what):
+    if seen != expected:
+        sys.exit(f"{what}: {seen!r} and not {expected!r}")
+
+
+def in_child(action):
+    """The status of a child that does this."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            action()
+            os._exit(0)
+        except BaseException as error:
+            print(error, file=sys.stderr)
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+# A thousand forks; every child is who its parent was, also when the parent has become somebody else meanwhile.
+def become_joe():
+    os.setgroups([])
+    os.setresgid(1000, 1000, 1000)
+    os.setresuid(1000, 1000, 1000)
+    for _ in range(500):
+        check(in_child(lambda: check(os.getresuid(), (1000,) * 3, "a child of joe")), 0, "a child")
+
+
+check(in_child(become_joe), 0, "joe")
+for _ in range(500):
+    check(in_child(lambda: check(os.getresuid(), (0,) * 3, "a child of root")), 0, "a child")
+
+
+# All threads of a process become somebody together.
+def threads():
+    seen = []
+    go = threading.Event()
+    waiting = [threading.Thread(target=lambda: (go.wait(), seen.append(os.getuid()))) for _ in range(8)]
+    for thread in waiting:
+        thread.start()
+    os.setuid(1000)
+    go.set()
+    for thread in waiting:
+        thread.join()
+    check(seen, [1000] * 8, "threads")
+    check(os.open("/etc/hostname", os.O_RDONLY) > 0, True, "a file that all may read")
+
+
+check(in_child(threads), 0, "threads")
+
+# An orphan is who it was, long after its parents have gone.
+read, write = os.pipe()
+if os.fork() == 0:
+    os.setuid(1000)
+    if os.fork() == 0:
+        threading.Event().wait(0.2)
+        os.write(write, str(os.getuid()).encode())
+    os._exit(0)
+os.close(write)
+os.wait()
+check(os.read(read, 9), b"1000", "an orphan")
+
+# Python starts programs with vfork.
+check(subprocess.check_output(["id", "-u"]), b"0\n", "vfork")
+check(subprocess.check_output(["id", "-u"], user=1000), b"1000\n", "vfork and setuid")
+
+# A program by its descriptor: execveat(2).
+program = os.open("/usr/bin/id", os.O_RDONLY)
+os.set_inheritable(program, True)
+pid = os.fork()
+if pid == 0:
+    os.execve(program, ["id", "-u"], os.environ)
+check(os.waitpid(pid, 0)[1], 0, "execveat")
+
+
+# What is not there.
+def fails(number, *arguments):
+    ctypes.set_errno(0)
+    check(libc.syscall(number, *arguments), -1, f"system call {number}")
+    check(ctypes.get_errno() in (errno.ENOSYS, errno.EPERM), True, f"system call {number}")
+
+
+fails(425, 8, 0)  # io_uring_setup
+fails(272, 0x10000000)  # unshare(CLONE_NEWUSER)
+for action in (os.stat, os.listdir, lambda path: os.chown(path, 1, 1), lambda path: open(path, "w")):
+    try:
+        action("/" + "x/" * 32768)
+        sys.exit("a path of 64 KiB")
+    except OSError as error:
+        check(error.errno, errno.ENAMETOOLONG, "a path of 64 KiB")
+
+# Names that are exchanged while owners are changed: each file has the owner that it was given by its descriptor.
+files = [os.open(name, os.O_CREAT | os.O_RDWR, 0o640) for name in ("a", "b")]
+stop = threading.Event()
+
+
+def exchange():
+    while not stop.is_set():
+        os.rename("a", "c")
+        os.rename("b", "a")
+        os.rename("c", "b")
+
+
+thread = threading.Thread(target=exchange)
+thread.start()
+for round in range(300):
+    for number, file in enumerate(files):
+        os.fchown(file, 100 + number, 200 + round)
+        found = os.fstat(file)
+        check((found.st_uid, found.st_gid), (100 + number, 200 + round), "a file that is renamed")
+    try:
+        os.chown("a", 100, 7)
+        os.chown("a", 101, 7)
+    except FileNotFoundError:
+        pass
+stop.set()
+thread.join()
+check(sorted(os.stat(name).st_gid for name in os.listdir(".")) != [], True, "files")
+
+# A file without a name gets one, and keeps its owner.
+os.setegid(50)
+unnamed = os.open(".", os.O_TMPFILE | os.O_RDWR, 0o600)
+here = os.open(".", os.O_RDONLY)
+os.link(f"/proc/self/fd/{unnamed}", "named", dst_dir_fd=here, follow_symlinks=True)
+check((os.stat("named").st_uid, os.stat("named").st_gid), (0, 50), "a file that had no name")
+os.setegid(0)
+
+# Hard links share an owner; a copy of a name does not lose it.
+os.link("named", "other")
+os.chown("other", 5, 6)
+os.rename("named", "renamed")
+check((os.stat("renamed").st_uid, os.stat("renamed").st_nlink), (5, 2), "a hard link")
+print("as root")
