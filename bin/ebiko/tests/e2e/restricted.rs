@@ -210,6 +210,29 @@ fn privileged_debians_packages_are_installed_without_root_and_pushed() {
     }
 }
 
+/// Packages with users, groups, set-user-ID and set-group-ID bits, without the traces of when they were installed.
+const REPEATABLE: &str = "FROM debian:bookworm\n\
+    RUN apt-get update >/dev/null && apt-get install -y --no-install-recommends openssh-client sudo cron adduser >/dev/null \
+    && rm -rf /var/lib/apt/lists /var/cache/apt /var/log/apt /var/log/dpkg.log /var/cache/ldconfig\n\
+    RUN useradd -m joe && echo 'joe:x' | chpasswd -e\n";
+
+#[test]
+fn privileged_packages_are_the_same_with_root_and_without() {
+    let own = NonRoot::with(Bench::with(&[debian().unwrap()]));
+    let layers = |pod: &Pod, name: &str| {
+        let tar = format!("--tar-path=/out/{name}");
+        own.bench.build_in(pod, REPEATABLE, &["--no-push", &tar]).assert_success();
+        docker_archive_layers(&own.bench.out(name)).unwrap()
+    };
+    let (with, without) = (layers(&own.bench.pod(), "with.tar"), layers(&own.pod(), "without.tar"));
+    for (with, without) in with.iter().zip(&without) {
+        for (with, without) in with.lines().zip(without.lines()) {
+            assert_eq!(with, without);
+        }
+    }
+    assert_eq!(with, without);
+}
+
 #[test]
 fn privileged_a_run_without_root_sees_nothing_of_the_builder() {
     let own = NonRoot::new();
