@@ -47,7 +47,7 @@ impl Top {
     ///
     /// # Errors
     ///
-    /// Where one of both cannot be read.
+    /// Where one of both cannot be read, or nothing at the top leads there.
     #[expect(clippy::disallowed_methods, reason = "the container's own top, which is in no root")]
     pub(crate) fn of(directory: &Path) -> std::io::Result<Option<Self>> {
         if directory == Path::new("/") {
@@ -61,6 +61,11 @@ impl Top {
             });
             let names = if leads_here { &mut links } else { &mut others };
             names.insert(entry.file_name().into_vec());
+        }
+        if links.is_empty() {
+            // A command would run on what is at `/`, which is not the image.
+            let text = format!("no name at `/` is a link into `{}`", directory.display());
+            return Err(std::io::Error::other(text));
         }
         Ok(Some(Self { directory: directory.to_owned(), links, others }))
     }
@@ -189,8 +194,7 @@ mod tests {
     fn the_root_at_the_top_needs_no_links() {
         assert!(Top::of(Path::new("/")).unwrap().is_none());
         let directory = tempfile::tempdir().unwrap();
-        let top = Top::of(directory.path()).unwrap().unwrap();
-        assert!(top.links.is_empty());
-        assert!(top.others.contains(b"proc".as_slice()));
+        let error = Top::of(directory.path()).unwrap_err().to_string();
+        assert!(error.starts_with("no name at `/` is a link into "), "{error}");
     }
 }
