@@ -46,8 +46,8 @@ use ebiko_build::{BuildError, BuildRequest, Ports, Roots};
 use ebiko_layout::{WarmDirectory, WarmSource};
 use ebiko_oci::Reference;
 use ebiko_rootless::{
-    Choice, Entered, Place, PrivateError, enter_private, missing_capabilities, protect_self,
-    scrub_environment, survey,
+    Choice, Entered, Nowhere, Place, PrivateError, enter_private, missing_capabilities,
+    protect_self, scrub_environment, survey,
 };
 
 use crate::caching::Caching;
@@ -149,7 +149,7 @@ fn run(cli: &Cli, environment: &Environment, reporter: &Arc<Reporter>) -> Result
     let caching = Caching::plan(cli, environment, &outputs, reporter)?;
     let warm = warmed::directory(cli, environment)?;
     let home = Home::find(cli, environment);
-    let place = match settle_place(cli, environment, &home)? {
+    let place = match settle_place(cli, environment, &home, reporter)? {
         Ok(place) => place,
         Err(ended) => return Ok(ended),
     };
@@ -287,6 +287,7 @@ fn settle_place(
     cli: &Cli,
     environment: &Environment,
     home: &Home,
+    reporter: &Reporter,
 ) -> Result<Result<Place, Ended>, Failure> {
     let surroundings = survey(environment.all());
     let choice = surroundings
@@ -301,7 +302,7 @@ fn settle_place(
                 let status = u8::try_from(ending.exit_status()).unwrap_or(1);
                 Ok(Err(Ended { status, is_elsewhere: true }))
             }
-            Err(refused) if is_foreign => Err(explain_foreign_root(&refused)),
+            Err(refused) if is_foreign => Ok(Ok(without_commands(&refused, reporter))),
             Err(refused) => {
                 let force = surroundings.decide(&home.executable_dir, home.expected(), true);
                 if surroundings.container.is_none() && force.is_ok() {
@@ -314,16 +315,16 @@ fn settle_place(
     }
 }
 
-/// What to change in a pod where the process has no root of its own.
-fn explain_foreign_root(refused: &PrivateError) -> Failure {
+/// In a pod where the process has no root of its own, images can be made of files only.
+fn without_commands(refused: &PrivateError, reporter: &Reporter) -> Place {
     let user = rustix::process::geteuid().as_raw();
-    let error = format!(
+    let reason = format!(
         "this process is user {user}, the container's `/` belongs to somebody else, and a root of its own is refused: \
          {refused}"
     );
-    Failure::with_hint(
-        &*Box::<dyn std::error::Error>::from(error),
-        "one of these lines in the pod's securityContext helps: `runAsUser: 1000` with the image `nonroot`, which is made for \
-         that user; `runAsUser: 0`; or `seccompProfile: {type: Unconfined}` on nodes with user namespaces",
-    )
+    let note = "no RUN is possible in this pod; the build goes on until there is one".to_owned();
+    reporter.say(Verbosity::Warn, note);
+    let hint = "one of these lines in the pod's securityContext helps: `runAsUser: 1000` with the image `nonroot`, which is made \
+                for that user; `runAsUser: 0`; or `seccompProfile: {type: Unconfined}` on nodes with user namespaces";
+    Place::Nowhere(Nowhere { reason, hint })
 }

@@ -316,7 +316,7 @@ pub(crate) fn ground<'w, 'p>(
         protected,
         shell: match workplace.place {
             Place::InPlace => own_shell(&workplace.executable_dir)?,
-            Place::Private(_) => None,
+            Place::Private(_) | Place::Nowhere(_) => None,
         },
         after: if cleanup { Afterwards::Restore } else { Afterwards::Leave },
     })

@@ -155,7 +155,7 @@ pub(crate) fn perform(action: &RunAction, site: &Site<'_>) -> Result<Touched, Ex
         Ok(Outcome::Exited(status)) => {
             let command = action.argv.join(" ");
             let ids = match site.place {
-                Place::InPlace => IdMapping::Complete,
+                Place::InPlace | Place::Nowhere(_) => IdMapping::Complete,
                 Place::Private(private) => private.ids,
             };
             Err(CommandError::Exited { command, status, ids, disk_is_full: site.root.is_full() }

@@ -82,6 +82,7 @@ pub fn can_mount(place: &Place) -> bool {
     match place {
         Place::Private(_) => true,
         Place::InPlace => child::can_mount(),
+        Place::Nowhere(_) => false,
     }
 }
 

@@ -19,7 +19,7 @@ use crate::emulation::Emulation;
 use crate::filter::{self, Purpose};
 use crate::message::Failed;
 use crate::mounts;
-use crate::private::{HOST_NAME, IdMapping, Place, Private};
+use crate::private::{HOST_NAME, IdMapping, Nowhere, Place, Private};
 use crate::protect::protect_self;
 use crate::pump::{self, Outcome, Stream, Watch};
 use crate::resources::Resources;
@@ -112,6 +112,8 @@ pub enum RunError {
     Start { stage: GuestStage, source: io::Error },
     #[error("cannot wait for the command")]
     Wait { source: io::Error },
+    #[error("no command can run: {reason}")]
+    Nowhere { reason: String },
     #[error("root cannot be emulated for the command any more, which was ended")]
     Emulation,
     #[error("{} processes that the command left behind cannot be ended", pids.len())]
@@ -172,6 +174,7 @@ impl RunError {
                 _,
             ) => match place {
                 Place::Private(private) => private.ids.hint(),
+                Place::Nowhere(nowhere) => Some(nowhere.hint),
                 Place::InPlace => Some(
                     "to run commands as this user the container itself must run as root, with the capabilities SETUID and SETGID",
                 ),
@@ -183,6 +186,7 @@ impl RunError {
             (Self::Start { stage: GuestStage::Limit { .. }, .. }, _) => {
                 Some("limits can be lowered; to raise one, the builder needs CAP_SYS_RESOURCE")
             }
+            (Self::Nowhere { .. }, Place::Nowhere(nowhere)) => Some(nowhere.hint),
             (Self::Emulation, _) => Some(
                 "the builder must be able to read the memory of its own children: `kernel.yama.ptrace_scope` of the \
                  node must be 0 or 1",
@@ -215,6 +219,7 @@ pub fn run(
     let process = |source: io::Error| RunError::Start { stage: GuestStage::Process, source };
     protect_self().map_err(process)?;
     match place {
+        Place::Nowhere(Nowhere { reason, .. }) => Err(RunError::Nowhere { reason: reason.clone() }),
         Place::InPlace => {
             nix::sys::prctl::set_child_subreaper(true).map_err(|error| process(error.into()))?;
             in_place::run(guest, |in_place| start_and_watch(guest, in_place, interrupt, output))

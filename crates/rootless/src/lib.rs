@@ -70,7 +70,7 @@ pub use interrupt::{HeldSignals, Interrupt};
 pub use memory::{MemoryDirectory, MemoryError};
 pub use outer::Ending;
 pub use overlay::Overlay;
-pub use private::{Entered, IdMapping, Missing, Place, Private, enter_private};
+pub use private::{Entered, IdMapping, Missing, Nowhere, Place, Private, enter_private};
 pub use program::{Program, ProgramEnd, ProgramError};
 pub use protect::protect_self;
 pub use pump::{Outcome, Stream};

@@ -70,7 +70,7 @@ impl MemoryDirectory {
                     .map_err(|error| failed(error.into()))?;
                 Ok(Self { path: at.to_owned(), is_mounted: true, _lock: None })
             }
-            Place::InPlace => CANDIDATES
+            Place::InPlace | Place::Nowhere(_) => CANDIDATES
                 .iter()
                 .filter(|candidate| is_in_memory(Path::new(candidate)))
                 .find_map(|candidate| Self::make_in(Path::new(candidate)))

@@ -24,6 +24,17 @@ pub enum Place {
     InPlace,
     /// In a root of their own, in mount and process namespaces of their own.
     Private(Private),
+    /// Nowhere: a root is a directory, which can be written to, and no command can run in it.
+    Nowhere(Nowhere),
+}
+
+/// Why no command can run.
+#[derive(Debug, Clone)]
+pub struct Nowhere {
+    /// What is missing.
+    pub reason: String,
+    /// What the user can do about it.
+    pub hint: &'static str,
 }
 
 /// What a program has after [`enter_private`].

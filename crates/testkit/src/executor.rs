@@ -48,6 +48,8 @@ impl Executor {
         for dir in ["kaniko", "workspace"] {
             std::fs::create_dir(root.path().join(dir))?;
         }
+        // As in the image.
+        crate::place::set_mode(&root.path().join("kaniko"), 0o777)?;
         std::fs::copy(binary, root.path().join("kaniko/executor"))
             .with_context(|| format!("cannot copy `{}`", binary.display()))?;
         Ok(Self { root })
@@ -66,7 +68,6 @@ impl Executor {
         let entries = entries.collect::<anyhow::Result<Vec<_>>>()?;
         let mut command = std::process::Command::new("chown");
         crate::command::capture(command.args(["-hR", "1000:1000"]).args(entries))?;
-        crate::place::set_mode(&root.join("kaniko"), 0o777)?;
         Ok(executor)
     }
 

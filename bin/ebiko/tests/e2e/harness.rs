@@ -213,7 +213,6 @@ fn privileged_the_status_of_a_run_is_the_steps_and_another_user_gets_no_error_of
     // Nor when it is to build, where nobody but root may write to the builder's directory.
     let output = step.pod(&login).user(1000, 1000).run(["/kaniko/kaniko-docker"]).unwrap();
     assert_eq!(output.code, 1, "{output}");
-    assert!(output.stderr.contains("belongs to somebody else"), "{output}");
     assert!(!output.to_string().contains("docker config"), "{output}");
 
     let version = |words: [&str; 2]| step.pod(&[]).run(words).unwrap().assert_success().stdout;

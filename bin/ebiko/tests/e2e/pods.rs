@@ -185,7 +185,14 @@ fn privileged_pods_without_the_rights_for_a_build_are_told_what_is_missing() {
     let output = bench.build_in(&pod, "FROM busybox\nRUN id\n", &["--no-push"]);
     assert_ne!(output.code, 0, "{output}");
     assert_eq!(output.stdout, "", "nothing ran");
-    for part in ["user 1000", "belongs to somebody else", "hint:", "`nonroot`"] {
+    for part in ["Dockerfile:2", "user 1000", "belongs to somebody else", "hint:", "`nonroot`"] {
         assert!(output.stderr.contains(part), "`{part}` is missing: {output}");
     }
+
+    // Without a RUN nothing is missing.
+    let copies = "FROM busybox AS a\nWORKDIR /w\nFROM busybox\nCOPY --chown=7:8 --chmod=4711 Dockerfile /d\nCOPY --from=a /w /w\n";
+    let destination = format!("--destination={}/copies:1", bench.registry.host());
+    bench.build_in(&pod, copies, &[&destination]).assert_success();
+    let layers = bench.registry.layers("copies:1").unwrap();
+    assert!(layers[1].starts_with("-rws--x--x 7/8 "), "{layers:?}");
 }
