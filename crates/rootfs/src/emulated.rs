@@ -66,6 +66,16 @@ impl EmulatedFiles {
         Ok(raw)
     }
 
+    /// Whether the file system tells when a file was made. Where it does not, a new file could be taken for one that is gone.
+    ///
+    /// # Errors
+    ///
+    /// Those of the kernel.
+    pub fn knows_births(&self, file: BorrowedFd<'_>) -> Result<bool, Errno> {
+        let found = statx(file, c"", AtFlags::EMPTY_PATH, StatxFlags::BTIME)?;
+        Ok(found.stx_mask & StatxFlags::BTIME.bits() != 0)
+    }
+
     /// What the file is that `file`, which may be an `O_PATH` descriptor, stands for.
     ///
     /// # Errors

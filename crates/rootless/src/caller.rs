@@ -11,7 +11,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::emulation::Top;
+use crate::emulation::{Answer, Top};
 
 /// As long as a path may be, with the byte that ends it.
 pub(crate) const LONGEST_PATH: usize = 4096;
@@ -139,12 +139,22 @@ impl<'a> Caller<'a> {
     /// # Errors
     ///
     /// Where the process cannot have another descriptor; the call is not answered then.
-    #[expect(unsafe_code, reason = "the interface of the kernel")]
-    pub(crate) fn give(&self, file: BorrowedFd<'_>, close_on_exec: bool) -> Result<(), i32> {
+    pub(crate) fn give(&self, file: BorrowedFd<'_>, close_on_exec: bool) -> Result<Answer, i32> {
         #[expect(clippy::cast_possible_truncation, reason = "the flag is one bit")]
+        let send = libc::SECCOMP_ADDFD_FLAG_SEND as u32;
+        match self.add(file, close_on_exec, send) {
+            Ok(_) => Ok(Answer::Given),
+            // Before Linux 5.14 it is given first and answered then.
+            Err(libc::EINVAL) => self.add(file, close_on_exec, 0).map(Answer::Done),
+            Err(error) => Err(error),
+        }
+    }
+
+    #[expect(unsafe_code, reason = "the interface of the kernel")]
+    fn add(&self, file: BorrowedFd<'_>, close_on_exec: bool, flags: u32) -> Result<i64, i32> {
         let mut given = libc::seccomp_notif_addfd {
             id: self.request.id,
-            flags: libc::SECCOMP_ADDFD_FLAG_SEND as u32,
+            flags,
             srcfd: file.as_raw_fd().cast_unsigned(),
             newfd: 0,
             newfd_flags: if close_on_exec { libc::O_CLOEXEC.cast_unsigned() } else { 0 },
@@ -157,7 +167,7 @@ impl<'a> Caller<'a> {
                 &raw mut given,
             )
         };
-        if result < 0 { Err(crate::child::errno()) } else { Ok(()) }
+        if result < 0 { Err(crate::child::errno()) } else { Ok(result.into()) }
     }
 
     /// Looks into a process of the guest: as the builder, and, where that is not allowed because the process runs

@@ -23,6 +23,7 @@ mod processes;
 mod top;
 mod xattrs;
 
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use ebiko_rootfs::EmulatedFiles;
@@ -94,13 +95,18 @@ impl Emulation {
     ///
     /// # Errors
     ///
-    /// Where the kernel has no place for the numbers of identities.
+    /// Where the kernel has no place for the numbers of identities, or the file system keeps no birth times.
     pub(crate) fn new(
         root: &ebiko_rootfs::Root,
         credentials: &Credentials,
     ) -> std::io::Result<Self> {
         let hard = identities::hard_limit().map_err(std::io::Error::from_raw_os_error)?;
         let base = identities::base(hard).ok_or(std::io::ErrorKind::Unsupported)?;
+        if !root.emulated().knows_births(root.as_fd())? {
+            return Err(std::io::Error::other(
+                "the file system does not tell when files are made, so owners could be mistaken",
+            ));
+        }
         let first = Identity::new(credentials.uid, credentials.gid, &credentials.groups);
         Ok(Self {
             files: root.emulated(),

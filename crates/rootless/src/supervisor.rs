@@ -233,12 +233,16 @@ fn serve(listener: &OwnedFd, rules: &mut Rules, stop: &AtomicBool) -> Result<(),
             Verdict::Refuse(error) => response.error = -error,
         }
         // SAFETY: the kernel reads the struct. Who asked may be gone.
-        unsafe {
+        let sent = unsafe {
             libc::ioctl(
                 listener.as_raw_fd(),
                 libc::SECCOMP_IOCTL_NOTIF_SEND as _,
                 &raw mut response,
-            );
+            )
+        };
+        // An answer that the kernel does not understand leaves the process waiting.
+        if sent != 0 && crate::child::errno() == libc::EINVAL && rules.emulation.is_some() {
+            return Err(Failed);
         }
     }
     Ok(())

@@ -181,12 +181,13 @@ fn whoever_reads_the_yaml_of_the_guides_knows_every_field_of_it() {
 }
 
 /// One word of each page, and of each part of it that somebody else judges, misspelt.
-const MISTAKES: [(&str, &str, &str); 29] = [
+const MISTAKES: [(&str, &str, &str); 33] = [
     ("argo-0", "entrypoint", "entrypoints"),
     ("argo-0", "revision", "revisions"),
     ("argo-0", "readOnly", "readonly"),
     ("argo-0", "secretName", "secretname"),
     ("cache-0", "schedule", "schedules"),
+    ("contexts-0", "secretName", "secretname"),
     ("credentials-0", "secretName", "secret_name"),
     ("drone-0", "steps", "step"),
     ("github-actions-0", "runs-on", "run-on"),
@@ -206,6 +207,9 @@ const MISTAKES: [(&str, &str, &str); 29] = [
     ("many-builds-base-build-arm64", "configMapKeyRef", "configMapRef"),
     ("many-builds-base-join", "backoffLimit", "retries"),
     ("many-builds-base-kustomization", "resources", "bases"),
+    ("non-root-0", "runAsNonRoot", "runAsNonroot"),
+    ("non-root-1", "allowPrivilegeEscalation", "allowPrivileges"),
+    ("non-root-2", "hostUsers", "hostUser"),
     ("registries-0", "subPath", "subpath"),
     ("shipwright-0", "workingDir", "workDir"),
     ("skaffold-0", "cacheCopyLayers", "cacheLayers"),

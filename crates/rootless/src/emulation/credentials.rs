@@ -239,6 +239,10 @@ impl Identity {
     /// `setfsuid(2)`: never fails, and answers who it was.
     pub(crate) fn set_files_user(&mut self, uid: u32) -> u32 {
         let before = self.users.files;
+        // The highest number is none, and a way to ask.
+        if uid == u32::MAX {
+            return before;
+        }
         if self.can(CAP_SETUID) || self.users.has(uid) {
             self.users.files = uid;
         }
@@ -247,6 +251,9 @@ impl Identity {
 
     pub(crate) fn set_files_group(&mut self, gid: u32) -> u32 {
         let before = self.groups.files;
+        if gid == u32::MAX {
+            return before;
+        }
         if self.can(CAP_SETGID) || self.groups.has(gid) {
             self.groups.files = gid;
         }
@@ -444,7 +451,8 @@ mod tests {
     fn the_user_for_files_is_told_and_set_where_it_may_be() {
         let mut identity = root();
         assert_eq!(identity.set_files_user(JOE), 0);
-        assert_eq!(identity.set_files_user(u32::MAX - 1), JOE);
+        assert_eq!(identity.set_files_user(u32::MAX), JOE);
+        assert_eq!(identity.set_files_user(u32::MAX), JOE, "it was asked, not set");
         let mut identity = Identity::new(JOE, JOE, &[]);
         assert_eq!(identity.set_files_user(0), JOE);
         assert_eq!(identity.users.files, JOE);

@@ -24,7 +24,8 @@ struct Execution {
     process: u32,
     /// When the process was started: its number can be used again.
     started: Option<u64>,
-    program: (u64, u64),
+    /// What it executed before, which it does still if this has failed.
+    program: Option<(u64, u64)>,
     before: u64,
 }
 
@@ -40,7 +41,7 @@ impl Pending {
                 return started(execution.process) == execution.started;
             }
             let is_same = started(process) == execution.started;
-            if is_same && program_of(process) != Some(execution.program) {
+            if is_same && program_of(process) == execution.program {
                 identities::mark(process.cast_signed(), execution.before).ok();
             }
             false
@@ -89,10 +90,14 @@ impl Emulation {
         let Some((_, metadata, _)) = program else { return Ok(Answer::GoOn) };
         let process = process_of(caller);
         let before = identities::marked(process.cast_signed())?;
-        let program = (metadata.dev, metadata.ino);
+        let program = program_of(process);
+        // Whoever executes itself again cannot be told from who failed to.
+        let is_same = program == Some((metadata.dev, metadata.ino));
         self.identities.set(process, after)?;
         let started = started(process);
-        self.pending.0.push(Execution { process, started, program, before });
+        if !is_same {
+            self.pending.0.push(Execution { process, started, program, before });
+        }
         Ok(Answer::GoOn)
     }
 

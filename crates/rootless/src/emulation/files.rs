@@ -119,21 +119,17 @@ impl Emulation {
         mut flags: AtFlags,
         mask: StatxFlags,
     ) -> Result<Statx> {
-        flags.set(AtFlags::SYMLINK_NOFOLLOW, at_end == AtEnd::Stay);
-        let raw = self
-            .files
-            .status(place.directory(), place.path(), flags, mask)
-            .map_err(|error| place.explain(error))?;
-        if is_plain(&raw) && !self.is_of_proc(&raw) {
-            let identity = self.identity(caller)?;
-            if !identity.overrides_permissions() {
-                self.require(&identity, &place.open(caller, at_end)?, 0)?;
-            }
-            return Ok(raw);
+        flags |= AtFlags::EMPTY_PATH;
+        let file = place.open(caller, at_end)?;
+        let raw = self.files.status(file.as_fd(), c"", flags, mask)?;
+        if self.is_of_proc(&raw) {
+            return self.status_of_process(&file, raw);
         }
-        let file = place.walk(caller, at_end)?;
-        let raw = self.files.status(file.as_fd(), c"", AtFlags::EMPTY_PATH, mask)?;
-        if self.is_of_proc(&raw) { self.status_of_process(&file, raw) } else { Ok(raw) }
+        let identity = self.identity(caller)?;
+        if !identity.overrides_permissions() {
+            self.require(&identity, &file, 0)?;
+        }
+        Ok(raw)
     }
 
     fn is_of_proc(&self, raw: &Statx) -> bool {
@@ -291,10 +287,4 @@ pub(super) fn named(caller: &Caller<'_>, directory: i32, path: u64, flags: i32) 
     let follows = flags & libc::AT_SYMLINK_NOFOLLOW == 0;
     let at_end = if follows { AtEnd::Follow } else { AtEnd::Stay };
     Ok(Place::new(caller, directory, &text)?.open(caller, at_end)?)
-}
-
-/// Whether this cannot have been reached through what a process has open; see `path.rs`.
-fn is_plain(raw: &Statx) -> bool {
-    const FILES: [u32; 3] = [0o100_000, 0o040_000, 0o120_000];
-    FILES.contains(&(u32::from(raw.stx_mode) & 0o170_000))
 }

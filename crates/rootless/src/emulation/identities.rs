@@ -69,7 +69,8 @@ pub(crate) fn marked(pid: libc::pid_t) -> Result<u64, i32> {
 
 /// Whether a process is one of a step's. The builder has no mark, and is none whatever its limit is.
 pub(crate) fn is_guest(process: u32) -> bool {
-    process != std::process::id()
+    let is_own = rustix::fs::stat(format!("/proc/self/task/{process}")).is_ok();
+    !is_own
         && libc::pid_t::try_from(process)
             .is_ok_and(|pid| marked(pid).is_ok_and(|soft| soft <= HIGHEST))
 }

@@ -119,15 +119,15 @@ impl Emulation {
                 Ok(file) => {
                     self.adopt(caller, file.as_fd(), birth.owner, mode & 0o7777)?;
                     let given = caller.give(file.as_fd(), flags.contains(OFlags::CLOEXEC));
-                    if let Err(error) = given {
+                    if given.is_err() {
                         unlinkat(&birth.parent, &birth.name, AtFlags::empty()).ok();
-                        return Err(Refused(error));
                     }
-                    return Ok(Answer::Given);
+                    return Ok(given?);
                 }
                 Err(Errno::EXIST) if flags.contains(OFlags::EXCL) => {
                     return Err(Refused(libc::EEXIST));
                 }
+                Err(Errno::EXIST) if flags.contains(OFlags::NOFOLLOW) => return Ok(Answer::GoOn),
                 Err(Errno::EXIST) => match self.behind_link(caller, &birth)? {
                     Some(behind) => birth = behind,
                     None => return Ok(Answer::GoOn),
@@ -169,8 +169,7 @@ impl Emulation {
         let kind = self.files.metadata(found.as_fd())?.kind;
         let close = flags.contains(OFlags::CLOEXEC);
         if flags.contains(OFlags::PATH) {
-            caller.give(found.as_fd(), close)?;
-            return Ok(Some(Answer::Given));
+            return Ok(Some(caller.give(found.as_fd(), close)?));
         }
         if kind == Kind::Symlink {
             return Err(Refused(libc::ELOOP));
@@ -182,8 +181,7 @@ impl Emulation {
         let again = (flags & !(OFlags::CREATE | OFlags::NOFOLLOW)) | OFlags::CLOEXEC;
         let link = format!("/proc/self/fd/{}", found.as_raw_fd());
         let file = openat(CWD, link, again, Mode::empty())?;
-        caller.give(file.as_fd(), close)?;
-        Ok(Some(Answer::Given))
+        Ok(Some(caller.give(file.as_fd(), close)?))
     }
 
     /// Where a link that leads to nothing says that something should be made.
@@ -240,8 +238,7 @@ impl Emulation {
         let granted = Mode::from_raw_mode(mode & 0o7777 | OWNERS_FILE);
         let file = openat(&birth.parent, c".", flags | OFlags::CLOEXEC, granted)?;
         self.adopt(caller, file.as_fd(), birth.owner, mode & 0o7777)?;
-        caller.give(file.as_fd(), flags.contains(OFlags::CLOEXEC))?;
-        Ok(Answer::Given)
+        Ok(caller.give(file.as_fd(), flags.contains(OFlags::CLOEXEC))?)
     }
 
     /// `openat2(2)`. What it says about the way is for the kernel, so only what makes no difference is made here.
@@ -257,7 +254,10 @@ impl Emulation {
             return Ok(Answer::GoOn);
         };
         if resolve != 0 {
-            return Ok(Answer::GoOn);
+            // Who makes files along such ways falls back where the call is not there.
+            let makes =
+                OFlags::from_bits_retain(flags).intersects(OFlags::CREATE | OFlags::TMPFILE);
+            return if makes { Err(Refused(libc::ENOSYS)) } else { Ok(Answer::GoOn) };
         }
         self.open(caller, caller.signed_word(0), 1, flags, mode)
     }

@@ -143,6 +143,7 @@ impl Place {
         let (flags, resolve) = (at_end.flags(), ResolveFlags::NO_MAGICLINKS);
         match openat2(directory, rest, flags, Mode::empty(), resolve) {
             Ok(opened) if is_plain(&opened)? => Ok(opened),
+            Err(Errno::NOTDIR) => Err(Errno::NOTDIR),
             // It may have been sought in the builder's `/proc/self`; and kernels before 5.6 do not know the call.
             Ok(_) | Err(_) => walk(caller, directory, rest, at_end),
         }
@@ -152,18 +153,6 @@ impl Place {
     pub(crate) fn open_as_it_is(&self) -> Result<OwnedFd, Errno> {
         let opened = openat(CWD, self.path(), AtEnd::Follow.flags(), Mode::empty());
         opened.map_err(|error| if error == Errno::NOENT { Errno::BADF } else { error })
-    }
-
-    /// What an error means for the guest: a link in `/proc` that is not there is a descriptor that is not open.
-    pub(crate) fn explain(&self, error: Errno) -> Errno {
-        if error != Errno::NOENT || self.directory.is_some() {
-            return error;
-        }
-        let Some(base) = &self.base else { return error };
-        match readlinkat(CWD, base.as_str(), Vec::new()) {
-            Err(Errno::NOENT) => Errno::BADF,
-            _ => error,
-        }
     }
 
     /// The directory that it is in, and its name there.
@@ -181,17 +170,6 @@ impl Place {
             return Err(Errno::NOTDIR);
         }
         Ok((parent, name))
-    }
-
-    /// As [`Place::open`], for what was reached in another way and may be the builder's.
-    pub(crate) fn walk(&self, caller: &Caller<'_>, at_end: AtEnd) -> Result<OwnedFd, Errno> {
-        match &self.base {
-            Some(base) => {
-                let rest = &self.path.as_bytes()[base.len() + 1..];
-                walk(caller, open_base(base)?.as_fd(), rest, at_end)
-            }
-            None => walk(caller, self.directory(), self.path.as_bytes(), at_end),
-        }
     }
 }
 
@@ -246,7 +224,11 @@ fn walk(
             }
         }
         let target = readlinkat(&next, c"", Vec::new())?;
-        left.extend(components(target.as_bytes()));
+        let target = match caller.top().map(|top| top.lead(target.as_bytes())) {
+            Some(Led::Here { path, .. }) if target.as_bytes().first() == Some(&b'/') => path,
+            _ => target.into_bytes(),
+        };
+        left.extend(components(&target));
     }
     Ok(here)
 }

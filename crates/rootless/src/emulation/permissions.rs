@@ -12,12 +12,12 @@ use std::path::Path;
 
 use ebiko_rootfs::{Kind, Metadata};
 use rustix::fs::{
-    AtFlags, CWD, Mode, OFlags, RenameFlags, fstatfs, linkat, openat, readlinkat, renameat_with,
-    unlinkat,
+    AtFlags, CWD, Mode, OFlags, RenameFlags, Timespec, Timestamps, fstatfs, linkat, openat,
+    readlinkat, renameat_with, unlinkat, utimensat,
 };
 
 use super::credentials::Identity;
-use super::path::{AtEnd, Place};
+use super::path::{AtEnd, Place, is_of_proc};
 use super::{Answer, Emulation, Refused, Result, SUCCESS};
 use crate::caller::Caller;
 
@@ -253,6 +253,10 @@ impl Emulation {
         self.require(&asking, &file, caller.word(path + 1) & 7)?;
         // The kernel would ask for the right of a user that the file does not know, or for a link at the top.
         let metadata = self.files.metadata(file.as_fd())?;
+        let has_place = matches!(metadata.kind, Kind::Regular | Kind::Directory | Kind::Symlink);
+        if !has_place || is_of_proc(&file)? {
+            return Ok(Answer::GoOn);
+        }
         if !asking.permits(&metadata, caller.word(path + 1) & 7) {
             return Err(Refused(libc::EACCES));
         }
@@ -262,8 +266,11 @@ impl Emulation {
 
     /// `utimensat(2)`: certain times are for the owner, the present is for who may write.
     fn times(&self, caller: &Caller<'_>, identity: &Identity) -> Result {
-        let file = match caller.argument(1) {
-            0 => Place::of_descriptor(caller, caller.signed_word(0))?.open_as_it_is()?,
+        let (file, is_found) = match caller.argument(1) {
+            0 => {
+                let place = Place::of_descriptor(caller, caller.signed_word(0))?;
+                (place.open_as_it_is()?, true)
+            }
             address => {
                 let text = caller.read_text(address)?;
                 let place = Place::new(caller, caller.signed_word(0), &text)?;
@@ -273,12 +280,12 @@ impl Emulation {
                 else {
                     return Ok(Answer::GoOn);
                 };
-                file
+                (file, if follows { place.is_shared() } else { place.has_shared_parent() })
             }
         };
         let owner = self.files.metadata(file.as_fd())?.uid;
         if identity.may_change(owner) || identity.overrides_permissions() {
-            return Ok(Answer::GoOn);
+            return if is_found { Ok(Answer::GoOn) } else { set_times(caller, &file) };
         }
         if !is_present(caller)? {
             return Err(Refused(libc::EPERM));
@@ -286,6 +293,29 @@ impl Emulation {
         self.require(identity, &file, WRITE)?;
         Ok(Answer::GoOn)
     }
+}
+
+/// Sets the times of a file that the kernel would not find.
+fn set_times(caller: &Caller<'_>, file: &OwnedFd) -> Result {
+    const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: 0x3fff_ffff };
+    let times = match caller.argument(2) {
+        0 => Timestamps { last_access: NOW, last_modification: NOW },
+        address => {
+            let bytes = caller.read(address, 32)?;
+            let number = |at: usize| {
+                bytes
+                    .get(at..at + 8)
+                    .and_then(|bytes| bytes.try_into().ok())
+                    .map_or(0, i64::from_ne_bytes)
+            };
+            Timestamps {
+                last_access: Timespec { tv_sec: number(0), tv_nsec: number(8) },
+                last_modification: Timespec { tv_sec: number(16), tv_nsec: number(24) },
+            }
+        }
+    };
+    utimensat(file, c"", &times, AtFlags::EMPTY_PATH)?;
+    Ok(SUCCESS)
 }
 
 /// Whether the times of `utimensat(2)` are the present, or left as they are.
