@@ -273,7 +273,10 @@ impl Emulation {
             }
             address => {
                 let text = caller.read_text(address)?;
-                let place = Place::new(caller, caller.signed_word(0), &text)?;
+                // An empty path can mean the descriptor, which the kernel finds as well.
+                let Ok(place) = Place::new(caller, caller.signed_word(0), &text) else {
+                    return Ok(Answer::GoOn);
+                };
                 let follows = caller.signed_word(3) & libc::AT_SYMLINK_NOFOLLOW == 0;
                 let Ok(file) =
                     place.open(caller, if follows { AtEnd::Follow } else { AtEnd::Stay })

@@ -138,6 +138,9 @@ os.link(f"/proc/self/fd/{unnamed}", "named", dst_dir_fd=here, follow_symlinks=Tr
 check((os.stat("named").st_uid, os.stat("named").st_gid), (0, 50), "a file that had no name")
 os.setegid(0)
 
+# Times of what a descriptor is open for: AT_EMPTY_PATH.
+check(libc.utimensat(files[0], b"", None, 0x1000), 0, "times by a descriptor")
+
 # Hard links share an owner; a copy of a name does not lose it.
 os.link("named", "other")
 os.chown("other", 5, 6)
