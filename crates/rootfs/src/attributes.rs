@@ -231,17 +231,28 @@ impl Inodes {
                 Err(error) => return Err(error),
             }
         }
+        self.wish_owner(before.key, on_disk, uid, gid);
+        Ok(())
+    }
+
+    /// Remembers who shall own a file that the disk says others own.
+    pub(crate) fn wish_owner(
+        &self,
+        key: InodeKey,
+        on_disk: (u32, u32),
+        uid: Option<u32>,
+        gid: Option<u32>,
+    ) {
         let (own_user, own_group) = self.privileges.own_files_as.unwrap_or((0, 0));
         // What reads right by itself needs no entry; what reads wrong does, also where the disk agrees.
         let uid = uid.map(|uid| wish_of_owner(uid, on_disk.0, own_user));
         let gid = gid.map(|gid| wish_of_owner(gid, on_disk.1, own_group));
         let all_granted =
             uid.is_none_or(|wish| wish.is_none()) && gid.is_none_or(|wish| wish.is_none());
-        self.table.change(before.key, all_granted, |entry| {
+        self.table.change(key, all_granted, |entry| {
             entry.uid = uid.unwrap_or(entry.uid);
             entry.gid = gid.unwrap_or(entry.gid);
         });
-        Ok(())
     }
 
     pub(crate) fn set_mode(

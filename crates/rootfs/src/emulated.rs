@@ -4,15 +4,15 @@
 //! them here, so that layers, snapshots and the process itself agree. Paths are not resolved here, because they are the
 //! process's own; what is held is one descriptor.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 use rustix::fd::{AsFd, BorrowedFd};
-use rustix::fs::{AtFlags, Statx, StatxFlags, statx};
+use rustix::fs::{AtFlags, FileType, Statx, StatxFlags, statx};
 use rustix::io::Errno;
 
-use crate::attributes::{CAPABILITY, Handle, Inodes, SET_ID};
+use crate::attributes::{CAPABILITY, Handle, Inodes, Looked, SET_ID};
 use crate::{DeviceNumber, Kind, Metadata, Root, Xattrs};
 
 const SET_USER_ID: u32 = 0o4000;
@@ -35,35 +35,68 @@ impl Root {
     }
 }
 
-impl EmulatedFiles {
-    /// `statx(2)` as root would see the answer. At least the basic fields and the birth time are asked for.
-    ///
-    /// # Errors
-    ///
-    /// Those of the kernel.
-    pub fn status(
-        &self,
-        directory: BorrowedFd<'_>,
-        path: &std::ffi::CStr,
-        flags: AtFlags,
-        mask: StatxFlags,
-    ) -> Result<Statx, Errno> {
-        let mask = mask | StatxFlags::BASIC_STATS | StatxFlags::BTIME;
-        let mut raw = statx(directory, path, flags, mask)?;
-        let seen = self.inodes.interpret(&raw).seen;
+/// A file as it was when it was looked at.
+#[derive(Debug, Clone, Copy)]
+pub struct Sight {
+    raw: Statx,
+    looked: Looked,
+}
+
+impl Sight {
+    /// The file as root sees it.
+    pub fn metadata(&self) -> &Metadata {
+        &self.looked.seen
+    }
+
+    /// Major and minor number of the file system that it is in.
+    pub fn file_system(&self) -> (u32, u32) {
+        (self.raw.stx_dev_major, self.raw.stx_dev_minor)
+    }
+
+    /// What `statx(2)` answers to root.
+    pub fn status(&self) -> Statx {
+        let (mut raw, seen) = (self.raw, &self.looked.seen);
         raw.stx_uid = seen.uid;
         raw.stx_gid = seen.gid;
         raw.stx_rdev_major = seen.rdev.major;
         raw.stx_rdev_minor = seen.rdev.minor;
         let file_type = match seen.kind {
-            Kind::CharDevice => libc_type(rustix::fs::FileType::CharacterDevice),
-            Kind::BlockDevice => libc_type(rustix::fs::FileType::BlockDevice),
+            Kind::CharDevice => FileType::CharacterDevice.as_raw_mode(),
+            Kind::BlockDevice => FileType::BlockDevice.as_raw_mode(),
             _ => u32::from(raw.stx_mode) & 0o170_000,
         };
         #[expect(clippy::cast_possible_truncation, reason = "sixteen bits of each")]
         let mode = (file_type | seen.mode) as u16;
         raw.stx_mode = mode;
-        Ok(raw)
+        raw
+    }
+}
+
+impl EmulatedFiles {
+    /// `statx(2)`. At least the basic fields and the birth time are asked for.
+    ///
+    /// # Errors
+    ///
+    /// Those of the kernel.
+    pub fn look(
+        &self,
+        directory: BorrowedFd<'_>,
+        path: &CStr,
+        flags: AtFlags,
+        mask: StatxFlags,
+    ) -> Result<Sight, Errno> {
+        let mask = mask | StatxFlags::BASIC_STATS | StatxFlags::BTIME;
+        let raw = statx(directory, path, flags, mask)?;
+        Ok(Sight { raw, looked: self.inodes.interpret(&raw) })
+    }
+
+    /// Looks at what `file`, which may be an `O_PATH` descriptor, stands for.
+    ///
+    /// # Errors
+    ///
+    /// Those of the kernel.
+    pub fn look_at(&self, file: BorrowedFd<'_>) -> Result<Sight, Errno> {
+        self.look(file, c"", AtFlags::EMPTY_PATH, StatxFlags::empty())
     }
 
     /// Whether the file system tells when a file was made. Where it does not, a new file could be taken for one that is gone.
@@ -76,17 +109,8 @@ impl EmulatedFiles {
         Ok(found.stx_mask & StatxFlags::BTIME.bits() != 0)
     }
 
-    /// What the file is that `file`, which may be an `O_PATH` descriptor, stands for.
-    ///
-    /// # Errors
-    ///
-    /// Those of the kernel.
-    pub fn metadata(&self, file: BorrowedFd<'_>) -> Result<Metadata, Errno> {
-        self.inodes.look(file, c"").map(|looked| looked.seen)
-    }
-
     /// `chown(2)` by root: takes set-user-id, set-group-id where the group may execute, and capabilities away, as the
-    /// kernel does.
+    /// kernel does. `before` is what was seen of `file`.
     ///
     /// # Errors
     ///
@@ -94,12 +118,12 @@ impl EmulatedFiles {
     pub fn change_owner(
         &self,
         file: BorrowedFd<'_>,
+        before: &Sight,
         uid: Option<u32>,
         gid: Option<u32>,
     ) -> Result<(), Errno> {
-        let handle = handle(file);
-        let before = self.inodes.look_at(&handle)?;
-        self.inodes.set_owner(&handle, &before, uid, gid)?;
+        let (handle, before) = (handle(file), &before.looked);
+        self.inodes.set_owner(&handle, before, uid, gid)?;
         if matches!(before.seen.kind, Kind::Directory | Kind::Symlink) {
             return Ok(());
         }
@@ -108,8 +132,7 @@ impl EmulatedFiles {
             lost |= before.seen.mode & SET_GROUP_ID;
         }
         if lost != 0 {
-            let before = self.inodes.look_at(&handle)?;
-            self.inodes.set_mode(&handle, &before, before.seen.mode & !lost)?;
+            self.inodes.set_mode(&handle, before, before.seen.mode & !lost)?;
         }
         self.inodes.table.change(before.key, true, |entry| {
             entry.xattrs.remove(CAPABILITY);
@@ -117,18 +140,38 @@ impl EmulatedFiles {
         Ok(())
     }
 
-    /// `chmod(2)` by root; the permission bits with set-user-id, set-group-id and sticky.
+    /// The same where owners are kept beside files and nothing else changes, which takes no look at the file; false, and
+    /// nothing is done, in any other case.
+    pub fn change_owner_beside(&self, before: &Sight, uid: Option<u32>, gid: Option<u32>) -> bool {
+        let before = &before.looked;
+        let changes_mode = before.seen.mode & SET_ID != 0 && !before.seen.is_dir();
+        if self.inodes.privileges.own_files_as.is_none() || changes_mode {
+            return false;
+        }
+        let on_disk = (before.disk.uid, before.disk.gid);
+        self.inodes.wish_owner(before.key, on_disk, uid, gid);
+        self.inodes.table.change(before.key, true, |entry| {
+            entry.xattrs.remove(CAPABILITY);
+        });
+        true
+    }
+
+    /// `chmod(2)` by root; the permission bits with set-user-id, set-group-id and sticky. `before` is what was seen of
+    /// `file`.
     ///
     /// # Errors
     ///
     /// Those of the kernel, but for a lack of rights.
-    pub fn change_mode(&self, file: BorrowedFd<'_>, mode: u32) -> Result<(), Errno> {
-        let handle = handle(file);
-        let before = self.inodes.look_at(&handle)?;
-        if before.disk.kind == Kind::Symlink {
+    pub fn change_mode(
+        &self,
+        file: BorrowedFd<'_>,
+        before: &Sight,
+        mode: u32,
+    ) -> Result<(), Errno> {
+        if before.looked.disk.kind == Kind::Symlink {
             return Err(Errno::OPNOTSUPP);
         }
-        self.inodes.set_mode(&handle, &before, mode & 0o7777)
+        self.inodes.set_mode(&handle(file), &before.looked, mode & 0o7777)
     }
 
     /// Says whose a file is that was just made, and its mode where the one on disk is not the one that was wanted.
@@ -146,7 +189,6 @@ impl EmulatedFiles {
         let before = self.inodes.look_at(&handle)?;
         self.inodes.set_owner(&handle, &before, Some(uid), Some(gid))?;
         if let Some(mode) = mode.filter(|_| before.disk.kind != Kind::Symlink) {
-            let before = self.inodes.look_at(&handle)?;
             self.inodes.set_mode(&handle, &before, mode & 0o7777)?;
         }
         Ok(())
@@ -175,6 +217,11 @@ impl EmulatedFiles {
         self.inodes.xattrs(&handle(file))
     }
 
+    /// Whether the file has other extended attributes than on the disk.
+    pub fn has_virtual_xattrs(&self, sight: &Sight) -> bool {
+        self.inodes.table.has_xattrs(sight.looked.key)
+    }
+
     /// Sets or, with `None`, removes `security.capability`.
     ///
     /// # Errors
@@ -197,10 +244,6 @@ impl EmulatedFiles {
     pub fn changes_who_executes(metadata: &Metadata) -> bool {
         metadata.kind == Kind::Regular && metadata.mode & SET_ID != 0
     }
-}
-
-fn libc_type(file_type: rustix::fs::FileType) -> u32 {
-    file_type.as_raw_mode()
 }
 
 /// `/proc` is there wherever calls are emulated: the answers are found through it.

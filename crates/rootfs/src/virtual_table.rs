@@ -107,6 +107,12 @@ impl VirtualTable {
         }
     }
 
+    /// Whether extended attributes of an inode are virtual.
+    pub(crate) fn has_xattrs(&self, key: InodeKey) -> bool {
+        let inodes = self.inodes.read().unwrap_or_else(PoisonError::into_inner);
+        inodes.get(&key).is_some_and(|entry| !entry.xattrs.is_empty())
+    }
+
     /// Changes the entry of an inode; an entry with nothing in it is dropped.
     pub(crate) fn update(&self, key: InodeKey, change: impl FnOnce(&mut Virtual)) {
         self.was_used.store(true, Ordering::Release);

@@ -2,7 +2,7 @@
 //!
 //! Where the builder lacks the rights of root, a guest's filter asks it about every call whose answer would show that, or
 //! would fail: who the process is, whose files are, what programs with set-user-id make of it. The answers come from
-//! [`EmulatedFiles`], which layers and snapshots use as well, and from [`Identities`]. Calls that do not tell and do not
+//! [`ebiko_rootfs::EmulatedFiles`], which layers and snapshots use as well, and from [`Identities`]. Calls that do not tell and do not
 //! fail are the kernel's alone; a filter never sees most of them.
 //!
 //! A call that is answered here was done here: nothing that another thread of the guest can change afterwards decides
@@ -26,7 +26,6 @@ mod xattrs;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use ebiko_rootfs::EmulatedFiles;
 use rustix::io::Errno;
 
 use crate::Credentials;
@@ -40,6 +39,7 @@ use credentials::Identity;
 use exec::Pending;
 use identities::Identities;
 use make::Unborn;
+use path::Files;
 
 /// The answer to a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +50,9 @@ pub(crate) enum Answer {
     Done(i64),
     /// It was done and answered with a descriptor.
     Given,
+    /// Only the kernel can do it, and would do something else than in a root at `/` with the path at this address of the
+    /// guest's.
+    Impossible { path: u64 },
 }
 
 /// Why a call is not done: what it fails with.
@@ -74,7 +77,7 @@ const SUCCESS: Answer = Answer::Done(0);
 
 /// What is known of a step's processes.
 pub(crate) struct Emulation {
-    files: EmulatedFiles,
+    files: Files,
     identities: Identities,
     pending: Pending,
     /// Sockets that the kernel is about to make.
@@ -86,8 +89,6 @@ pub(crate) struct Emulation {
     pub(crate) first_mark: u64,
     /// Where the guest's paths lead, if its root is not at `/`.
     top: Option<Arc<Top>>,
-    /// The file system of `/proc`.
-    proc_device: Option<(u32, u32)>,
 }
 
 impl Emulation {
@@ -109,7 +110,7 @@ impl Emulation {
         }
         let first = Identity::new(credentials.uid, credentials.gid, &credentials.groups);
         Ok(Self {
-            files: root.emulated(),
+            files: Files::new(root.emulated()),
             top: Top::of(root.host_path())?.map(Arc::new),
             identities: Identities::new(first, base),
             pending: Pending::default(),
@@ -117,7 +118,6 @@ impl Emulation {
             is_copy: true,
             begins_as_root: credentials.uid == 0,
             first_mark: base,
-            proc_device: files::proc_device(),
         })
     }
 
@@ -127,7 +127,7 @@ impl Emulation {
     /// name at the top at any time.
     pub(crate) fn scope(&self) -> Scope {
         let paths = self.top.is_some();
-        Scope { opens: !self.begins_as_root || paths, paths }
+        Scope { permissions: !self.begins_as_root, paths }
     }
 
     /// Answers a call.
@@ -172,7 +172,7 @@ impl Emulation {
             FCHMODAT2 => self.change_mode(caller, caller.signed_word(0), 1, caller.signed_word(3)),
             libc::SYS_chroot => self.change_root(caller),
             libc::SYS_getcwd => files::tell_directory(caller),
-            libc::SYS_readlinkat => files::read_link(caller, caller.signed_word(0), 1),
+            libc::SYS_readlinkat => self.read_link(caller, caller.signed_word(0), 1),
             libc::SYS_setxattr
             | libc::SYS_lsetxattr
             | libc::SYS_fsetxattr
@@ -207,7 +207,7 @@ impl Emulation {
             libc::SYS_mkdir => self.make_directory(caller, HERE, 0),
             libc::SYS_mknod => self.make_node(caller, HERE, 0),
             libc::SYS_symlink => self.make_link(caller, HERE, 1),
-            libc::SYS_readlink => files::read_link(caller, HERE, 0),
+            libc::SYS_readlink => self.read_link(caller, HERE, 0),
             _ => return None,
         })
     }
@@ -218,6 +218,6 @@ impl Emulation {
     }
 
     fn identity(&self, caller: &Caller<'_>) -> Result<Arc<Identity>> {
-        Ok(self.identities.of(caller.thread())?)
+        Ok(self.identities.of_guest(caller.thread())?)
     }
 }

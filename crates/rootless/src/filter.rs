@@ -237,7 +237,7 @@ pub(crate) fn program(purpose: Purpose) -> Option<Vec<sock_filter>> {
     }
     if purpose.read_only {
         for change in CHANGES.iter().chain(OLD_CHANGES) {
-            let reading_is_asked = purpose.emulate.is_some_and(|scope| scope.opens);
+            let reading_is_asked = purpose.emulate.is_some_and(Scope::opens);
             let body = match change.open_flags.filter(|_| !reading_is_asked) {
                 None => vec![give(ASK)],
                 Some(index) => vec![
@@ -275,15 +275,8 @@ fn emulate(program: &mut Vec<sock_filter>, purpose: Purpose, scope: Scope) -> Op
     for (index, &resource) in (0..count).zip(emulation::LOCKS) {
         body.push(jump(libc::BPF_JEQ, resource, count - index, 0));
     }
-    body.extend([
-        give(ALLOW),
-        load(argument(2)),
-        jump(libc::BPF_JEQ, 0, 0, 2),
-        load(argument(2) + HIGH_HALF),
-        jump(libc::BPF_JEQ, 0, 1, 0),
-        give(refuse(0)),
-        give(ALLOW),
-    ]);
+    body.push(give(ALLOW));
+    body.extend(conditional(When::Given(2), refuse(0)));
     rule(program, libc::SYS_prlimit64, body)
 }
 
@@ -306,6 +299,14 @@ fn conditional(when: When, verdict: u32) -> Vec<sock_filter> {
             body.push(give(ALLOW));
             body
         }
+        When::Given(index) => vec![
+            load(argument(index)),
+            jump(libc::BPF_JEQ, 0, 0, 2),
+            load(argument(index) + HIGH_HALF),
+            jump(libc::BPF_JEQ, 0, 1, 0),
+            give(verdict),
+            give(ALLOW),
+        ],
         When::Both((first, value), (second, other)) => vec![
             load(argument(first)),
             jump(libc::BPF_JEQ, value, 0, 3),
@@ -421,7 +422,7 @@ mod tests {
 
     #[test]
     fn an_emulated_root_asks_about_what_would_tell_and_refuses_ways_around() {
-        let scope = Scope { opens: false, paths: false };
+        let scope = Scope { permissions: false, paths: false };
         let program = program(Purpose { emulate: Some(scope), ..Purpose::default() }).unwrap();
         let verdict =
             |number: c_long, arguments: [u64; 6]| judge(&program, NATIVE, number, arguments);
@@ -434,6 +435,9 @@ mod tests {
         assert_eq!(open(libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC), ALLOW);
         assert_eq!(open(libc::O_WRONLY | libc::O_CREAT), ASK);
         assert_eq!(verdict(libc::SYS_read, [0; 6]), ALLOW);
+        for (path, expected) in [(0, ALLOW), (1, ASK), (1 << 40, ASK)] {
+            assert_eq!(verdict(libc::SYS_utimensat, [3, path, 1, 0, 0, 0]), expected, "{path}");
+        }
         assert_eq!(verdict(libc::SYS_clone, [0x11, 0, 0, 0, 0, 0]), ALLOW);
         assert_eq!(verdict(libc::SYS_clone, [0x1000_0011, 0, 0, 0, 0, 0]), refuse(libc::EPERM));
         assert_eq!(verdict(libc::SYS_clone3, [0; 6]), refuse(libc::ENOSYS));
@@ -443,7 +447,7 @@ mod tests {
 
     #[test]
     fn the_mark_of_an_identity_can_be_read_and_not_set() {
-        let scope = Scope { opens: true, paths: true };
+        let scope = Scope { permissions: true, paths: true };
         let program = program(Purpose { emulate: Some(scope), ..Purpose::default() }).unwrap();
         let locks = u64::from(libc::RLIMIT_LOCKS);
         let limit = |resource: u64, new: u64| {
@@ -459,7 +463,7 @@ mod tests {
 
     #[test]
     fn only_peers_are_asked_about_among_options_of_sockets() {
-        let scope = Scope { opens: false, paths: false };
+        let scope = Scope { permissions: false, paths: false };
         let program = program(Purpose { emulate: Some(scope), ..Purpose::default() }).unwrap();
         let option = |level: i32, name: i32| {
             let [level, name] = [level, name].map(|word| u64::from(word.cast_unsigned()));

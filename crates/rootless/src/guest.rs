@@ -116,6 +116,8 @@ pub enum RunError {
     Nowhere { reason: String },
     #[error("root cannot be emulated for the command any more, which was ended")]
     Emulation,
+    #[error("the command uses `{path}`, which is not at `/` for the kernel, and was ended")]
+    NotAtTop { path: String },
     #[error("{} processes that the command left behind cannot be ended", pids.len())]
     Leftovers { pids: Vec<i32> },
 }
@@ -190,6 +192,11 @@ impl RunError {
             (Self::Emulation, _) => Some(
                 "the builder must be able to read the memory of its own children: `kernel.yama.ptrace_scope` of the \
                  node must be 0 or 1",
+            ),
+            (Self::NotAtTop { .. }, _) => Some(
+                "without root, new names directly in `/` can hold files, and no working directory, program or socket: \
+                 use a directory below one of the names that the executor's image has (docs/guide/non-root.md), such as \
+                 `/app`, `/srv`, `/opt` or `/usr/local`, or add a link for the name to an image of your own",
             ),
             (Self::SharedMemory, _) => {
                 Some("leave `--shm-size` out, or set the size of the container's own `/dev/shm`")
@@ -350,7 +357,10 @@ fn start_and_watch(
         },
         pump::WatchError::Io(source) => RunError::Wait { source },
         pump::WatchError::Leftovers(pids) => RunError::Leftovers { pids },
-        pump::WatchError::Emulation => RunError::Emulation,
+        pump::WatchError::Emulation(path) if path.is_empty() => RunError::Emulation,
+        pump::WatchError::Emulation(path) => {
+            RunError::NotAtTop { path: String::from_utf8_lossy(&path).into_owned() }
+        }
     })
 }
 

@@ -12,7 +12,9 @@ use nix::unistd::Pid;
 use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::Interrupt;
+use crate::caller::LONGEST_PATH;
 use crate::message::{Failed, MESSAGE_LENGTH, Message};
+use crate::supervisor::ALARM;
 use crate::tree::{self, Parents};
 
 /// Which of its two streams a guest wrote to.
@@ -42,8 +44,8 @@ pub(crate) enum WatchError {
     Failed(Failed, i32),
     Io(io::Error),
     Leftovers(Vec<i32>),
-    /// Calls were not answered as they had to be.
-    Emulation,
+    /// Calls were not answered as they had to be: those with this path, if that was it.
+    Emulation(Vec<u8>),
 }
 
 /// A guest that runs.
@@ -129,7 +131,8 @@ impl Watch<'_> {
                 // A command that was never started says why; what became of any other does not count.
                 let ending = self.hear();
                 let never_started = matches!(ending, Some(Err(WatchError::Failed(..))));
-                return Ok(ending.filter(|_| never_started).unwrap_or(Err(WatchError::Emulation)));
+                let failed = || Err(WatchError::Emulation(self.alarm()));
+                return Ok(ending.filter(|_| never_started).unwrap_or_else(failed));
             }
             if told && let Some(ending) = self.hear() {
                 return Ok(ending);
@@ -140,6 +143,15 @@ impl Watch<'_> {
                 )));
             }
         }
+    }
+
+    /// The path that an alarm is about, if it is about one.
+    fn alarm(&self) -> Vec<u8> {
+        let mut bytes = vec![0; 1 + LONGEST_PATH];
+        let count =
+            self.failure.as_ref().map_or(Ok(0), |failure| rustix::io::read(failure, &mut bytes));
+        bytes.truncate(count.unwrap_or_default());
+        bytes.strip_prefix(&[ALARM]).unwrap_or_default().to_vec()
     }
 
     /// What the init says about the command, if it has said all of it.

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -52,19 +53,24 @@ impl Supervisor {
         let stopped = Arc::clone(&stop);
         let (failure, alarm) = pipe_with(PipeFlags::CLOEXEC)?;
         let own_end = alarm.try_clone()?;
-        let alarm = Alarm { to: alarm, is_needed: rules.emulation.is_some() };
+        let is_needed = rules.emulation.is_some();
+        let alarm = Alarm { to: alarm, is_needed, path: Vec::new() };
         let thread =
             std::thread::Builder::new().name("supervisor".to_owned()).spawn(move || {
                 let Some(listener) = receive(&socket, &stopped) else { return drop(alarm) };
                 // It sounds before the descriptor is closed, after which calls fail in ways that a guest may ignore.
                 let mut alarm = alarm;
                 quicken(&listener);
-                alarm.is_needed &= serve(&listener, &mut rules, &stopped).is_err();
+                match serve(&listener, &mut rules, &stopped) {
+                    Ok(()) => alarm.is_needed = false,
+                    Err(Failed { path }) => alarm.path = path,
+                }
             })?;
         Ok(Self { stop, thread: Some(thread), failure, _own_end: own_end })
     }
 
-    /// Becomes readable when calls were not answered as they had to be.
+    /// Becomes readable when calls were not answered as they had to be: [`ALARM`], and the path that nothing could be done
+    /// about, if that was it.
     pub(crate) fn failure(&self) -> io::Result<OwnedFd> {
         self.failure.try_clone()
     }
@@ -74,12 +80,17 @@ impl Supervisor {
 struct Alarm {
     to: OwnedFd,
     is_needed: bool,
+    path: Vec<u8>,
 }
+
+/// What an alarm begins with.
+pub(crate) const ALARM: u8 = b'!';
 
 impl Drop for Alarm {
     fn drop(&mut self) {
         if self.is_needed {
-            rustix::io::write(&self.to, b"!").ok();
+            // Shorter than what a pipe takes at once.
+            rustix::io::write(&self.to, &[&[ALARM], self.path.as_slice()].concat()).ok();
         }
     }
 }
@@ -87,10 +98,29 @@ impl Drop for Alarm {
 impl Drop for Supervisor {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::SeqCst);
-        if let Some(thread) = self.thread.take() {
+        let Some(thread) = self.thread.take() else { return };
+        // It ends with the last process of the guest, and one that cannot be ended is told about elsewhere.
+        let begin = Instant::now();
+        while !thread.is_finished() && begin.elapsed() < LONGEST_END {
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        if thread.is_finished() {
             thread.join().ok();
         }
     }
+}
+
+/// How long the thread is waited for.
+const LONGEST_END: Duration = Duration::from_secs(2);
+
+/// Whether a thread that waits for a call learns that none can come any more: since Linux 6.11. Before, it must look for
+/// both.
+fn hears_the_end() -> bool {
+    let machine = rustix::system::uname();
+    let release = machine.release().to_string_lossy();
+    let mut numbers = release.split(|part: char| !part.is_ascii_digit()).map(str::parse::<u32>);
+    let mut number = || numbers.next().and_then(Result::ok).unwrap_or_default();
+    (number(), number()) >= (6, 11)
 }
 
 /// Asks the kernel to run who asks and who answers on one processor, as they never run at once; since Linux 6.6.
@@ -186,12 +216,17 @@ fn receive(socket: &OwnedFd, stop: &AtomicBool) -> Option<OwnedFd> {
 }
 
 /// A call could not be answered as it had to be.
-struct Failed;
+#[derive(Default)]
+struct Failed {
+    /// The path that nothing could be done about, if that was it.
+    path: Vec<u8>,
+}
 
 #[expect(unsafe_code, reason = "the interface of the kernel")]
 fn serve(listener: &OwnedFd, rules: &mut Rules, stop: &AtomicBool) -> Result<(), Failed> {
+    let hears_the_end = hears_the_end();
     // When the last process with the filter has ended, the descriptor only reports that.
-    while wait(listener, stop).is_some() {
+    while hears_the_end || wait(listener, stop).is_some() {
         // SAFETY: an all-zero request is what the kernel wants, and it writes as much as the struct holds.
         let request = unsafe {
             let mut request = MaybeUninit::<libc::seccomp_notif>::zeroed();
@@ -201,8 +236,12 @@ fn serve(listener: &OwnedFd, rules: &mut Rules, stop: &AtomicBool) -> Result<(),
                 request.as_mut_ptr(),
             );
             if received != 0 {
-                // The process was killed in the meantime.
-                continue;
+                // The process was killed in the meantime, or it was the last one.
+                match crate::child::errno() {
+                    libc::ENOENT | libc::EINTR => continue,
+                    _ if hears_the_end => break,
+                    _ => continue,
+                }
             }
             request.assume_init()
         };
@@ -216,10 +255,13 @@ fn serve(listener: &OwnedFd, rules: &mut Rules, stop: &AtomicBool) -> Result<(),
                 Ok(Answer::GoOn) => Verdict::GoOn,
                 Ok(Answer::Done(value)) => Verdict::Done(value),
                 Ok(Answer::Given) => continue,
+                Ok(Answer::Impossible { path }) => {
+                    return Err(Failed { path: caller.read_text(path).unwrap_or_default() });
+                }
                 Err(Refused(error)) => Verdict::Refuse(error),
             };
             if caller.is_closed() && caller.is_alive() {
-                return Err(Failed);
+                return Err(Failed::default());
             }
         }
         let mut response = libc::seccomp_notif_resp { id: request.id, val: 0, error: 0, flags: 0 };
@@ -242,7 +284,7 @@ fn serve(listener: &OwnedFd, rules: &mut Rules, stop: &AtomicBool) -> Result<(),
         };
         // An answer that the kernel does not understand leaves the process waiting.
         if sent != 0 && crate::child::errno() == libc::EINVAL && rules.emulation.is_some() {
-            return Err(Failed);
+            return Err(Failed::default());
         }
     }
     Ok(())
@@ -269,6 +311,9 @@ impl Question<'_> {
         let number = self.caller.number();
         if number == libc::SYS_uname {
             return self.uname().map_or(Verdict::GoOn, |()| Verdict::Done(0));
+        }
+        if self.rules.read_only.is_empty() {
+            return Verdict::GoOn;
         }
         let Some(change) = find_change(number) else { return Verdict::GoOn };
         let only_reads = match change.open_flags {

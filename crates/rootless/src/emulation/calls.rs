@@ -12,15 +12,24 @@ pub(crate) enum When {
     OneOf(usize, &'static [u32]),
     /// Where both arguments are these.
     Both((usize, u32), (usize, u32)),
+    /// Where an argument, of 64 bits, is not 0.
+    Given(usize),
 }
 
 /// How much must be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Scope {
-    /// About every file that is opened, and not only about those that are changed or made.
-    pub(crate) opens: bool,
-    /// About what shows where a path leads.
+    /// What only somebody else than root is refused.
+    pub(crate) permissions: bool,
+    /// What shows where a path leads.
     pub(crate) paths: bool,
+}
+
+impl Scope {
+    /// Whether every file that is opened matters, and not only those that are changed or made.
+    pub(crate) fn opens(self) -> bool {
+        self.permissions || self.paths
+    }
 }
 
 /// `fchmodat2` and the calls for extended attributes of descriptors have the same numbers everywhere, and not every libc
@@ -172,10 +181,14 @@ const PATHS: &[c_long] = &[
 pub(crate) fn asked(scope: Scope) -> impl Iterator<Item = (c_long, When)> {
     let opens = move |(number, when): (c_long, When)| {
         let is_open = number == libc::SYS_openat || is_old_open(number);
-        (number, if is_open && scope.opens { When::Always } else { when })
+        (number, if is_open && scope.opens() { When::Always } else { when })
     };
     let paths = PATHS.iter().filter(move |_| scope.paths).map(|&number| (number, When::Always));
-    let guarded = GUARDED.iter().map(|&number| (number, When::Always));
+    let guarded = GUARDED.iter().map(move |&number| match number {
+        // The times of what is open, without a path. Who makes many files sets them for each.
+        libc::SYS_utimensat if !scope.permissions => (number, When::Given(1)),
+        number => (number, When::Always),
+    });
     CALLS.iter().chain(OLD_CALLS).copied().map(opens).chain(guarded).chain(paths)
 }
 

@@ -1,13 +1,13 @@
 //! What programs with set-user-id and set-group-id make of who executes them.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 
 use ebiko_rootfs::{EmulatedFiles, Metadata};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, statat};
 
 use super::credentials::SetId;
 use super::identities;
-use super::path::{AtEnd, Place};
+use super::path::{AtEnd, Found};
 use super::permissions::EXECUTE;
 use super::{Answer, Emulation, Result};
 use crate::caller::Caller;
@@ -67,6 +67,14 @@ fn started(process: u32) -> Option<u64> {
     text.rsplit_once(") ")?.1.split(' ').nth(19)?.parse().ok()
 }
 
+/// What is to be executed.
+struct Program {
+    found: Found,
+    /// Whether the kernel would find the same.
+    is_shared: bool,
+    set_id: SetId,
+}
+
 impl Emulation {
     /// `execve(2)` and `execveat(2)`.
     pub(super) fn execute(
@@ -78,21 +86,24 @@ impl Emulation {
     ) -> Result {
         let identity = self.identity(caller)?;
         let program = self.program(caller, directory, path, flags);
-        if let Some((file, ..)) = &program {
-            self.require(&identity, file, EXECUTE)?;
+        if let Some(program) = &program {
+            self.require(&identity, &program.found, EXECUTE)?;
+            if !program.is_shared {
+                return Ok(Answer::Impossible { path: caller.argument(path) });
+            }
         }
-        let set_id = program.as_ref().map_or_else(SetId::default, |(.., set_id)| *set_id);
+        let set_id = program.as_ref().map_or_else(SetId::default, |program| program.set_id);
         let after = identity.after_exec(set_id);
         if after == *identity {
             return Ok(Answer::GoOn);
         }
         // The kernel says what is wrong with a program that cannot be found.
-        let Some((_, metadata, _)) = program else { return Ok(Answer::GoOn) };
+        let Some(Program { found, .. }) = program else { return Ok(Answer::GoOn) };
         let process = process_of(caller);
         let before = identities::marked(process.cast_signed())?;
         let program = program_of(process);
         // Whoever executes itself again cannot be told from who failed to.
-        let is_same = program == Some((metadata.dev, metadata.ino));
+        let is_same = program == Some((found.metadata().dev, found.metadata().ino));
         self.identities.set(process, after)?;
         let started = started(process);
         if !is_same {
@@ -106,7 +117,7 @@ impl Emulation {
         let path = format!("/proc/{}/exe", caller.thread());
         let flags = OFlags::PATH | OFlags::CLOEXEC;
         let Ok(file) = openat(CWD, path, flags, Mode::empty()) else { return Ok(()) };
-        let set_id = set_id(&self.files.metadata(file.as_fd())?);
+        let set_id = set_id(self.files.look_at(file.as_fd())?.metadata());
         let after = self.identity(caller)?.after_exec(set_id);
         Ok(self.identities.set(caller.thread(), after)?)
     }
@@ -117,21 +128,21 @@ impl Emulation {
         directory: i32,
         path: usize,
         flags: i32,
-    ) -> Option<(OwnedFd, Metadata, SetId)> {
+    ) -> Option<Program> {
         let text = caller.read_text(caller.argument(path)).ok()?;
         let may_be_empty = flags & libc::AT_EMPTY_PATH != 0;
-        let file = if text.is_empty() && may_be_empty {
-            Place::of_descriptor(caller, directory).ok()?.open_as_it_is().ok()?
+        let (found, is_shared) = if text.is_empty() && may_be_empty {
+            (self.files.of_descriptor(caller, directory).ok()?, true)
         } else {
-            let place = Place::new(caller, directory, &text).ok()?;
-            place.open(caller, AtEnd::Follow).ok()?
+            let place = self.files.place(caller, directory, &text).ok()?;
+            let found = self.files.open(caller, &place, AtEnd::Follow).ok()?;
+            (found, place.is_shared(AtEnd::Follow))
         };
-        let metadata = self.files.metadata(file.as_fd()).ok()?;
-        let mut set_id = set_id(&metadata);
-        if set_id != SetId::default() && is_script(file.as_fd()) {
+        let mut set_id = set_id(found.metadata());
+        if set_id != SetId::default() && is_script(found.file.as_fd()) {
             set_id = SetId::default();
         }
-        Some((file, metadata, set_id))
+        Some(Program { found, is_shared, set_id })
     }
 }
 

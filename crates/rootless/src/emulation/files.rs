@@ -2,11 +2,12 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, Statx, StatxFlags, readlinkat, statx};
+use ebiko_rootfs::Sight;
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, Statx, StatxFlags, readlinkat};
 use rustix::io::Errno;
 
 use super::identities::is_guest;
-use super::path::{AtEnd, Place, is_of_proc, process_of};
+use super::path::{AtEnd, Found, Place, process_of};
 use super::{Answer, Emulation, Refused, Result, SUCCESS, layout};
 use crate::caller::Caller;
 
@@ -17,20 +18,10 @@ const STATUS_FLAGS: AtFlags = AtFlags::SYMLINK_NOFOLLOW
     .union(AtFlags::STATX_FORCE_SYNC)
     .union(AtFlags::STATX_DONT_SYNC);
 
-/// The file system of `/proc`.
-pub(crate) fn proc_device() -> Option<(u32, u32)> {
-    let found = statx(CWD, c"/proc", AtFlags::empty(), StatxFlags::BASIC_STATS).ok()?;
-    Some((found.stx_dev_major, found.stx_dev_minor))
-}
-
 fn flags(bits: i32) -> Result<AtFlags> {
     AtFlags::from_bits(bits.cast_unsigned())
         .filter(|flags| STATUS_FLAGS.contains(*flags))
         .ok_or(Refused(libc::EINVAL))
-}
-
-fn at_end(flags: AtFlags) -> AtEnd {
-    if flags.contains(AtFlags::SYMLINK_NOFOLLOW) { AtEnd::Stay } else { AtEnd::Follow }
 }
 
 impl Emulation {
@@ -38,7 +29,7 @@ impl Emulation {
     #[cfg(target_arch = "x86_64")]
     pub(super) fn status_of_path(&self, caller: &Caller<'_>, at_end: AtEnd) -> Result {
         let text = caller.read_text(caller.argument(0))?;
-        let place = Place::new(caller, libc::AT_FDCWD, &text)?;
+        let place = self.files.place(caller, libc::AT_FDCWD, &text)?;
         let raw = self.status(caller, &place, at_end, AtFlags::empty(), StatxFlags::empty())?;
         caller.write(caller.argument(1), &layout::stat(&raw))?;
         Ok(SUCCESS)
@@ -90,9 +81,10 @@ impl Emulation {
         if text.is_empty() && may_be_empty {
             return self.descriptor_status(caller, directory, mask);
         }
-        let place = Place::new(caller, directory, &text)?;
+        let place = self.files.place(caller, directory, &text)?;
+        let at_end = AtEnd::follow_if(!flags.contains(AtFlags::SYMLINK_NOFOLLOW));
         let rest = flags & !(AtFlags::SYMLINK_NOFOLLOW | AtFlags::EMPTY_PATH);
-        self.status(caller, &place, at_end(flags), rest, mask)
+        self.status(caller, &place, at_end, rest, mask)
     }
 
     fn descriptor_status(
@@ -101,14 +93,12 @@ impl Emulation {
         descriptor: i32,
         mask: StatxFlags,
     ) -> Result<Statx> {
-        let place = Place::of_descriptor(caller, descriptor)?;
-        match self.files.status(CWD, place.path(), AtFlags::empty(), mask) {
-            Ok(raw) if self.is_of_proc(&raw) => {
-                self.status_of_process(&place.open_as_it_is()?, raw)
-            }
-            Err(Errno::NOENT) => Err(Refused(libc::EBADF)),
-            raw => Ok(raw?),
+        let sight = self.files.sight_of_descriptor(caller, descriptor, mask)?;
+        if self.files.is_of_proc(&sight) {
+            let found = self.files.of_descriptor(caller, descriptor)?;
+            return self.status_of_process(&found.file, &sight);
         }
+        Ok(sight.status())
     }
 
     fn status(
@@ -116,28 +106,25 @@ impl Emulation {
         caller: &Caller<'_>,
         place: &Place,
         at_end: AtEnd,
-        mut flags: AtFlags,
+        flags: AtFlags,
         mask: StatxFlags,
     ) -> Result<Statx> {
-        flags |= AtFlags::EMPTY_PATH;
-        let file = place.open(caller, at_end)?;
-        let raw = self.files.status(file.as_fd(), c"", flags, mask)?;
-        if self.is_of_proc(&raw) {
-            return self.status_of_process(&file, raw);
+        let mut found = self.files.open(caller, place, at_end)?;
+        if !flags.is_empty() || !StatxFlags::BASIC_STATS.contains(mask) {
+            let flags = flags | AtFlags::EMPTY_PATH;
+            found.sight = self.files.look(found.file.as_fd(), c"", flags, mask)?;
+        }
+        if self.files.is_of_proc(&found.sight) {
+            return self.status_of_process(&found.file, &found.sight);
         }
         let identity = self.identity(caller)?;
-        if !identity.overrides_permissions() {
-            self.require(&identity, &file, 0)?;
-        }
-        Ok(raw)
-    }
-
-    fn is_of_proc(&self, raw: &Statx) -> bool {
-        self.proc_device == Some((raw.stx_dev_major, raw.stx_dev_minor))
+        self.require(&identity, &found, 0)?;
+        Ok(found.sight.status())
     }
 
     /// The files of a process in `/proc` belong to whom it takes itself for.
-    fn status_of_process(&self, file: &OwnedFd, mut raw: Statx) -> Result<Statx> {
+    fn status_of_process(&self, file: &OwnedFd, sight: &Sight) -> Result<Statx> {
+        let mut raw = sight.status();
         if let Some(process) = process_of(file)?
             && let Ok(identity) = self.identities.of(process)
             && (raw.stx_uid, raw.stx_gid) == (0, 0)
@@ -156,25 +143,40 @@ impl Emulation {
         path: usize,
         flags: i32,
     ) -> Result {
-        let file = named(caller, directory, caller.argument(path), flags)?;
-        self.give_file(caller, &file, path + 1)
+        let found = self.named(caller, directory, caller.argument(path), flags)?;
+        let (uid, gid) = self.wanted_owners(caller, &found.sight, path + 1)?;
+        self.files.change_owner(found.file.as_fd(), &found.sight, uid, gid)?;
+        Ok(SUCCESS)
     }
 
     pub(super) fn change_owner_of(&self, caller: &Caller<'_>, descriptor: i32) -> Result {
-        let file = Place::of_descriptor(caller, descriptor)?.open_as_it_is()?;
-        self.give_file(caller, &file, 1)
+        let sight = self.files.sight_of_descriptor(caller, descriptor, StatxFlags::empty())?;
+        let (uid, gid) = self.wanted_owners(caller, &sight, 1)?;
+        if !caller.is_alive() {
+            return Err(Refused(libc::ESRCH));
+        }
+        if !self.files.change_owner_beside(&sight, uid, gid) {
+            let found = self.files.of_descriptor(caller, descriptor)?;
+            self.files.change_owner(found.file.as_fd(), &found.sight, uid, gid)?;
+        }
+        Ok(SUCCESS)
     }
 
-    fn give_file(&self, caller: &Caller<'_>, file: &OwnedFd, owners: usize) -> Result {
+    /// What the arguments from `owners` on say, if the caller may do that.
+    fn wanted_owners(
+        &self,
+        caller: &Caller<'_>,
+        before: &Sight,
+        owners: usize,
+    ) -> Result<(Option<u32>, Option<u32>)> {
         let wanted = |index| Some(caller.word(index)).filter(|&id| id != u32::MAX);
         let (uid, gid) = (wanted(owners), wanted(owners + 1));
-        let identity = self.identity(caller)?;
-        let before = self.files.metadata(file.as_fd())?;
-        if !identity.may_give((before.uid, before.gid), uid, gid) {
-            return Err(Refused(libc::EPERM));
+        let before = before.metadata();
+        if self.identity(caller)?.may_give((before.uid, before.gid), uid, gid) {
+            Ok((uid, gid))
+        } else {
+            Err(Refused(libc::EPERM))
         }
-        self.files.change_owner(file.as_fd(), uid, gid)?;
-        Ok(SUCCESS)
     }
 
     /// `chmod(2)`, `fchmodat(2)` and `fchmodat2(2)`: the path is the argument `path`, the mode is the next.
@@ -185,42 +187,90 @@ impl Emulation {
         path: usize,
         flags: i32,
     ) -> Result {
-        let file = named(caller, directory, caller.argument(path), flags)?;
-        self.change_mode_to(caller, &file, caller.word(path + 1))
+        let found = self.named(caller, directory, caller.argument(path), flags)?;
+        self.change_mode_to(caller, &found, caller.word(path + 1))
     }
 
     pub(super) fn change_mode_of(&self, caller: &Caller<'_>, descriptor: i32) -> Result {
-        let file = Place::of_descriptor(caller, descriptor)?.open_as_it_is()?;
-        self.change_mode_to(caller, &file, caller.word(1))
+        let found = self.files.of_descriptor(caller, descriptor)?;
+        self.change_mode_to(caller, &found, caller.word(1))
     }
 
-    fn change_mode_to(&self, caller: &Caller<'_>, file: &OwnedFd, mode: u32) -> Result {
+    pub(super) fn change_mode_to(&self, caller: &Caller<'_>, found: &Found, mode: u32) -> Result {
         const SET_GROUP_ID: u32 = 0o2000;
         let identity = self.identity(caller)?;
-        let before = self.files.metadata(file.as_fd())?;
+        let before = found.metadata();
         if !identity.may_change(before.uid) {
             return Err(Refused(libc::EPERM));
         }
         let lost = if identity.may_set_group_id(before.gid) { 0 } else { SET_GROUP_ID };
-        self.files.change_mode(file.as_fd(), mode & !lost)?;
+        self.files.change_mode(found.file.as_fd(), &found.sight, mode & !lost)?;
         Ok(SUCCESS)
     }
 
     /// `chroot(2)` to where the process is already; to any other place it is refused, as the process' paths would lead
     /// elsewhere than the builder's.
     pub(super) fn change_root(&self, caller: &Caller<'_>) -> Result {
-        let file = named(caller, libc::AT_FDCWD, caller.argument(0), 0)?;
+        let found = self.named(caller, libc::AT_FDCWD, caller.argument(0), 0)?;
         let root = match caller.top() {
             Some(top) => top.open()?,
             None => rustix::fs::open(c"/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?,
         };
-        let (found, root) =
-            (self.files.metadata(file.as_fd())?, self.files.metadata(root.as_fd())?);
+        let root = self.files.look_at(root.as_fd())?;
+        let (found, root) = (found.metadata(), root.metadata());
         if (found.dev, found.ino) == (root.dev, root.ino) {
             Ok(SUCCESS)
         } else {
             Err(Refused(libc::EPERM))
         }
+    }
+
+    /// `readlink(2)` and `readlinkat(2)`; the buffer and its size are the arguments behind the path.
+    pub(super) fn read_link(&self, caller: &Caller<'_>, directory: i32, path: usize) -> Result {
+        let text = caller.read_text(caller.argument(path))?;
+        let found = if text.is_empty() {
+            self.files.of_descriptor(caller, directory)?
+        } else {
+            self.files.open(caller, &self.files.place(caller, directory, &text)?, AtEnd::Stay)?
+        };
+        // What links of `/proc` show depends on who reads them, and some are not the guest's to read.
+        let is_of_proc = self.files.is_of_proc(&found.sight);
+        if is_of_proc && !process_of(&found.file)?.is_some_and(is_guest) {
+            return Ok(Answer::GoOn);
+        }
+        let target = readlinkat(&found.file, c"", Vec::new())
+            .map_err(|error| if error == Errno::NOENT { Errno::INVAL } else { error })?;
+        let target = shown(caller, target.as_bytes());
+        let room = usize::try_from(caller.signed_word(path + 2)).unwrap_or_default();
+        if room == 0 {
+            return Err(Refused(libc::EINVAL));
+        }
+        let written = &target[..target.len().min(room)];
+        caller.write(caller.argument(path + 1), written)?;
+        Ok(Answer::Done(i64::try_from(written.len()).unwrap_or_default()))
+    }
+
+    /// The file at a path of the guest, with `AT_SYMLINK_NOFOLLOW` and `AT_EMPTY_PATH` among the flags.
+    pub(super) fn named(
+        &self,
+        caller: &Caller<'_>,
+        directory: i32,
+        path: u64,
+        flags: i32,
+    ) -> Result<Found> {
+        if flags & !(libc::AT_SYMLINK_NOFOLLOW | libc::AT_EMPTY_PATH) != 0 {
+            return Err(Refused(libc::EINVAL));
+        }
+        let may_be_empty = flags & libc::AT_EMPTY_PATH != 0;
+        let text = match path {
+            0 if may_be_empty => Vec::new(),
+            address => caller.read_text(address)?,
+        };
+        if text.is_empty() && may_be_empty {
+            return Ok(self.files.of_descriptor(caller, directory)?);
+        }
+        let at_end = AtEnd::follow_if(flags & libc::AT_SYMLINK_NOFOLLOW == 0);
+        Ok(self.files.open(caller, &self.files.place(caller, directory, &text)?, at_end)?)
     }
 }
 
@@ -242,49 +292,7 @@ pub(super) fn tell_directory(caller: &Caller<'_>) -> Result {
     if is_there { Ok(Answer::GoOn) } else { Err(Refused(libc::ENOENT)) }
 }
 
-/// `readlink(2)` and `readlinkat(2)`; the buffer and its size are the arguments behind the path.
-pub(super) fn read_link(caller: &Caller<'_>, directory: i32, path: usize) -> Result {
-    let text = caller.read_text(caller.argument(path))?;
-    let file = if text.is_empty() {
-        Place::of_descriptor(caller, directory)?.open_as_it_is()?
-    } else {
-        Place::new(caller, directory, &text)?.open(caller, AtEnd::Stay)?
-    };
-    // What links of `/proc` show depends on who reads them, and some are not the guest's to read.
-    if is_of_proc(&file)? && !process_of(&file)?.is_some_and(is_guest) {
-        return Ok(Answer::GoOn);
-    }
-    let target = readlinkat(&file, c"", Vec::new())
-        .map_err(|error| if error == Errno::NOENT { Errno::INVAL } else { error })?;
-    let target = shown(caller, target.as_bytes());
-    let room = usize::try_from(caller.signed_word(path + 2)).unwrap_or_default();
-    if room == 0 {
-        return Err(Refused(libc::EINVAL));
-    }
-    let written = &target[..target.len().min(room)];
-    caller.write(caller.argument(path + 1), written)?;
-    Ok(Answer::Done(i64::try_from(written.len()).unwrap_or_default()))
-}
-
 /// Where a link leads, as the guest knows it.
 fn shown(caller: &Caller<'_>, target: &[u8]) -> Vec<u8> {
     caller.top().map_or_else(|| target.to_vec(), |top| top.shown(target))
-}
-
-/// The file at a path of the guest, with `AT_SYMLINK_NOFOLLOW` and `AT_EMPTY_PATH` among the flags.
-pub(super) fn named(caller: &Caller<'_>, directory: i32, path: u64, flags: i32) -> Result<OwnedFd> {
-    if flags & !(libc::AT_SYMLINK_NOFOLLOW | libc::AT_EMPTY_PATH) != 0 {
-        return Err(Refused(libc::EINVAL));
-    }
-    let may_be_empty = flags & libc::AT_EMPTY_PATH != 0;
-    let text = match path {
-        0 if may_be_empty => Vec::new(),
-        address => caller.read_text(address)?,
-    };
-    if text.is_empty() && may_be_empty {
-        return Ok(Place::of_descriptor(caller, directory)?.open_as_it_is()?);
-    }
-    let follows = flags & libc::AT_SYMLINK_NOFOLLOW == 0;
-    let at_end = if follows { AtEnd::Follow } else { AtEnd::Stay };
-    Ok(Place::new(caller, directory, &text)?.open(caller, at_end)?)
 }

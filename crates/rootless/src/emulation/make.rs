@@ -5,7 +5,7 @@
 //! here, in the guest's stead.
 
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use ebiko_rootfs::{DeviceNumber, Kind};
 use rustix::fs::{
@@ -15,7 +15,8 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::credentials::Identity;
-use super::path::{AtEnd, Place, is_of_proc};
+use super::path::{AtEnd, Found, Place};
+use super::permissions::link_to;
 use super::{Answer, Emulation, Refused, Result, SUCCESS};
 use crate::caller::Caller;
 
@@ -56,32 +57,33 @@ pub(super) struct Unborn {
 type Maybe<T> = Result<Option<T>>;
 
 impl Emulation {
-    fn birth(&self, caller: &Caller<'_>, directory: i32, path: u64) -> Maybe<(Birth, Place)> {
-        let text = caller.read_text(path)?;
-        let Ok(place) = Place::new(caller, directory, &text) else { return Ok(None) };
-        let Ok((parent, name)) = place.parent(caller) else { return Ok(None) };
+    /// What is to be made at the path that is the argument `path`.
+    fn birth(&self, caller: &Caller<'_>, directory: i32, path: usize) -> Maybe<Birth> {
+        let Some(place) = self.place(caller, directory, path)? else { return Ok(None) };
+        self.birth_at(caller, &*self.identity(caller)?, &place)
+    }
+
+    fn birth_at(&self, caller: &Caller<'_>, identity: &Identity, place: &Place) -> Maybe<Birth> {
+        let Ok((parent, name)) = self.files.parent(caller, place) else { return Ok(None) };
         if matches!(name.as_bytes(), b"" | b"." | b"..") {
             return Ok(None);
         }
-        let identity = self.identity(caller)?;
-        Ok(self
-            .birth_in(&identity, parent, name, place.has_shared_parent())?
-            .map(|birth| (birth, place)))
+        self.birth_in(identity, parent, name, place.has_shared_parent()).map(Some)
     }
 
     fn birth_in(
         &self,
         identity: &Identity,
-        parent: OwnedFd,
+        parent: Found,
         name: CString,
         is_shared: bool,
-    ) -> Maybe<Birth> {
+    ) -> Result<Birth> {
         self.require_entry(identity, &parent, None)?;
-        let above = self.files.metadata(parent.as_fd())?;
+        let above = parent.metadata();
         let hands_on = above.mode & SET_GROUP_ID != 0;
         let gid = if hands_on { above.gid } else { identity.groups.files };
         let owner = (identity.users.files, gid);
-        Ok(Some(Birth { parent, name, owner, hands_on, is_shared }))
+        Ok(Birth { parent: parent.file, name, owner, hands_on, is_shared })
     }
 
     /// `open(2)` and its kin; the path is the argument `path`.
@@ -94,19 +96,25 @@ impl Emulation {
         mode: u32,
     ) -> Result {
         let flags = OFlags::from_bits_retain(flags);
+        let makes = flags.contains(OFlags::CREATE);
         if flags.contains(OFlags::PATH) && caller.top().is_none() {
             return Ok(Answer::GoOn);
         }
         if flags.contains(OFlags::TMPFILE) {
             return self.open_unnamed(caller, directory, path, flags, mode);
         }
-        if let Some(answer) = self.open_existing(caller, directory, path, flags)? {
-            return Ok(answer);
-        }
-        if !flags.contains(OFlags::CREATE) {
+        let identity = self.identity(caller)?;
+        if !makes && identity.overrides_permissions() && caller.top().is_none() {
             return Ok(Answer::GoOn);
         }
-        let Some((mut birth, _)) = self.birth(caller, directory, caller.argument(path))? else {
+        let Some(place) = self.place(caller, directory, path)? else { return Ok(Answer::GoOn) };
+        if let Some(answer) = self.open_existing(caller, &identity, &place, flags)? {
+            return Ok(answer);
+        }
+        if !makes {
+            return Ok(Answer::GoOn);
+        }
+        let Some(mut birth) = self.birth_at(caller, &identity, &place)? else {
             return Ok(Answer::GoOn);
         };
         for _ in 0..MOST_LINKS {
@@ -128,7 +136,7 @@ impl Emulation {
                     return Err(Refused(libc::EEXIST));
                 }
                 Err(Errno::EXIST) if flags.contains(OFlags::NOFOLLOW) => return Ok(Answer::GoOn),
-                Err(Errno::EXIST) => match self.behind_link(caller, &birth)? {
+                Err(Errno::EXIST) => match self.behind_link(caller, &identity, &birth)? {
                     Some(behind) => birth = behind,
                     None => return Ok(Answer::GoOn),
                 },
@@ -142,50 +150,42 @@ impl Emulation {
     fn open_existing(
         &self,
         caller: &Caller<'_>,
-        directory: i32,
-        path: usize,
+        identity: &Identity,
+        place: &Place,
         flags: OFlags,
     ) -> Maybe<Answer> {
-        let identity = self.identity(caller)?;
-        if identity.overrides_permissions() && caller.top().is_none() {
-            return Ok(None);
-        }
-        let text = caller.read_text(caller.argument(path))?;
-        let Ok(place) = Place::new(caller, directory, &text) else { return Ok(None) };
+        let at_end = AtEnd::follow_if(!flags.contains(OFlags::NOFOLLOW));
         if !identity.overrides_permissions()
-            && self.check_open(caller, &identity, &place, flags)?
-            && place.is_shared()
+            && self.check_open(caller, identity, place, flags)?
+            && place.is_shared(AtEnd::Follow)
             && !flags.contains(OFlags::EXCL)
         {
             return Ok(Some(Answer::GoOn));
         }
-        let follows = !flags.contains(OFlags::NOFOLLOW);
-        let is_shared = if follows { place.is_shared() } else { place.has_shared_parent() };
-        if is_shared || flags.contains(OFlags::EXCL) {
+        if place.is_shared(at_end) || flags.contains(OFlags::EXCL) {
             return Ok(None);
         }
-        let at_end = if follows { AtEnd::Follow } else { AtEnd::Stay };
-        let Ok(found) = place.open(caller, at_end) else { return Ok(None) };
-        let kind = self.files.metadata(found.as_fd())?.kind;
+        let Ok(found) = self.files.open(caller, place, at_end) else { return Ok(None) };
+        let kind = found.metadata().kind;
         let close = flags.contains(OFlags::CLOEXEC);
         if flags.contains(OFlags::PATH) {
-            return Ok(Some(caller.give(found.as_fd(), close)?));
+            return Ok(Some(caller.give(found.file.as_fd(), close)?));
         }
         if kind == Kind::Symlink {
             return Err(Refused(libc::ELOOP));
         }
         // The kernel judges everything else by who opens it, and opening one end of a FIFO waits for the other.
-        if !matches!(kind, Kind::Regular | Kind::Directory) || is_of_proc(&found)? {
+        let is_file = matches!(kind, Kind::Regular | Kind::Directory);
+        if !is_file || self.files.is_of_proc(&found.sight) {
             return Ok(None);
         }
         let again = (flags & !(OFlags::CREATE | OFlags::NOFOLLOW)) | OFlags::CLOEXEC;
-        let link = format!("/proc/self/fd/{}", found.as_raw_fd());
-        let file = openat(CWD, link, again, Mode::empty())?;
+        let file = openat(CWD, link_to(&found.file), again, Mode::empty())?;
         Ok(Some(caller.give(file.as_fd(), close)?))
     }
 
     /// Where a link that leads to nothing says that something should be made.
-    fn behind_link(&self, caller: &Caller<'_>, birth: &Birth) -> Maybe<Birth> {
+    fn behind_link(&self, caller: &Caller<'_>, identity: &Identity, birth: &Birth) -> Maybe<Birth> {
         let Ok(target) = readlinkat(&birth.parent, &birth.name, Vec::new()) else {
             return Ok(None);
         };
@@ -195,11 +195,11 @@ impl Emulation {
             return Ok(None);
         }
         let bytes = target.as_bytes();
-        let identity = self.identity(caller)?;
         if bytes.first() == Some(&b'/') {
-            let Ok(place) = Place::new(caller, libc::AT_FDCWD, bytes) else { return Ok(None) };
-            let Ok((parent, name)) = place.parent(caller) else { return Ok(None) };
-            return self.birth_in(&identity, parent, name, place.has_shared_parent());
+            let Ok(place) = self.files.place(caller, libc::AT_FDCWD, bytes) else {
+                return Ok(None);
+            };
+            return self.birth_at(caller, identity, &place);
         }
         let start = bytes.iter().rposition(|&byte| byte == b'/').map_or(0, |at| at + 1);
         let name = CString::new(&bytes[start..]).unwrap_or_default();
@@ -209,10 +209,11 @@ impl Emulation {
         let above = if start == 0 { b".".as_slice() } else { &bytes[..start] };
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let resolve = ResolveFlags::NO_MAGICLINKS;
-        let Ok(parent) = openat2(&birth.parent, above, flags, Mode::empty(), resolve) else {
+        let Ok(file) = openat2(&birth.parent, above, flags, Mode::empty(), resolve) else {
             return Ok(None);
         };
-        self.birth_in(&identity, parent, name, birth.is_shared)
+        let sight = self.files.look_at(file.as_fd())?;
+        self.birth_in(identity, Found { file, sight }, name, birth.is_shared).map(Some)
     }
 
     /// A file without a name, in the directory of the path.
@@ -225,13 +226,11 @@ impl Emulation {
         mode: u32,
     ) -> Result {
         let text = caller.read_text(caller.argument(path))?;
-        let place = Place::new(caller, directory, &text)?;
-        let above = place.open(caller, AtEnd::Follow)?;
+        let place = self.files.place(caller, directory, &text)?;
+        let above = self.files.open(caller, &place, AtEnd::Follow)?;
         let identity = self.identity(caller)?;
-        let Some(birth) = self.birth_in(&identity, above, CString::default(), place.is_shared())?
-        else {
-            return Ok(Answer::GoOn);
-        };
+        let is_shared = place.is_shared(AtEnd::Follow);
+        let birth = self.birth_in(&identity, above, CString::default(), is_shared)?;
         if birth.is_plain() && mode & OWNERS_FILE == OWNERS_FILE {
             return Ok(Answer::GoOn);
         }
@@ -270,7 +269,7 @@ impl Emulation {
         path: usize,
     ) -> Result {
         let mode = caller.word(path + 1) & 0o1777;
-        let Some((birth, _)) = self.birth(caller, directory, caller.argument(path))? else {
+        let Some(birth) = self.birth(caller, directory, path)? else {
             return Ok(Answer::GoOn);
         };
         if birth.is_plain() && mode & OWNERS_DIRECTORY == OWNERS_DIRECTORY {
@@ -285,7 +284,7 @@ impl Emulation {
 
     /// `symlink(2)`; the target is the first argument.
     pub(super) fn make_link(&self, caller: &Caller<'_>, directory: i32, path: usize) -> Result {
-        let Some((birth, _)) = self.birth(caller, directory, caller.argument(path))? else {
+        let Some(birth) = self.birth(caller, directory, path)? else {
             return Ok(Answer::GoOn);
         };
         if birth.is_plain() {
@@ -310,7 +309,7 @@ impl Emulation {
         if kind.is_some() && !self.identity(caller)?.can_make_devices() {
             return Err(Refused(libc::EPERM));
         }
-        let Some((birth, _)) = self.birth(caller, directory, caller.argument(path))? else {
+        let Some(birth) = self.birth(caller, directory, path)? else {
             return Ok(Answer::GoOn);
         };
         if kind.is_none() && birth.is_plain() && mode & OWNERS_FILE == OWNERS_FILE {
@@ -339,11 +338,18 @@ impl Emulation {
         if libc::c_int::from(u16::from_ne_bytes(*family)) != libc::AF_UNIX || path.is_empty() {
             return Ok(Answer::GoOn);
         }
-        let Ok(place) = Place::new(caller, libc::AT_FDCWD, path) else { return Ok(Answer::GoOn) };
-        let Ok((parent, name)) = place.parent(caller) else { return Ok(Answer::GoOn) };
-        let birth = self.birth_in(&*self.identity(caller)?, parent, name, true)?;
-        let is_new = |birth: &Birth| look_at(&birth.parent, &birth.name).is_err();
-        if let Some(birth) = birth.filter(|birth| !birth.is_plain() && is_new(birth)) {
+        let Ok(place) = self.files.place(caller, libc::AT_FDCWD, path) else {
+            return Ok(Answer::GoOn);
+        };
+        let identity = self.identity(caller)?;
+        let Some(birth) = self.birth_at(caller, &identity, &place)? else {
+            return Ok(Answer::GoOn);
+        };
+        if !birth.is_shared {
+            let family = size_of::<libc::sa_family_t>() as u64;
+            return Ok(Answer::Impossible { path: caller.argument(1).saturating_add(family) });
+        }
+        if !birth.is_plain() && look_at(&birth.parent, &birth.name).is_err() {
             self.unborn.push(Unborn { thread: caller.thread(), birth });
         }
         Ok(Answer::GoOn)
@@ -355,8 +361,8 @@ impl Emulation {
         unborn.retain(|socket| {
             let Birth { parent, name, owner, .. } = &socket.birth;
             let found = look_at(parent, name).ok().filter(|file| {
-                let metadata = self.files.metadata(file.as_fd());
-                metadata.is_ok_and(|metadata| metadata.kind == Kind::Socket)
+                let sight = self.files.look_at(file.as_fd());
+                sight.is_ok_and(|sight| sight.metadata().kind == Kind::Socket)
             });
             if let Some(file) = &found {
                 self.files.adopt(file.as_fd(), *owner, None).ok();

@@ -3,28 +3,221 @@
 //! Guest and builder have the same root here, so an absolute path means the same to both, but for those that lead through
 //! `/proc/self`. A relative one begins at a link of the guest's in `/proc`.
 
-use std::ffi::{CString, OsStr};
+use std::cell::RefCell;
+use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path};
+use std::sync::Arc;
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2, readlinkat};
+use ebiko_rootfs::{EmulatedFiles, Kind, Metadata, Sight};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, StatxFlags, fstat, openat, openat2,
+    readlinkat, statx,
+};
 use rustix::io::Errno;
 
 use super::identities::is_guest;
 use super::top::Led;
-use crate::caller::{Caller, LONGEST_PATH};
+use crate::caller::Caller;
 
 /// As many links as the kernel follows.
 const MOST_LINKS: u32 = 40;
 
+/// The files of the machine that a guest sees.
+pub(crate) struct Files {
+    emulated: EmulatedFiles,
+    /// The file system of `/proc`.
+    proc: Option<(u32, u32)>,
+    /// Directories in which paths of the guest began lately: most calls begin where the one before did.
+    lately: RefCell<Vec<(Directory, Arc<OwnedFd>)>>,
+}
+
+/// How many directories are remembered.
+const REMEMBERED: usize = 8;
+
+/// Which directory: by its file system, inode and mount, whose numbers are its own for as long as it is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Directory((u32, u32), u64, u64);
+
+/// A file that was found, held so that nobody can put another one in its place.
+pub(crate) struct Found {
+    /// Good for looking only (`O_PATH`).
+    pub(crate) file: OwnedFd,
+    pub(crate) sight: Sight,
+}
+
+impl Found {
+    /// The file as root sees it.
+    pub(crate) fn metadata(&self) -> &Metadata {
+        self.sight.metadata()
+    }
+
+    fn is_directory(&self) -> bool {
+        self.metadata().kind == Kind::Directory
+    }
+}
+
+impl std::ops::Deref for Files {
+    type Target = EmulatedFiles;
+
+    fn deref(&self) -> &EmulatedFiles {
+        &self.emulated
+    }
+}
+
+impl Files {
+    pub(crate) fn new(emulated: EmulatedFiles) -> Self {
+        let found = statx(CWD, c"/proc", AtFlags::empty(), StatxFlags::BASIC_STATS);
+        let proc = found.ok().map(|found| (found.stx_dev_major, found.stx_dev_minor));
+        Self { emulated, proc, lately: RefCell::default() }
+    }
+
+    /// Whether a file is one of `/proc`'s.
+    pub(crate) fn is_of_proc(&self, sight: &Sight) -> bool {
+        self.proc == Some(sight.file_system())
+    }
+
+    fn found(&self, file: OwnedFd) -> Result<Found, Errno> {
+        let sight = self.look_at(file.as_fd())?;
+        Ok(Found { file, sight })
+    }
+
+    /// What a descriptor of the guest is open for, which may be a link.
+    pub(crate) fn of_descriptor(
+        &self,
+        caller: &Caller<'_>,
+        descriptor: i32,
+    ) -> Result<Found, Errno> {
+        let link = link_of(caller.thread(), descriptor)?;
+        let opened = openat(CWD, link, AtEnd::Follow.flags(), Mode::empty());
+        self.found(opened.map_err(bad_descriptor)?)
+    }
+
+    /// Looks at what a descriptor of the guest is open for.
+    pub(crate) fn sight_of_descriptor(
+        &self,
+        caller: &Caller<'_>,
+        descriptor: i32,
+        mask: StatxFlags,
+    ) -> Result<Sight, Errno> {
+        let link = link_of(caller.thread(), descriptor)?;
+        self.look(CWD, &link, AtFlags::empty(), mask).map_err(bad_descriptor)
+    }
+
+    /// Where `path` leads relative to the descriptor `directory` of the guest, or to its working directory.
+    pub(crate) fn place(
+        &self,
+        caller: &Caller<'_>,
+        directory: i32,
+        path: &[u8],
+    ) -> Result<Place, Errno> {
+        if path.is_empty() {
+            return Err(Errno::NOENT);
+        }
+        if path.first() == Some(&b'/') {
+            return Place::at_top(caller, path);
+        }
+        let link = link_of(caller.thread(), directory)?;
+        let mask = StatxFlags::TYPE | StatxFlags::INO | StatxFlags::MNT_ID;
+        let found = statx(CWD, &link, AtFlags::empty(), mask).map_err(bad_descriptor)?;
+        let device = (found.stx_dev_major, found.stx_dev_minor);
+        if caller.top().is_some_and(|top| top.is_at(device, found.stx_ino)) {
+            return Place::at_top(caller, &[b"/", path].concat());
+        }
+        // Kernels before 5.8 do not tell the mount.
+        let which = if found.stx_mask & StatxFlags::MNT_ID.bits() == 0 {
+            None
+        } else {
+            Some(Directory(device, found.stx_ino, found.stx_mnt_id))
+        };
+        let path = CString::new(path).map_err(|_| Errno::INVAL)?;
+        Ok(Place { base: Some(self.directory(which, &link)?), path, way: Way::Same })
+    }
+
+    /// Opens a directory, or remembers it.
+    fn directory(&self, which: Option<Directory>, link: &CStr) -> Result<Arc<OwnedFd>, Errno> {
+        let mut lately = self.lately.borrow_mut();
+        if let Some(at) = lately.iter().position(|(known, _)| Some(*known) == which) {
+            lately[..=at].rotate_right(1);
+            return Ok(Arc::clone(&lately[0].1));
+        }
+        let opened = Arc::new(open_base(link)?);
+        if let Some(which) = which {
+            lately.truncate(REMEMBERED - 1);
+            lately.insert(0, (which, Arc::clone(&opened)));
+        }
+        Ok(opened)
+    }
+
+    /// Opens a path to be looked at.
+    pub(crate) fn open(
+        &self,
+        caller: &Caller<'_>,
+        place: &Place,
+        at_end: AtEnd,
+    ) -> Result<Found, Errno> {
+        self.open_part(caller, place, place.path.as_bytes(), at_end)
+    }
+
+    /// The directory that a path leads to an entry of, and the name of the entry there.
+    pub(crate) fn parent(
+        &self,
+        caller: &Caller<'_>,
+        place: &Place,
+    ) -> Result<(Found, CString), Errno> {
+        let bytes = place.path.as_bytes();
+        let trimmed = bytes.len() - bytes.iter().rev().take_while(|&&byte| byte == b'/').count();
+        let start = bytes[..trimmed].iter().rposition(|&byte| byte == b'/').map_or(0, |at| at + 1);
+        let name = CString::new(&bytes[start..]).map_err(|_| Errno::INVAL)?;
+        let parent = match &place.base {
+            Some(base) if start == 0 => self.found(base.try_clone().map_err(|_| Errno::MFILE)?)?,
+            _ => self.open_part(caller, place, &bytes[..start], AtEnd::Follow)?,
+        };
+        if parent.is_directory() { Ok((parent, name)) } else { Err(Errno::NOTDIR) }
+    }
+
+    /// Opens a part of the path, and never through what the builder has open: the guest could name that as
+    /// `/proc/self/fd/7` or as a link to it, and the kernel would take the builder for who asks.
+    fn open_part(
+        &self,
+        caller: &Caller<'_>,
+        place: &Place,
+        part: &[u8],
+        at_end: AtEnd,
+    ) -> Result<Found, Errno> {
+        let directory = place.base.as_ref().map_or(CWD, |base| base.as_fd());
+        let (flags, resolve) = (at_end.flags(), ResolveFlags::NO_MAGICLINKS);
+        match openat2(directory, part, flags, Mode::empty(), resolve) {
+            Ok(opened) => {
+                let found = self.found(opened)?;
+                if !self.is_of_proc(&found.sight) {
+                    return Ok(found);
+                }
+            }
+            Err(Errno::NOTDIR) => return Err(Errno::NOTDIR),
+            Err(Errno::NOENT) => {
+                // Where no link is on the way, nothing is there for anybody.
+                let resolve = ResolveFlags::NO_SYMLINKS;
+                if openat2(directory, part, flags, Mode::empty(), resolve).err()
+                    == Some(Errno::NOENT)
+                {
+                    return Err(Errno::NOENT);
+                }
+            }
+            Err(_) => {}
+        }
+        // It may have been sought in the builder's `/proc/self`; and kernels before 5.6 do not know the call.
+        self.found(walk(caller, directory, part, at_end)?)
+    }
+}
+
 /// A path that the builder can use in the guest's stead.
 #[derive(Debug)]
 pub(crate) struct Place {
-    directory: Option<OwnedFd>,
+    /// The directory at which it begins; it is absolute where there is none.
+    base: Option<Arc<OwnedFd>>,
     path: CString,
-    /// The link in `/proc` at which it begins.
-    base: Option<String>,
     way: Way,
 }
 
@@ -49,6 +242,10 @@ pub(crate) enum AtEnd {
 }
 
 impl AtEnd {
+    pub(crate) fn follow_if(follows: bool) -> Self {
+        if follows { Self::Follow } else { Self::Stay }
+    }
+
     fn flags(self) -> OFlags {
         match self {
             Self::Follow => OFlags::PATH | OFlags::CLOEXEC,
@@ -58,126 +255,49 @@ impl AtEnd {
 }
 
 impl Place {
-    /// Of `path` relative to the descriptor `directory` of the guest, or to its working directory.
-    pub(crate) fn new(caller: &Caller<'_>, directory: i32, path: &[u8]) -> Result<Self, Errno> {
-        let thread = caller.thread();
-        if path.is_empty() {
-            return Err(Errno::NOENT);
-        }
-        if path.first() == Some(&b'/') {
-            return Self::at_top(caller, path);
-        }
-        let base = base(thread, directory)?;
-        if caller.top().is_some()
-            && readlinkat(CWD, base.as_str(), Vec::new()).is_ok_and(|base| base.as_bytes() == b"/")
-        {
-            return Self::at_top(caller, &[b"/", path].concat());
-        }
-        let joined = [base.as_bytes(), b"/", path].concat();
-        if joined.len() < LONGEST_PATH {
-            return Ok(Self { base: Some(base), ..Self::absolute(joined)? });
-        }
-        let directory = open_base(&base)?;
-        let path = CString::new(path).map_err(|_| Errno::INVAL)?;
-        Ok(Self { directory: Some(directory), path, base: None, way: Way::Same })
-    }
-
-    /// Of what a descriptor of the guest is open for.
-    pub(crate) fn of_descriptor(caller: &Caller<'_>, descriptor: i32) -> Result<Self, Errno> {
-        Self::absolute(base(caller.thread(), descriptor)?.into_bytes())
-    }
-
     fn at_top(caller: &Caller<'_>, path: &[u8]) -> Result<Self, Errno> {
         let path = of_the_guest(caller.thread(), path);
         match caller.top().map(|top| top.lead(&path)) {
-            None | Some(Led::There) => Self::absolute(path),
+            None | Some(Led::There) => Self::absolute(path, Way::Same),
             Some(Led::Here { path, is_linked, is_at_top }) => {
                 let way = match (is_linked, is_at_top) {
                     (true, false) => Way::ThroughLink,
                     (true, true) => Way::AtLink,
                     (false, _) => Way::Hidden,
                 };
-                Ok(Self { way, ..Self::absolute(path)? })
+                Self::absolute(path, way)
             }
         }
     }
 
-    /// Whether the kernel finds the same file when it follows a link at the end.
-    pub(crate) fn is_shared(&self) -> bool {
-        self.way != Way::Hidden
+    fn absolute(path: Vec<u8>, way: Way) -> Result<Self, Errno> {
+        let path = CString::new(path).map_err(|_| Errno::INVAL)?;
+        Ok(Self { base: None, path, way })
+    }
+
+    /// Whether the kernel finds the same file: when it follows a link at the end, or when it stays there.
+    pub(crate) fn is_shared(&self, at_end: AtEnd) -> bool {
+        match at_end {
+            AtEnd::Follow => self.way != Way::Hidden,
+            AtEnd::Stay => self.has_shared_parent(),
+        }
     }
 
     /// Whether the kernel finds the same directory and the same name in it.
     pub(crate) fn has_shared_parent(&self) -> bool {
         matches!(self.way, Way::Same | Way::ThroughLink)
     }
+}
 
-    fn absolute(path: Vec<u8>) -> Result<Self, Errno> {
-        let path = CString::new(path).map_err(|_| Errno::INVAL)?;
-        Ok(Self { directory: None, path, base: None, way: Way::Same })
-    }
-
-    pub(crate) fn directory(&self) -> BorrowedFd<'_> {
-        self.directory.as_ref().map_or(CWD, OwnedFd::as_fd)
-    }
-
-    pub(crate) fn path(&self) -> &std::ffi::CStr {
-        &self.path
-    }
-
-    /// Opens it to be looked at.
-    pub(crate) fn open(&self, caller: &Caller<'_>, at_end: AtEnd) -> Result<OwnedFd, Errno> {
-        self.open_part(caller, self.path.as_bytes(), at_end)
-    }
-
-    /// Opens a part of the path, and never through what the builder has open: the guest could name that as `/proc/self/fd/7` or
-    /// as a link to it, and the kernel would take the builder for who asks.
-    fn open_part(&self, caller: &Caller<'_>, part: &[u8], at_end: AtEnd) -> Result<OwnedFd, Errno> {
-        let base = self.base.as_ref().map(|base| open_base(base)).transpose()?;
-        let rest = match &self.base {
-            Some(base) => part.get(base.len() + 1..).unwrap_or_default(),
-            None => part,
-        };
-        let rest = if rest.is_empty() { b".".as_slice() } else { rest };
-        let directory = base.as_ref().map_or(self.directory(), OwnedFd::as_fd);
-        let (flags, resolve) = (at_end.flags(), ResolveFlags::NO_MAGICLINKS);
-        match openat2(directory, rest, flags, Mode::empty(), resolve) {
-            Ok(opened) if is_plain(&opened)? => Ok(opened),
-            Err(Errno::NOTDIR) => Err(Errno::NOTDIR),
-            // It may have been sought in the builder's `/proc/self`; and kernels before 5.6 do not know the call.
-            Ok(_) | Err(_) => walk(caller, directory, rest, at_end),
-        }
-    }
-
-    /// Opens what a descriptor of the guest is open for, which may be a link.
-    pub(crate) fn open_as_it_is(&self) -> Result<OwnedFd, Errno> {
-        let opened = openat(CWD, self.path(), AtEnd::Follow.flags(), Mode::empty());
-        opened.map_err(|error| if error == Errno::NOENT { Errno::BADF } else { error })
-    }
-
-    /// The directory that it is in, and its name there.
-    pub(crate) fn parent(&self, caller: &Caller<'_>) -> Result<(OwnedFd, CString), Errno> {
-        let bytes = self.path.as_bytes();
-        let trimmed = bytes.len() - bytes.iter().rev().take_while(|&&byte| byte == b'/').count();
-        let start = bytes[..trimmed].iter().rposition(|&byte| byte == b'/').map_or(0, |at| at + 1);
-        let name = CString::new(&bytes[start..]).map_err(|_| Errno::INVAL)?;
-        let above = match &bytes[..start] {
-            b"" => b".",
-            above => above,
-        };
-        let parent = self.open_part(caller, above, AtEnd::Follow)?;
-        if !is_directory(&parent)? {
-            return Err(Errno::NOTDIR);
-        }
-        Ok((parent, name))
-    }
+/// What `/proc` does not have is no descriptor of the guest's.
+fn bad_descriptor(error: Errno) -> Errno {
+    if error == Errno::NOENT { Errno::BADF } else { error }
 }
 
 /// Opens the directory of the guest that a link in its `/proc` stands for.
-fn open_base(base: &str) -> Result<OwnedFd, Errno> {
+fn open_base(base: &CStr) -> Result<OwnedFd, Errno> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    openat(CWD, base, flags, Mode::empty())
-        .map_err(|error| if error == Errno::NOENT { Errno::BADF } else { error })
+    openat(CWD, base, flags, Mode::empty()).map_err(bad_descriptor)
 }
 
 /// Goes one step after the other, and through `/proc/self` as the guest would.
@@ -240,10 +360,6 @@ pub(crate) fn process_of(file: &OwnedFd) -> Result<Option<u32>, Errno> {
     Ok(path.and_then(|path| path.split('/').next()?.parse().ok()))
 }
 
-fn is_directory(file: &OwnedFd) -> Result<bool, Errno> {
-    Ok(FileType::from_raw_mode(fstat(file)?.st_mode) == FileType::Directory)
-}
-
 /// The parts of a path, the first one last.
 fn components(path: &[u8]) -> Vec<Vec<u8>> {
     let parts = Path::new(OsStr::from_bytes(path)).components();
@@ -277,24 +393,17 @@ fn of_the_guest(thread: u32, path: &[u8]) -> Vec<u8> {
     path.to_vec()
 }
 
-/// The link in `/proc` that stands for a directory of the guest.
-fn base(thread: u32, descriptor: i32) -> Result<String, Errno> {
-    match descriptor {
-        libc::AT_FDCWD => Ok(format!("/proc/{thread}/cwd")),
-        ..0 => Err(Errno::BADF),
-        descriptor => Ok(format!("/proc/{thread}/fd/{descriptor}")),
-    }
+/// The link in `/proc` that stands for what a descriptor of the guest is open for.
+fn link_of(thread: u32, descriptor: i32) -> Result<CString, Errno> {
+    let link = match descriptor {
+        libc::AT_FDCWD => format!("/proc/{thread}/cwd"),
+        ..0 => return Err(Errno::BADF),
+        descriptor => format!("/proc/{thread}/fd/{descriptor}"),
+    };
+    CString::new(link).map_err(|_| Errno::BADF)
 }
 
-/// Whether a file was surely reached without going through `/proc/self`: such ways end in `/proc`, or at what a process
-/// has open besides files.
-fn is_plain(file: &OwnedFd) -> Result<bool, Errno> {
-    let kind = FileType::from_raw_mode(fstat(file)?.st_mode);
-    let is_file = matches!(kind, FileType::RegularFile | FileType::Directory | FileType::Symlink);
-    Ok(is_file && !is_of_proc(file)?)
-}
-
-pub(crate) fn is_of_proc(file: &OwnedFd) -> Result<bool, Errno> {
+fn is_of_proc(file: &OwnedFd) -> Result<bool, Errno> {
     Ok(rustix::fs::fstatfs(file)?.f_type == rustix::fs::PROC_SUPER_MAGIC)
 }
 

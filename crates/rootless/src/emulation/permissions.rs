@@ -12,12 +12,12 @@ use std::path::Path;
 
 use ebiko_rootfs::{Kind, Metadata};
 use rustix::fs::{
-    AtFlags, CWD, Mode, OFlags, RenameFlags, Timespec, Timestamps, fstatfs, linkat, openat,
-    readlinkat, renameat_with, unlinkat, utimensat,
+    AtFlags, CWD, Mode, OFlags, RenameFlags, StatxFlags, Timespec, Timestamps, ftruncate, linkat,
+    openat, readlinkat, renameat_with, unlinkat, utimensat,
 };
 
 use super::credentials::Identity;
-use super::path::{AtEnd, Place, is_of_proc};
+use super::path::{AtEnd, Found, Place};
 use super::{Answer, Emulation, Refused, Result, SUCCESS};
 use crate::caller::Caller;
 
@@ -46,8 +46,8 @@ impl Emulation {
                 self.rename(caller, &identity, [(at(0), 1), (at(2), 3)], caller.word(4))
             }
             libc::SYS_linkat => self.link(caller, &identity, [(at(0), 1), (at(2), 3)], at(4)),
-            libc::SYS_truncate => self.check(caller, &identity, here, 0, WRITE),
-            libc::SYS_chdir => self.check(caller, &identity, here, 0, EXECUTE),
+            libc::SYS_truncate => self.truncate(caller, &identity),
+            libc::SYS_chdir => self.check(caller, &identity, EXECUTE),
             libc::SYS_utimensat => self.times(caller, &identity),
             #[cfg(target_arch = "x86_64")]
             libc::SYS_access => self.access(caller, &identity, here, 0, 0),
@@ -60,9 +60,20 @@ impl Emulation {
             #[cfg(target_arch = "x86_64")]
             libc::SYS_link => self.link(caller, &identity, [(here, 0), (here, 1)], 0),
             #[cfg(target_arch = "x86_64")]
-            libc::SYS_utime | libc::SYS_utimes => self.check(caller, &identity, here, 0, WRITE),
+            libc::SYS_utime | libc::SYS_utimes => self.check(caller, &identity, WRITE),
             _ => Ok(Answer::GoOn),
         }
+    }
+
+    /// Where the path leads that is the argument `path`; `None` where it is the kernel's to say what is wrong.
+    pub(super) fn place(
+        &self,
+        caller: &Caller<'_>,
+        directory: i32,
+        path: usize,
+    ) -> Result<Option<Place>> {
+        let text = caller.read_text(caller.argument(path))?;
+        Ok(self.files.place(caller, directory, &text).ok())
     }
 
     /// An `open(2)` of a file that exists, and whether it does.
@@ -73,8 +84,8 @@ impl Emulation {
         place: &Place,
         flags: OFlags,
     ) -> Result<bool> {
-        let at_end = if flags.contains(OFlags::NOFOLLOW) { AtEnd::Stay } else { AtEnd::Follow };
-        let Ok(file) = place.open(caller, at_end) else { return Ok(false) };
+        let at_end = AtEnd::follow_if(!flags.contains(OFlags::NOFOLLOW));
+        let Ok(found) = self.files.open(caller, place, at_end) else { return Ok(false) };
         let mut wanted = match flags & OFlags::RWMODE {
             OFlags::WRONLY => WRITE,
             OFlags::RDWR => READ | WRITE,
@@ -83,7 +94,7 @@ impl Emulation {
         if flags.contains(OFlags::TRUNC) {
             wanted |= WRITE;
         }
-        self.require(identity, &file, wanted)?;
+        self.require(identity, &found, wanted)?;
         Ok(true)
     }
 
@@ -92,33 +103,30 @@ impl Emulation {
     /// # Errors
     ///
     /// `EACCES` where it does not.
-    pub(super) fn require(&self, identity: &Identity, file: &OwnedFd, wanted: u32) -> Result<()> {
+    pub(super) fn require(&self, identity: &Identity, found: &Found, wanted: u32) -> Result<()> {
         if identity.overrides_permissions() {
             return Ok(());
         }
-        let metadata = self.files.metadata(file.as_fd())?;
+        let metadata = found.metadata();
         // Pipes and sockets have no place, and what processes have in `/proc` is the kernel's to judge.
         let is_file = matches!(metadata.kind, Kind::Regular | Kind::Directory | Kind::Symlink);
-        if !(is_file || metadata.kind.is_device())
-            || fstatfs(file)?.f_type == rustix::fs::PROC_SUPER_MAGIC
-        {
+        if !(is_file || metadata.kind.is_device()) || self.files.is_of_proc(&found.sight) {
             return Ok(());
         }
-        if metadata.kind != Kind::Symlink && !identity.permits(&metadata, wanted) {
+        if metadata.kind != Kind::Symlink && !identity.permits(metadata, wanted) {
             return Err(Refused(libc::EACCES));
         }
-        self.require_search(identity, file)
+        self.require_search(identity, &found.file)
     }
 
     fn require_search(&self, identity: &Identity, file: &OwnedFd) -> Result<()> {
-        let link = format!("/proc/self/fd/{}", file.as_raw_fd());
-        let path = readlinkat(CWD, link, Vec::new())?;
+        let path = readlinkat(CWD, link_to(file), Vec::new())?;
         let path = Path::new(OsStr::from_bytes(path.as_bytes()));
         for above in path.ancestors().skip(1).filter(|above| above.is_absolute()) {
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             // What was removed meanwhile hinders nobody.
             let Ok(above) = openat(CWD, above, flags, Mode::empty()) else { continue };
-            if !identity.permits(&self.files.metadata(above.as_fd())?, EXECUTE) {
+            if !identity.permits(self.files.look_at(above.as_fd())?.metadata(), EXECUTE) {
                 return Err(Refused(libc::EACCES));
             }
         }
@@ -129,38 +137,68 @@ impl Emulation {
     pub(super) fn require_entry(
         &self,
         identity: &Identity,
-        parent: &OwnedFd,
+        parent: &Found,
         name: Option<&CStr>,
     ) -> Result<()> {
         self.require(identity, parent, WRITE | EXECUTE)?;
-        let above = self.files.metadata(parent.as_fd())?;
+        let above = parent.metadata();
         let Some(name) = name.filter(|_| above.mode & STICKY != 0) else { return Ok(()) };
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let Ok(file) = openat(parent, name, flags, Mode::empty()) else { return Ok(()) };
-        let owner = self.files.metadata(file.as_fd())?.uid;
-        let is_own = identity.may_change(owner) || identity.may_change(above.uid);
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        let Ok(sight) = self.files.look(parent.file.as_fd(), name, flags, StatxFlags::empty())
+        else {
+            return Ok(());
+        };
+        let is_own = identity.may_change(sight.metadata().uid) || identity.may_change(above.uid);
         if is_own { Ok(()) } else { Err(Refused(libc::EPERM)) }
     }
 
-    /// A call that the kernel makes when the file permits it.
-    fn check(
-        &self,
-        caller: &Caller<'_>,
-        identity: &Identity,
-        directory: i32,
-        path: usize,
-        wanted: u32,
-    ) -> Result {
-        let text = caller.read_text(caller.argument(path))?;
-        let Ok(place) = Place::new(caller, directory, &text) else { return Ok(Answer::GoOn) };
-        if let Ok(file) = place.open(caller, AtEnd::Follow) {
-            self.require(identity, &file, wanted)?;
+    /// A call that the kernel makes when the file at the path in the first argument permits it.
+    fn check(&self, caller: &Caller<'_>, identity: &Identity, wanted: u32) -> Result {
+        let Some(place) = self.place(caller, libc::AT_FDCWD, 0)? else {
+            return Ok(Answer::GoOn);
+        };
+        let is_shared = place.is_shared(AtEnd::Follow);
+        if is_shared && identity.overrides_permissions() {
+            return Ok(Answer::GoOn);
+        }
+        if let Ok(found) = self.files.open(caller, &place, AtEnd::Follow) {
+            self.require(identity, &found, wanted)?;
+            if !is_shared {
+                return Ok(Answer::Impossible { path: caller.argument(0) });
+            }
         }
         Ok(Answer::GoOn)
     }
 
-    /// The directory and the name of an entry that comes or goes, and whether the kernel would find the same; `None` where it
-    /// is the kernel's to say what is wrong.
+    /// `truncate(2)`.
+    fn truncate(&self, caller: &Caller<'_>, identity: &Identity) -> Result {
+        let Some(place) = self.place(caller, libc::AT_FDCWD, 0)? else {
+            return Ok(Answer::GoOn);
+        };
+        let is_shared = place.is_shared(AtEnd::Follow);
+        if is_shared && identity.overrides_permissions() {
+            return Ok(Answer::GoOn);
+        }
+        let Ok(found) = self.files.open(caller, &place, AtEnd::Follow) else {
+            return Ok(Answer::GoOn);
+        };
+        self.require(identity, &found, WRITE)?;
+        if is_shared {
+            return Ok(Answer::GoOn);
+        }
+        match found.metadata().kind {
+            Kind::Directory => Err(Refused(libc::EISDIR)),
+            Kind::Regular => {
+                let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+                let file = openat(CWD, link_to(&found.file), flags, Mode::empty())?;
+                ftruncate(&file, caller.argument(1))?;
+                Ok(SUCCESS)
+            }
+            _ => Err(Refused(libc::EINVAL)),
+        }
+    }
+
+    /// The directory and the name of an entry that comes or goes; `None` where it is the kernel's to say what is wrong.
     fn entry(
         &self,
         caller: &Caller<'_>,
@@ -168,11 +206,25 @@ impl Emulation {
         directory: i32,
         path: usize,
     ) -> Result<Option<Entry>> {
-        let text = caller.read_text(caller.argument(path))?;
-        let Ok(place) = Place::new(caller, directory, &text) else { return Ok(None) };
-        let Ok((parent, name)) = place.parent(caller) else { return Ok(None) };
+        let Some(place) = self.place(caller, directory, path)? else { return Ok(None) };
+        if identity.overrides_permissions() && place.has_shared_parent() {
+            return Ok(Some(Entry { spot: Spot::At(place), is_shared: true }));
+        }
+        let is_shared = place.has_shared_parent();
+        let Ok((parent, name)) = self.files.parent(caller, &place) else { return Ok(None) };
         self.require_entry(identity, &parent, Some(&name))?;
-        Ok(Some(Entry { parent, name, is_shared: place.has_shared_parent() }))
+        Ok(Some(Entry { spot: Spot::Opened(parent.file, name), is_shared }))
+    }
+
+    /// What an entry is in, and its name there.
+    fn opened(&self, caller: &Caller<'_>, entry: Entry) -> Result<(OwnedFd, CString)> {
+        match entry.spot {
+            Spot::Opened(parent, name) => Ok((parent, name)),
+            Spot::At(place) => {
+                let (parent, name) = self.files.parent(caller, &place)?;
+                Ok((parent.file, name))
+            }
+        }
     }
 
     fn remove(
@@ -184,7 +236,8 @@ impl Emulation {
         flags: i32,
     ) -> Result {
         match self.entry(caller, identity, directory, path)? {
-            Some(Entry { parent, name, is_shared: false }) => {
+            Some(entry) if !entry.is_shared => {
+                let (parent, name) = self.opened(caller, entry)?;
                 unlinkat(parent, name, AtFlags::from_bits_retain(flags.cast_unsigned()))?;
                 Ok(SUCCESS)
             }
@@ -206,7 +259,8 @@ impl Emulation {
             return Ok(Answer::GoOn);
         }
         let flags = RenameFlags::from_bits_retain(flags);
-        renameat_with(from.parent, from.name, to.parent, to.name, flags)?;
+        let ((from, old), (to, new)) = (self.opened(caller, from)?, self.opened(caller, to)?);
+        renameat_with(from, old, to, new, flags)?;
         Ok(SUCCESS)
     }
 
@@ -221,16 +275,14 @@ impl Emulation {
         if caller.top().is_none() || flags & libc::AT_EMPTY_PATH != 0 {
             return Ok(Answer::GoOn);
         }
-        let text = caller.read_text(caller.argument(old))?;
-        let Ok(from) = Place::new(caller, from, &text) else { return Ok(Answer::GoOn) };
+        let Some(from) = self.place(caller, from, old)? else { return Ok(Answer::GoOn) };
         if from.has_shared_parent() && to.is_shared {
             return Ok(Answer::GoOn);
         }
-        let follows = flags & libc::AT_SYMLINK_FOLLOW != 0;
-        let at_end = if follows { AtEnd::Follow } else { AtEnd::Stay };
-        let file = from.open(caller, at_end)?;
-        let link = format!("/proc/self/fd/{}", file.as_raw_fd());
-        linkat(CWD, link, to.parent, to.name, AtFlags::SYMLINK_FOLLOW)?;
+        let at_end = AtEnd::follow_if(flags & libc::AT_SYMLINK_FOLLOW != 0);
+        let found = self.files.open(caller, &from, at_end)?;
+        let (parent, name) = self.opened(caller, to)?;
+        linkat(CWD, link_to(&found.file), parent, name, AtFlags::SYMLINK_FOLLOW)?;
         Ok(SUCCESS)
     }
 
@@ -243,59 +295,69 @@ impl Emulation {
         path: usize,
         flags: i32,
     ) -> Result {
-        let text = caller.read_text(caller.argument(path))?;
-        let Ok(place) = Place::new(caller, directory, &text) else { return Ok(Answer::GoOn) };
-        let at_end =
-            if flags & libc::AT_SYMLINK_NOFOLLOW == 0 { AtEnd::Follow } else { AtEnd::Stay };
-        let Ok(file) = place.open(caller, at_end) else { return Ok(Answer::GoOn) };
+        let Some(place) = self.place(caller, directory, path)? else {
+            return Ok(Answer::GoOn);
+        };
+        let at_end = AtEnd::follow_if(flags & libc::AT_SYMLINK_NOFOLLOW == 0);
         let asking =
             if flags & libc::AT_EACCESS == 0 { identity.as_real() } else { identity.clone() };
-        self.require(&asking, &file, caller.word(path + 1) & 7)?;
-        // The kernel would ask for the right of a user that the file does not know, or for a link at the top.
-        let metadata = self.files.metadata(file.as_fd())?;
-        let has_place = matches!(metadata.kind, Kind::Regular | Kind::Directory | Kind::Symlink);
-        if !has_place || is_of_proc(&file)? {
+        let is_shared = place.is_shared(at_end);
+        if is_shared && asking.overrides_permissions() {
             return Ok(Answer::GoOn);
         }
-        if !asking.permits(&metadata, caller.word(path + 1) & 7) {
+        let Ok(found) = self.files.open(caller, &place, at_end) else {
+            return Ok(Answer::GoOn);
+        };
+        let wanted = caller.word(path + 1) & 7;
+        self.require(&asking, &found, wanted)?;
+        // The kernel would ask for the right of a user that the file does not know, or for a link at the top.
+        let metadata = found.metadata();
+        let has_place = matches!(metadata.kind, Kind::Regular | Kind::Directory | Kind::Symlink);
+        if !has_place || self.files.is_of_proc(&found.sight) {
+            return Ok(Answer::GoOn);
+        }
+        if !asking.permits(metadata, wanted) {
             return Err(Refused(libc::EACCES));
         }
-        let is_judged = metadata.is_file() || !place.is_shared();
+        let is_judged = metadata.is_file() || !is_shared;
         Ok(if is_judged { SUCCESS } else { Answer::GoOn })
     }
 
     /// `utimensat(2)`: certain times are for the owner, the present is for who may write.
     fn times(&self, caller: &Caller<'_>, identity: &Identity) -> Result {
-        let (file, is_found) = match caller.argument(1) {
-            0 => {
-                let place = Place::of_descriptor(caller, caller.signed_word(0))?;
-                (place.open_as_it_is()?, true)
-            }
-            address => {
-                let text = caller.read_text(address)?;
+        let (found, is_shared) = match caller.argument(1) {
+            0 if identity.overrides_permissions() => return Ok(Answer::GoOn),
+            0 => (self.files.of_descriptor(caller, caller.signed_word(0))?, true),
+            _ => {
                 // An empty path can mean the descriptor, which the kernel finds as well.
-                let Ok(place) = Place::new(caller, caller.signed_word(0), &text) else {
+                let Some(place) = self.place(caller, caller.signed_word(0), 1)? else {
                     return Ok(Answer::GoOn);
                 };
                 let follows = caller.signed_word(3) & libc::AT_SYMLINK_NOFOLLOW == 0;
-                let Ok(file) =
-                    place.open(caller, if follows { AtEnd::Follow } else { AtEnd::Stay })
-                else {
+                let at_end = AtEnd::follow_if(follows);
+                let is_shared = place.is_shared(at_end);
+                if is_shared && identity.overrides_permissions() {
+                    return Ok(Answer::GoOn);
+                }
+                let Ok(found) = self.files.open(caller, &place, at_end) else {
                     return Ok(Answer::GoOn);
                 };
-                (file, if follows { place.is_shared() } else { place.has_shared_parent() })
+                (found, is_shared)
             }
         };
-        let owner = self.files.metadata(file.as_fd())?.uid;
-        if identity.may_change(owner) || identity.overrides_permissions() {
-            return if is_found { Ok(Answer::GoOn) } else { set_times(caller, &file) };
+        if !identity.may_change(found.metadata().uid) && !identity.overrides_permissions() {
+            if !is_present(caller)? {
+                return Err(Refused(libc::EPERM));
+            }
+            self.require(identity, &found, WRITE)?;
         }
-        if !is_present(caller)? {
-            return Err(Refused(libc::EPERM));
-        }
-        self.require(identity, &file, WRITE)?;
-        Ok(Answer::GoOn)
+        if is_shared { Ok(Answer::GoOn) } else { set_times(caller, &found.file) }
     }
+}
+
+/// The link of the builder's to what it has open.
+pub(super) fn link_to(file: &OwnedFd) -> String {
+    format!("/proc/self/fd/{}", file.as_raw_fd())
 }
 
 /// Sets the times of a file that the kernel would not find.
@@ -338,9 +400,15 @@ fn is_present(caller: &Caller<'_>) -> Result<bool> {
 
 /// An entry that comes or goes.
 struct Entry {
-    parent: OwnedFd,
-    name: CString,
+    spot: Spot,
+    /// Whether the kernel would find the same.
     is_shared: bool,
+}
+
+enum Spot {
+    At(Place),
+    /// The directory that it is in, and its name there.
+    Opened(OwnedFd, CString),
 }
 
 impl Identity {

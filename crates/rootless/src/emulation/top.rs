@@ -12,7 +12,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags, openat, statx};
 use rustix::io::Errno;
 
 /// The directory, and which names lead where.
@@ -20,6 +20,8 @@ use rustix::io::Errno;
 pub(crate) struct Top {
     /// Absolute, without links.
     directory: PathBuf,
+    /// The file system and the inode of `/` itself.
+    itself: ((u32, u32), u64),
     /// Names at the top that lead to those of the directory.
     links: BTreeSet<Vec<u8>>,
     /// Names at the top that are something else, such as `/proc` and the container's mounts.
@@ -67,7 +69,14 @@ impl Top {
             let text = format!("no name at `/` is a link into `{}`", directory.display());
             return Err(std::io::Error::other(text));
         }
-        Ok(Some(Self { directory: directory.to_owned(), links, others }))
+        let itself = statx(CWD, c"/", AtFlags::empty(), StatxFlags::INO)?;
+        let itself = ((itself.stx_dev_major, itself.stx_dev_minor), itself.stx_ino);
+        Ok(Some(Self { directory: directory.to_owned(), itself, links, others }))
+    }
+
+    /// Whether this is `/` itself, where paths of the guest may begin that lead into the directory.
+    pub(crate) fn is_at(&self, device: (u32, u32), inode: u64) -> bool {
+        (device, inode) == self.itself
     }
 
     /// Where an absolute path of the guest leads. A name that is not at the top is in the directory, too.
@@ -132,6 +141,7 @@ mod tests {
         let names = |names: &[&str]| names.iter().map(|name| name.as_bytes().to_vec()).collect();
         Top {
             directory: "/kaniko/root".into(),
+            itself: ((0, 0), 2),
             links: names(&["usr", "etc"]),
             others: names(&["proc", "kaniko"]),
         }

@@ -1,13 +1,17 @@
 //! Extended attributes: capabilities of programs, and what layers brought that the disk cannot hold.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 
-use super::files::named;
-use super::path::Place;
+use rustix::fs::{XattrFlags, removexattr, setxattr};
+
+use super::path::{AtEnd, Found};
+use super::permissions::link_to;
 use super::{Answer, Emulation, Refused, Result, SUCCESS};
 use crate::caller::Caller;
 
 const CAPABILITY: &[u8] = b"security.capability";
+
+const ACCESS_LIST: &[u8] = b"system.posix_acl_access";
 
 /// The largest value that the kernel takes (`XATTR_SIZE_MAX`).
 const LARGEST: usize = 65536;
@@ -29,10 +33,12 @@ impl Emulation {
     }
 
     fn set_attribute(&self, caller: &Caller<'_>) -> Result {
-        if caller.read_text(caller.argument(1))? != CAPABILITY {
+        let name = caller.read_text(caller.argument(1))?;
+        let is_capability = name == CAPABILITY;
+        if !is_capability && name != ACCESS_LIST && self.is_shared(caller)? {
             return Ok(Answer::GoOn);
         }
-        if !self.identity(caller)?.can_set_file_capabilities() {
+        if is_capability && !self.identity(caller)?.can_set_file_capabilities() {
             return Err(Refused(libc::EPERM));
         }
         let size = usize::try_from(caller.argument(3)).map_err(|_| libc::E2BIG)?;
@@ -40,79 +46,138 @@ impl Emulation {
             return Err(Refused(libc::E2BIG));
         }
         let value = caller.read(caller.argument(2), size)?;
-        if !is_capability(&value) {
+        if is_capability {
+            return self.set_capability(caller, &value);
+        }
+        if name == ACCESS_LIST
+            && let Some(bits) = plain_list(&value)
+        {
+            let found = self.attributed(caller)?;
+            let kept = found.metadata().mode & !0o777;
+            self.change_mode_to(caller, &found, kept | bits)?;
+            // What was there besides the bits of the mode.
+            removexattr(link_to(&found.file), name).ok();
+            return Ok(SUCCESS);
+        }
+        if self.is_shared(caller)? {
+            return Ok(Answer::GoOn);
+        }
+        let found = self.attributed(caller)?;
+        let flags = XattrFlags::from_bits_retain(caller.word(4));
+        setxattr(link_to(&found.file), name, &value, flags)?;
+        Ok(SUCCESS)
+    }
+
+    fn set_capability(&self, caller: &Caller<'_>, value: &[u8]) -> Result {
+        if !is_capability(value) {
             return Err(Refused(libc::EINVAL));
         }
-        let file = file(caller)?;
-        if !self.files.metadata(file.as_fd())?.is_file() {
+        let found = self.attributed(caller)?;
+        if !found.metadata().is_file() {
             return Err(Refused(libc::EPERM));
         }
-        let is_there = self.files.xattrs(file.as_fd())?.contains_key(CAPABILITY);
+        let is_there = self.files.xattrs(found.file.as_fd())?.contains_key(CAPABILITY);
         match caller.signed_word(4) {
             libc::XATTR_CREATE if is_there => return Err(Refused(libc::EEXIST)),
             libc::XATTR_REPLACE if !is_there => return Err(Refused(libc::ENODATA)),
             _ => {}
         }
-        self.files.set_capability(file.as_fd(), Some(&value))?;
+        self.files.set_capability(found.file.as_fd(), Some(value))?;
         Ok(SUCCESS)
     }
 
     fn get_attribute(&self, caller: &Caller<'_>) -> Result {
         let name = caller.read_text(caller.argument(1))?;
         // Others are on the disk or, as in any container, not this process's to see.
-        if name != CAPABILITY && (caller.top().is_none() || name.starts_with(b"trusted.")) {
+        if name != CAPABILITY && (name.starts_with(b"trusted.") || self.is_shared(caller)?) {
             return Ok(Answer::GoOn);
         }
-        let file = file(caller)?;
-        let mut attributes = self.files.xattrs(file.as_fd())?;
+        let found = self.attributed(caller)?;
+        let mut attributes = self.files.xattrs(found.file.as_fd())?;
         let value = attributes.remove(&name).ok_or(libc::ENODATA)?;
         tell(caller, 2, &value)
     }
 
     fn list_attributes(&self, caller: &Caller<'_>) -> Result {
-        let file = file(caller)?;
-        let attributes = self.files.xattrs(file.as_fd())?;
-        if !attributes.contains_key(CAPABILITY) && caller.top().is_none() {
+        let found = self.attributed(caller)?;
+        if !self.files.has_virtual_xattrs(&found.sight) && self.is_shared(caller)? {
             return Ok(Answer::GoOn);
         }
+        let attributes = self.files.xattrs(found.file.as_fd())?;
         let seen = attributes.keys().filter(|name| !name.starts_with(b"trusted."));
         let names: Vec<u8> = seen.flat_map(|name| [name.as_slice(), b"\0"].concat()).collect();
         tell(caller, 1, &names)
     }
 
     fn remove_attribute(&self, caller: &Caller<'_>) -> Result {
-        if caller.read_text(caller.argument(1))? != CAPABILITY {
+        let name = caller.read_text(caller.argument(1))?;
+        if name != CAPABILITY {
+            if !self.is_shared(caller)? {
+                removexattr(link_to(&self.attributed(caller)?.file), name)?;
+                return Ok(SUCCESS);
+            }
             return Ok(Answer::GoOn);
         }
         if !self.identity(caller)?.can_set_file_capabilities() {
             return Err(Refused(libc::EPERM));
         }
-        let file = file(caller)?;
-        if !self.files.xattrs(file.as_fd())?.contains_key(CAPABILITY) {
+        let found = self.attributed(caller)?;
+        if !self.files.xattrs(found.file.as_fd())?.contains_key(CAPABILITY) {
             return Err(Refused(libc::ENODATA));
         }
-        self.files.set_capability(file.as_fd(), None)?;
+        self.files.set_capability(found.file.as_fd(), None)?;
         Ok(SUCCESS)
+    }
+
+    /// Whether the kernel would find the same file.
+    fn is_shared(&self, caller: &Caller<'_>) -> Result<bool> {
+        let Some(at_end) = named(caller).filter(|_| caller.top().is_some()) else {
+            return Ok(true);
+        };
+        let text = caller.read_text(caller.argument(0))?;
+        Ok(self.files.place(caller, libc::AT_FDCWD, &text)?.is_shared(at_end))
+    }
+
+    /// The file that the first argument names, by a path or as a descriptor.
+    fn attributed(&self, caller: &Caller<'_>) -> Result<Found> {
+        let Some(at_end) = named(caller) else {
+            return Ok(self.files.of_descriptor(caller, caller.signed_word(0))?);
+        };
+        let text = caller.read_text(caller.argument(0))?;
+        let place = self.files.place(caller, libc::AT_FDCWD, &text)?;
+        Ok(self.files.open(caller, &place, at_end)?)
     }
 }
 
-/// The file that the first argument names, by a path or as a descriptor.
-fn file(caller: &Caller<'_>) -> Result<OwnedFd> {
-    let flags = match caller.number() {
+/// Whether the first argument is a path, and what is done with a link at its end.
+fn named(caller: &Caller<'_>) -> Option<AtEnd> {
+    match caller.number() {
         libc::SYS_fsetxattr
         | libc::SYS_fgetxattr
         | libc::SYS_flistxattr
-        | libc::SYS_fremovexattr => {
-            let place = Place::of_descriptor(caller, caller.signed_word(0))?;
-            return Ok(place.open_as_it_is()?);
-        }
+        | libc::SYS_fremovexattr => None,
         libc::SYS_lsetxattr
         | libc::SYS_lgetxattr
         | libc::SYS_llistxattr
-        | libc::SYS_lremovexattr => libc::AT_SYMLINK_NOFOLLOW,
-        _ => 0,
-    };
-    named(caller, libc::AT_FDCWD, caller.argument(0), flags)
+        | libc::SYS_lremovexattr => Some(AtEnd::Stay),
+        _ => Some(AtEnd::Follow),
+    }
+}
+
+/// The permission bits that an access control list stands for which says nothing besides (acl(5): three entries, for the
+/// owner, the group and others).
+fn plain_list(value: &[u8]) -> Option<u32> {
+    const VERSION: [u8; 4] = [2, 0, 0, 0];
+    const TAGS: [u16; 3] = [1, 4, 32];
+    let entries = value.strip_prefix(&VERSION)?;
+    if entries.len() != 8 * TAGS.len() {
+        return None;
+    }
+    entries.chunks_exact(8).zip(TAGS).try_fold(0, |bits, (entry, tag)| {
+        let number = |at: usize| u16::from_le_bytes([entry[at], entry[at + 1]]);
+        let granted = u32::from(number(2));
+        (number(0) == tag && granted <= 7).then_some(bits << 3 | granted)
+    })
 }
 
 /// Answers with a value in the buffer that is an argument, of the size that is the next; with 0 only its size is asked
@@ -137,6 +202,17 @@ fn is_capability(value: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_list_of_three_entries_is_a_mode() {
+        // setfacl -m u::rw-,g::r--,o::--- and with a user more.
+        let plain = b"\x02\0\0\0\x01\0\x06\0\xff\xff\xff\xff\x04\0\x04\0\xff\xff\xff\xff\x20\0\0\0\xff\xff\xff\xff";
+        assert_eq!(plain_list(plain), Some(0o640));
+        let more = [&plain[..12], b"\x02\0\x07\0\x01\0\0\0", &plain[12..]].concat();
+        assert_eq!(plain_list(&more), None);
+        assert_eq!(plain_list(&plain[..20]), None);
+        assert_eq!(plain_list(b""), None);
+    }
 
     #[test]
     fn capabilities_have_the_length_of_their_revision() {
