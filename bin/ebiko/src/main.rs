@@ -46,8 +46,8 @@ use ebiko_build::{BuildError, BuildRequest, Ports, Roots};
 use ebiko_layout::{WarmDirectory, WarmSource};
 use ebiko_oci::Reference;
 use ebiko_rootless::{
-    Choice, Entered, Nowhere, Place, PrivateError, enter_private, missing_capabilities,
-    protect_self, scrub_environment, survey,
+    Choice, Entered, IdMapping, Nowhere, Place, Private, PrivateError, enter_private,
+    missing_capabilities, protect_self, scrub_environment, survey,
 };
 
 use crate::caching::Caching;
@@ -272,14 +272,19 @@ fn ask(
 /// Says once that commands will not have the rights of root, and that they will not notice.
 fn tell_emulation(place: &Place, reporter: &Reporter) {
     let missing = missing_capabilities();
-    if matches!(place, Place::InPlace) && !missing.is_empty() {
-        let note = format!(
-            "commands take themselves for root although this process lacks {}: owners, modes and the like are kept beside \
-             the files",
-            missing.join(", ")
-        );
-        reporter.say(Verbosity::Info, note);
-    }
+    let why = match place {
+        Place::InPlace if !missing.is_empty() => {
+            format!("this process lacks {}", missing.join(", "))
+        }
+        Place::Private(Private { ids: IdMapping::RootOnly(_), .. }) => {
+            "there is one user id here".to_owned()
+        }
+        _ => return,
+    };
+    let note = format!(
+        "commands take themselves for root although {why}: owners, modes and the like are kept beside the files"
+    );
+    reporter.say(Verbosity::Info, note);
 }
 
 /// Where the build takes place; the ending of another process where that has built.

@@ -156,7 +156,7 @@ pub(crate) fn perform(action: &RunAction, site: &Site<'_>) -> Result<Touched, Ex
             let command = action.argv.join(" ");
             let ids = match site.place {
                 Place::InPlace | Place::Nowhere(_) => IdMapping::Complete,
-                Place::Private(private) => private.ids,
+                Place::Private(private) => private.ids_in(site.root),
             };
             Err(CommandError::Exited { command, status, ids, disk_is_full: site.root.is_full() }
                 .into())

@@ -49,6 +49,20 @@ impl<'a> Caller<'a> {
         self.is_closed.get()
     }
 
+    /// Makes this thread, and no other, see the mounts of the process, whose `/` becomes its own.
+    pub(crate) fn enter_mounts(&self) -> io::Result<()> {
+        use nix::sched::{CloneFlags, setns, unshare};
+
+        let entered = std::fs::File::open(format!("/proc/{}/ns/mnt", self.request.pid)).and_then(
+            |namespace| {
+                unshare(CloneFlags::CLONE_FS)?;
+                Ok(setns(&namespace, CloneFlags::CLONE_NEWNS)?)
+            },
+        );
+        self.is_closed.set(entered.is_err());
+        entered
+    }
+
     /// The number of the call.
     pub(crate) fn number(&self) -> libc::c_long {
         libc::c_long::from(self.request.data.nr)

@@ -69,6 +69,8 @@ pub(crate) struct RootEntry {
     pub(crate) steps: Vec<Step>,
     /// Whether it keeps every capability that the builder has.
     pub(crate) insecure: bool,
+    /// Whether a filter will refuse new namespaces.
+    pub(crate) filtered: bool,
 }
 
 /// Whom the command runs as.
@@ -176,15 +178,29 @@ pub(crate) fn can_make_user_namespace() -> Result<bool, i32> {
 
 /// Whether a process that this one starts could mount in a mount namespace of its own. Asks the kernel by trying.
 /// Async-signal-safe.
-#[expect(unsafe_code, reason = "see the module")]
 pub(crate) fn can_mount() -> bool {
+    tries(libc::CLONE_NEWNS, || {
+        mount(None, c"/", None, libc::MS_REC | libc::MS_PRIVATE, None)
+            .and_then(|()| mount(None, c"/", Some(c"tmpfs"), libc::MS_NOSUID, None))
+    })
+}
+
+/// Whether a process that this one starts in namespaces of its own could have a `/proc` of theirs. Asks the kernel by
+/// trying. Async-signal-safe.
+pub(crate) fn can_mount_proc() -> bool {
+    let own = libc::CLONE_NEWUSER | libc::CLONE_NEWNS | libc::CLONE_NEWPID;
+    tries(own, || {
+        mount(None, c"/", None, libc::MS_REC | libc::MS_PRIVATE, None)
+            .and_then(|()| mount(None, c"/proc", Some(c"proc"), libc::MS_NOSUID, None))
+    })
+}
+
+/// Whether a process in these namespaces can do something; it ends then.
+#[expect(unsafe_code, reason = "see the module")]
+fn tries(namespaces: libc::c_int, attempt: impl FnOnce() -> Result<(), i32>) -> bool {
     // SAFETY: the child calls nothing but the kernel, and ends.
-    let pid = match unsafe { fork(libc::CLONE_NEWNS) } {
-        Ok(0) => {
-            let mounted = mount(None, c"/", None, libc::MS_REC | libc::MS_PRIVATE, None)
-                .and_then(|()| mount(None, c"/", Some(c"tmpfs"), libc::MS_NOSUID, None));
-            exit(mounted.map_or(1, |()| 0))
-        }
+    let pid = match unsafe { fork(namespaces) } {
+        Ok(0) => exit(attempt().map_or(1, |()| 0)),
         Ok(pid) => pid,
         Err(_) => return false,
     };
@@ -229,7 +245,7 @@ fn init(prepared: &Prepared) -> ! {
         limit.make_room();
     }
     let surrounded = surround(prepared).and_then(|()| match &prepared.entry {
-        Some(entry) => enter(entry).and_then(|()| confine(entry.insecure)),
+        Some(entry) => enter(entry).and_then(|()| confine(entry)),
         None if prepared.namespaces & libc::CLONE_NEWNS != 0 => attach(&prepared.steps),
         None => Ok(()),
     });
@@ -277,16 +293,19 @@ fn surround(prepared: &Prepared) -> Result<(), (Failed, i32)> {
 
 /// Takes away what a guest of a private root shall not have.
 #[expect(unsafe_code, reason = "see the module")]
-fn confine(insecure: bool) -> Result<(), (Failed, i32)> {
+fn confine(entry: &RootEntry) -> Result<(), (Failed, i32)> {
     // Where the host's control groups begin is not the guest's business; kernels before 4.6 have no
     // such namespace. SAFETY: takes no memory of this program.
     unsafe { libc::unshare(libc::CLONE_NEWCGROUP) };
     // Needs a capability that is gone after the next step.
     landlock::scope_abstract_sockets().map_err(|error| (Failed::Landlock, error))?;
-    if !insecure {
+    if !entry.insecure {
         capabilities::limit_bounding_set()
             .and_then(|()| capabilities::limit_current())
             .map_err(|error| (Failed::Capabilities, error))?;
+    }
+    if entry.filtered {
+        return Ok(());
     }
     // `enter_private` has seen to this. It is asked again because the answer can be another one in
     // another root, and because all that was taken away could be had back otherwise.

@@ -75,10 +75,20 @@ type Result<T = Answer> = std::result::Result<T, Refused>;
 
 const SUCCESS: Answer = Answer::Done(0);
 
+/// Where a step's `/` is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum At {
+    /// It is the container's own, and the builder's.
+    OwnRoot,
+    /// In a mount namespace of the step, where the supervisor goes.
+    RootOfStep,
+}
+
 /// What is known of a step's processes.
 pub(crate) struct Emulation {
     files: Files,
     identities: Identities,
+    at: At,
     pending: Pending,
     /// Sockets that the kernel is about to make.
     unborn: Vec<Unborn>,
@@ -92,7 +102,7 @@ pub(crate) struct Emulation {
 }
 
 impl Emulation {
-    /// For a step that begins as `credentials`.
+    /// For a step that begins as `credentials`, on the container's own `/` or in a root that is the step's `/`.
     ///
     /// # Errors
     ///
@@ -100,19 +110,18 @@ impl Emulation {
     pub(crate) fn new(
         root: &ebiko_rootfs::Root,
         credentials: &Credentials,
+        at: At,
     ) -> std::io::Result<Self> {
-        let hard = identities::hard_limit().map_err(std::io::Error::from_raw_os_error)?;
-        let base = identities::base(hard).ok_or(std::io::ErrorKind::Unsupported)?;
-        if !root.emulated().knows_births(root.as_fd())? {
-            return Err(std::io::Error::other(
-                "the file system does not tell when files are made, so owners could be mistaken",
-            ));
-        }
+        let base = Self::base(root)?;
         let first = Identity::new(credentials.uid, credentials.gid, &credentials.groups);
         Ok(Self {
             files: Files::new(root.emulated()),
-            top: Top::of(root.host_path())?.map(Arc::new),
+            top: match at {
+                At::OwnRoot => Top::of(root.host_path())?.map(Arc::new),
+                At::RootOfStep => None,
+            },
             identities: Identities::new(first, base),
+            at,
             pending: Pending::default(),
             unborn: Vec::new(),
             is_copy: true,
@@ -121,13 +130,26 @@ impl Emulation {
         })
     }
 
+    /// The mark of the first identity.
+    fn base(root: &ebiko_rootfs::Root) -> std::io::Result<u64> {
+        let hard = identities::hard_limit().map_err(std::io::Error::from_raw_os_error)?;
+        let base = identities::base(hard).ok_or(std::io::ErrorKind::Unsupported)?;
+        if !root.emulated().knows_births(root.as_fd())? {
+            return Err(std::io::Error::other(
+                "the file system does not tell when files are made, so owners could be mistaken",
+            ));
+        }
+        Ok(base)
+    }
+
+    /// Whether users can be emulated in a root.
+    pub(crate) fn is_possible(root: &ebiko_rootfs::Root) -> bool {
+        Self::base(root).is_ok()
+    }
+
     /// How much must be asked.
-    ///
-    /// What somebody else than root may not open must be known, and what the kernel would not find: a command can make a new
-    /// name at the top at any time.
     pub(crate) fn scope(&self) -> Scope {
-        let paths = self.top.is_some();
-        Scope { permissions: !self.begins_as_root, paths }
+        Scope { times: !self.begins_as_root, paths: self.top.is_some() }
     }
 
     /// Answers a call.
@@ -138,6 +160,10 @@ impl Emulation {
                 return Ok(Answer::GoOn);
             }
             self.is_copy = false;
+            if self.at == At::RootOfStep {
+                caller.enter_mounts().map_err(|_| libc::EPERM)?;
+                self.files.find_proc();
+            }
             self.begin(caller)?;
         }
         self.pending.settle(caller);

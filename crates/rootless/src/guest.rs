@@ -15,7 +15,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::attach::{self, Attach, Attachment};
 use crate::child::{self, Filter, Identity, PointerList, Prepared, RootEntry};
-use crate::emulation::Emulation;
+use crate::emulation::{At, Emulation};
 use crate::filter::{self, Purpose};
 use crate::message::Failed;
 use crate::mounts;
@@ -299,7 +299,17 @@ impl Surroundings {
             steps.push(mounts::Step::Attach(Attach::new(&target, attachment).map_err(failed)?));
             covered.push(target);
         }
-        let own = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC;
+        let emulation = one_user(private, guest);
+        if emulation.is_none() && private.has_user_namespaces {
+            let source = io::Error::from_raw_os_error(libc::EPERM);
+            return Err(RunError::Start { stage: GuestStage::UserNamespaces, source });
+        }
+        let mut own = libc::CLONE_NEWNS | libc::CLONE_NEWIPC;
+        if emulation.is_none() {
+            own |= libc::CLONE_NEWPID;
+        }
+        let filter =
+            Purpose { emulate: emulation.as_ref().map(Emulation::scope), ..Purpose::default() };
         Ok(Self {
             namespaces: own | namespaces(guest),
             steps: Vec::new(),
@@ -308,12 +318,25 @@ impl Surroundings {
                 device_and_inode: (metadata.dev, metadata.ino),
                 steps,
                 insecure: guest.insecure,
+                filtered: emulation.is_some(),
             }),
             may_set_groups: private.ids == IdMapping::Complete,
-            filter: Purpose::default(),
-            rules: Rules::default(),
+            filter,
+            rules: Rules { emulation, ..Rules::default() },
         })
     }
+}
+
+/// Others than the only user that there is, for a step that may become somebody else. It shares the builder's process
+/// namespace then, so that both mean the same by a number.
+///
+/// A step with all capabilities could look into the builder there; and on a file system that does not tell when files were
+/// made, owners could be mistaken. Both do without.
+fn one_user(private: &Private, guest: &Guest<'_>) -> Option<Emulation> {
+    if private.ids == IdMapping::Complete || guest.insecure || !Private::knows_processes() {
+        return None;
+    }
+    Emulation::new(guest.root, guest.credentials, At::RootOfStep).ok()
 }
 
 fn start_and_watch(
@@ -323,7 +346,7 @@ fn start_and_watch(
     output: &mut dyn FnMut(Stream, &[u8]),
 ) -> Result<Outcome, RunError> {
     let process = |source: io::Error| RunError::Start { stage: GuestStage::Process, source };
-    let in_place = surroundings.entry.is_none();
+    let shares_processes = surroundings.namespaces & libc::CLONE_NEWPID == 0;
     let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(|error| process(error.into()));
     let ((stdout, stdout_to), (stderr, stderr_to), (status, status_to)) =
         (pipe()?, pipe()?, pipe()?);
@@ -337,7 +360,7 @@ fn start_and_watch(
     let failure = failure.map_err(process)?;
     let prepared = prepare(guest, surroundings, filter, [&stdout_to, &stderr_to, &status_to])?;
     // Whoever is there before is not the guest's.
-    let others = if in_place { tree::processes() } else { tree::Parents::new() };
+    let others = if shares_processes { tree::processes() } else { tree::Parents::new() };
 
     // No handler of this program may run in the child before it has put the signals back.
     let mask = SigSet::all()
@@ -349,7 +372,16 @@ fn start_and_watch(
         Pid::from_raw(started.map_err(|error| process(io::Error::from_raw_os_error(error)))?);
     drop((stdout_to, stderr_to, status_to, guests_end));
 
-    let watch = Watch { init, in_place, others, stdout, stderr, status, failure, interrupt };
+    let watch = Watch {
+        init,
+        in_place: shares_processes,
+        others,
+        stdout,
+        stderr,
+        status,
+        failure,
+        interrupt,
+    };
     watch.until_all_ended(output).map_err(|error| match error {
         pump::WatchError::Failed(what, error) => RunError::Start {
             stage: stage(what, guest, &prepared),

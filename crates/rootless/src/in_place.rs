@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use ebiko_rootfs::{Kind, Root, RootPath, StandIns, Substitute};
 
 use crate::attach::{self, Attach, Content};
-use crate::emulation::Emulation;
+use crate::emulation::{At, Emulation};
 use crate::filter::Purpose;
 use crate::guest::Surroundings;
 use crate::mounts::{self, Step};
@@ -103,14 +103,14 @@ fn purpose(guest: &Guest<'_>) -> Purpose {
 
 /// How the filter's questions are answered.
 fn rules(guest: &Guest<'_>, emulate: bool) -> Result<Rules, RunError> {
-    let emulation = emulate.then(|| Emulation::new(guest.root, guest.credentials));
+    let emulation = emulate.then(|| Emulation::new(guest.root, guest.credentials, At::OwnRoot));
     let emulation = emulation
         .transpose()
         .map_err(|source| RunError::Start { stage: GuestStage::Filter, source })?;
     Ok(Rules {
         host_name: guest.host_name.map(|name| name.as_bytes().to_vec()),
-        read_only: Vec::new(),
         emulation,
+        ..Rules::default()
     })
 }
 

@@ -154,6 +154,12 @@ impl IdPlan {
         has_more(&self.users) && has_more(&self.groups)
     }
 
+    /// Whether there could be more than one id. Helpers have no effect where no program may gain privileges.
+    pub(crate) fn may_have_ids(&self) -> bool {
+        let may_gain = self.is_root || rustix::thread::no_new_privs().is_ok_and(|none| !none);
+        self.has_ranges() && self.has_helpers() && may_gain
+    }
+
     pub(crate) fn has_helpers(&self) -> bool {
         self.is_root || self.helpers.is_some()
     }

@@ -14,6 +14,7 @@ use nix::unistd::{ForkResult, fork};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::child;
+use crate::emulation::Emulation;
 use crate::outer::{self, Ending, IdPlan, IdsGranted, Report};
 use crate::refusal::{Attempt, PrivateError};
 
@@ -42,10 +43,30 @@ pub struct Nowhere {
 pub struct Private {
     /// The user and group ids that exist.
     pub ids: IdMapping,
+    /// Whether a guest could make a user namespace, so that a filter must keep it from that.
+    pub(crate) has_user_namespaces: bool,
     /// The machine's `/etc/resolv.conf` when the program started.
     pub(crate) resolv_conf: Vec<u8>,
     /// The machine's `/etc/hosts` when the program started.
     pub(crate) hosts: Vec<u8>,
+}
+
+impl Private {
+    /// The ids that a command in `root` has: all, where users are emulated.
+    pub fn ids_in(&self, root: &ebiko_rootfs::Root) -> IdMapping {
+        match self.ids {
+            IdMapping::RootOnly(_) if Self::knows_processes() && Emulation::is_possible(root) => {
+                IdMapping::Complete
+            }
+            ids => ids,
+        }
+    }
+
+    /// Whether `/proc` calls processes what the kernel calls them.
+    pub(crate) fn knows_processes() -> bool {
+        let own = rustix::fs::readlinkat(rustix::fs::CWD, c"/proc/self", Vec::new());
+        own.is_ok_and(|own| own.to_bytes() == std::process::id().to_string().as_bytes())
+    }
 }
 
 /// The user and group ids that exist in a private namespace.
@@ -53,8 +74,8 @@ pub struct Private {
 pub enum IdMapping {
     /// All that images use.
     Complete,
-    /// Root only. Files belong to others in the image but not on disk, and no process can run as
-    /// somebody else.
+    /// Root only. Files belong to others in the image but not on disk; processes run as somebody else where users are
+    /// emulated.
     RootOnly(Missing),
 }
 
@@ -147,8 +168,10 @@ pub fn enter_private(search_path: &OsStr) -> Result<Entered, PrivateError> {
     match forked {
         Ok(ForkResult::Child) => {
             drop((reports, go_to));
-            let ids = become_builder(&plan, File::from(report_to), File::from(go), &signals);
-            Ok(Entered::Inside(Place::Private(Private { ids, resolv_conf, hosts })))
+            let (ids, has_user_namespaces) =
+                become_builder(&plan, File::from(report_to), File::from(go), &signals);
+            let private = Private { ids, has_user_namespaces, resolv_conf, hosts };
+            Ok(Entered::Inside(Place::Private(private)))
         }
         Ok(ForkResult::Parent { child }) => {
             drop((report_to, go));
@@ -172,9 +195,10 @@ fn become_builder(
     mut report: File,
     mut go: File,
     signals: &HeldForGood,
-) -> IdMapping {
+) -> (IdMapping, bool) {
     die_with_parent();
-    let with_user = match unshare_all(plan.is_root) {
+    let own_processes = plan.may_have_ids() || child::can_mount_proc();
+    let with_user = match unshare_all(plan.is_root, own_processes) {
         Ok(with_user) => with_user,
         Err(error) => leave(&mut report, Report::UnshareRefused(error as i32)),
     };
@@ -192,9 +216,9 @@ fn become_builder(
     match forked {
         Ok(ForkResult::Child) => {
             drop(alive_to);
-            be_first(alive, &mut report, with_user);
+            let ids = be_first(alive, &mut report, with_user, || id_mapping(plan, granted));
             signals.release();
-            id_mapping(plan, granted)
+            ids
         }
         Ok(ForkResult::Parent { child }) => {
             tell(&mut report, Report::Builder(child.as_raw()));
@@ -218,8 +242,14 @@ fn become_builder(
     }
 }
 
-/// Sets up what process 1 of the new namespaces finds.
-fn be_first(alive: OwnedFd, report: &mut File, with_user: bool) {
+/// Sets up what process 1 of the new namespaces finds. Returns which ids there are, and whether guests could still make
+/// user namespaces.
+fn be_first(
+    alive: OwnedFd,
+    report: &mut File,
+    with_user: bool,
+    ids: impl FnOnce() -> IdMapping,
+) -> (IdMapping, bool) {
     die_with_parent();
     if File::from(alive).read_exact(&mut [0]).is_err() {
         quit(1);
@@ -233,12 +263,16 @@ fn be_first(alive: OwnedFd, report: &mut File, with_user: bool) {
     // partly covered the kernel refuses a new one; `/proc/self` is right in the old one too.
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     mount(Some("proc"), "/proc", Some("proc"), flags, None::<&str>).ok();
-    if let Err(error) = forbid_user_namespaces(with_user) {
+    let ids = ids();
+    let forbidden = forbid_user_namespaces(with_user);
+    // Where there is one id, the filter that emulates others refuses namespaces as well.
+    if let (Err(error), IdMapping::Complete) = (forbidden, ids) {
         leave(report, Report::LimitRefused(error));
     }
     // A wish, not a need.
     nix::unistd::sethostname(HOST_NAME).ok();
     tell(report, Report::Ready);
+    (ids, forbidden.is_err())
 }
 
 /// Sees to it that no guest can make a user namespace: it would have in there all the capabilities
@@ -257,11 +291,11 @@ fn forbid_user_namespaces(with_user: bool) -> Result<(), i32> {
     if child::can_make_user_namespace()? { Err(libc::EPERM) } else { Ok(()) }
 }
 
-fn unshare_all(is_root: bool) -> Result<bool, Errno> {
-    let most = CloneFlags::CLONE_NEWNS
-        | CloneFlags::CLONE_NEWPID
-        | CloneFlags::CLONE_NEWIPC
-        | CloneFlags::CLONE_NEWUTS;
+/// Whether a user namespace is among them. Where the kernel refuses a `/proc` of new process namespaces, as in containers
+/// that cover parts of theirs, and users have to be emulated, there is none of these: answers are found in `/proc`.
+fn unshare_all(is_root: bool, own_processes: bool) -> Result<bool, Errno> {
+    let mut most = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS;
+    most.set(CloneFlags::CLONE_NEWPID, own_processes);
     match unshare(most | CloneFlags::CLONE_NEWUSER) {
         Ok(()) => Ok(true),
         Err(_) if is_root => unshare(most).map(|()| false),

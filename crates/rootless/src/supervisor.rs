@@ -153,6 +153,13 @@ fn wait(descriptor: &OwnedFd, stop: &AtomicBool) -> Option<()> {
     }
 }
 
+/// Whether no process is left that could call.
+fn is_over(listener: &OwnedFd) -> bool {
+    let mut polled = [PollFd::new(listener, PollFlags::IN)];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut polled, Some(&now)).is_ok() && polled[0].revents().contains(PollFlags::HUP)
+}
+
 /// Room for one control message with one descriptor.
 const CONTROL_LENGTH: usize = 64;
 
@@ -236,12 +243,11 @@ fn serve(listener: &OwnedFd, rules: &mut Rules, stop: &AtomicBool) -> Result<(),
                 request.as_mut_ptr(),
             );
             if received != 0 {
-                // The process was killed in the meantime, or it was the last one.
-                match crate::child::errno() {
-                    libc::ENOENT | libc::EINTR => continue,
-                    _ if hears_the_end => break,
-                    _ => continue,
+                // The process was killed in the meantime, or there are none any more.
+                if hears_the_end && is_over(listener) {
+                    break;
                 }
+                continue;
             }
             request.assume_init()
         };

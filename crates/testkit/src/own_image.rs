@@ -27,54 +27,11 @@ const NAMES: [&str; 6] =
     ["warmer", "kaniko-docker", "kaniko-gcr", "kaniko-gar", "kaniko-ecr", "kaniko-acr"];
 
 /// The names at `/` that lead into the directory of the image for users other than root: those of the Filesystem Hierarchy
-/// Standard and of distributions, and what Dockerfiles often work in. A command cannot execute what lies beneath another name,
-/// nor go there.
-pub(crate) const LINKED_NAMES: [&str; 44] = [
-    "app",
-    "apps",
-    "bin",
-    "boot",
-    "build",
-    "cache",
-    "code",
-    "conf",
-    "config",
-    "data",
-    "deps",
-    "dist",
-    "docker",
-    "entrypoint.sh",
-    "etc",
-    "go",
-    "home",
-    "install",
-    "lib",
-    "lib32",
-    "lib64",
-    "libx32",
-    "media",
-    "mnt",
-    "node_modules",
-    "opt",
-    "out",
-    "output",
-    "project",
-    "root",
-    "run",
-    "sbin",
-    "scripts",
-    "server",
-    "site",
-    "source",
-    "src",
-    "srv",
-    "target",
-    "tmp",
-    "usr",
-    "var",
-    "venv",
-    "work",
-];
+/// Standard and of distributions, and what Dockerfiles often work in or execute. A command cannot execute what lies beneath
+/// another name, nor go there; names that are not used are not seen.
+fn linked_names() -> impl Iterator<Item = &'static str> {
+    include_str!("linked_names.txt").lines()
+}
 
 /// What container runtimes mount into: where a directory is missing they make it, and then it is root's.
 const MOUNTED_INTO: [&str; 2] = ["etc", "var/run/secrets/kubernetes.io/serviceaccount"];
@@ -82,7 +39,7 @@ const MOUNTED_INTO: [&str; 2] = ["etc", "var/run/secrets/kubernetes.io/serviceac
 /// The files of the image for users other than root, beneath `above`.
 pub(crate) fn linked_root(tree: Tree, above: &str) -> Tree {
     let root = format!("{above}kaniko/root");
-    let tree = LINKED_NAMES.iter().fold(tree.dir(&root), |tree, name| {
+    let tree = linked_names().fold(tree.dir(&root), |tree, name| {
         tree.symlink(format!("{above}{name}"), format!("kaniko/root/{name}"))
     });
     MOUNTED_INTO.iter().fold(tree, |tree, path| tree.dir(format!("{root}/{path}")))

@@ -165,6 +165,9 @@ fn privileged_rights_are_those_of_a_pod_with_root() {
     assert_eq!(with, layers(&no_capabilities, "few.tar"));
     let unconfined = own.bench.mounted(own.image.pod().profile(Profile::UnconfinedNonRoot));
     assert_eq!(with, layers(&unconfined, "unconfined.tar"));
+    // `/` is not this user's, and user namespaces are there: one with a single id.
+    let foreign = own.bench.pod().profile(Profile::UnconfinedNonRoot).env("HOME", "/tmp");
+    assert_eq!(with, layers(&foreign, "foreign.tar"));
 }
 
 /// Packages that add users, set capabilities and set-user-ID bits, or work as somebody else while they are installed.
@@ -248,6 +251,33 @@ RUN ln -s /proc/self /s && ln -s /proc/self/fd /f && [ "$(readlink /proc/self)" 
 "#;
     let pod = own.pod().env("TOKEN", "hidden");
     own.bench.build_in(&pod, dockerfile, &["--no-push"]).assert_success();
+}
+
+/// Names at `/` for which the image has no links hold files. What only the kernel could do with one ends the step, also
+/// where the command would go on: its image would be another one than with a root at `/`.
+#[test]
+fn privileged_a_new_name_at_the_top_holds_files_and_what_it_cannot_ends_the_step() {
+    let own = NonRoot::new();
+    let dockerfile = "FROM busybox\nRUN mkdir /odd-name && echo 123 > /odd-name/a && mv /odd-name/a /odd-name/b \
+        && cp -a /odd-name/b /odd-name/c && chmod 4711 /odd-name/c && [ \"$(cat /odd-name/b)\" = 123 ] \
+        && rm /odd-name/b && [ \"$(ls /odd-name)\" = c ] && ls / | grep -qx odd-name && ! ls / | grep -qx www\n\
+        WORKDIR /odd-name\nRUN [ $PWD = /odd-name ] && mkdir sub && touch sub/here && cd / && [ -f odd-name/sub/here ]\n";
+    own.build(dockerfile, &["--no-push", "--tar-path=/out/image.tar"]).assert_success();
+    let layers = docker_archive_layers(&own.bench.out("image.tar")).unwrap().concat();
+    for expected in ["-rws--x--x 0/0", "odd-name/sub/here"] {
+        assert!(layers.contains(expected), "{layers}");
+    }
+    for command in ["cd /odd-name; true", "cp /bin/busybox /odd-name/ls; /odd-name/ls; true"] {
+        let dockerfile = format!("FROM busybox\nRUN mkdir /odd-name; {command}\n");
+        let output = own.build(&dockerfile, &["--no-push", "--tar-path=/out/wrong.tar"]);
+        assert_eq!(output.code, 1, "{command}: {output}");
+        let expected = "which is not at `/` for the kernel";
+        assert!(
+            output.stderr.contains("`/odd-name") && output.stderr.contains(expected),
+            "{output}"
+        );
+        assert!(!own.bench.out("wrong.tar").exists(), "{command}");
+    }
 }
 
 /// A program that its user may execute and not read cannot be looked into; nor would what comes of it be known.

@@ -19,17 +19,10 @@ pub(crate) enum When {
 /// How much must be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Scope {
-    /// What only somebody else than root is refused.
-    pub(crate) permissions: bool,
+    /// Who sets the times of what is open: all others than root may be refused.
+    pub(crate) times: bool,
     /// What shows where a path leads.
     pub(crate) paths: bool,
-}
-
-impl Scope {
-    /// Whether every file that is opened matters, and not only those that are changed or made.
-    pub(crate) fn opens(self) -> bool {
-        self.permissions || self.paths
-    }
 }
 
 /// `fchmodat2` and the calls for extended attributes of descriptors have the same numbers everywhere, and not every libc
@@ -39,14 +32,6 @@ const SETXATTRAT: c_long = 463;
 const GETXATTRAT: c_long = 464;
 const LISTXATTRAT: c_long = 465;
 const REMOVEXATTRAT: c_long = 466;
-
-/// What an `open(2)` changes something with.
-const CHANGES: u32 = (libc::O_CREAT
-    | (libc::O_TMPFILE & !libc::O_DIRECTORY)
-    | libc::O_WRONLY
-    | libc::O_RDWR
-    | libc::O_TRUNC)
-    .cast_unsigned();
 
 /// What of `prctl(2)` would tell who the process is, or make it unreadable for who answers its calls.
 const OPTIONS: &[u32] = &[
@@ -99,7 +84,7 @@ const CALLS: &[(c_long, When)] = &[
     (libc::SYS_fchmod, When::Always),
     (libc::SYS_fchmodat, When::Always),
     (FCHMODAT2, When::Always),
-    (libc::SYS_openat, When::Bits(2, CHANGES)),
+    (libc::SYS_openat, When::Always),
     (libc::SYS_openat2, When::Always),
     (libc::SYS_mkdirat, When::Always),
     (libc::SYS_mknodat, When::Always),
@@ -127,7 +112,7 @@ const OLD_CALLS: &[(c_long, When)] = &[
     (libc::SYS_chown, When::Always),
     (libc::SYS_lchown, When::Always),
     (libc::SYS_chmod, When::Always),
-    (libc::SYS_open, When::Bits(1, CHANGES)),
+    (libc::SYS_open, When::Always),
     (libc::SYS_creat, When::Always),
     (libc::SYS_mkdir, When::Always),
     (libc::SYS_mknod, When::Always),
@@ -179,27 +164,13 @@ const PATHS: &[c_long] = &[
 
 /// Everything that is asked about.
 pub(crate) fn asked(scope: Scope) -> impl Iterator<Item = (c_long, When)> {
-    let opens = move |(number, when): (c_long, When)| {
-        let is_open = number == libc::SYS_openat || is_old_open(number);
-        (number, if is_open && scope.opens() { When::Always } else { when })
-    };
     let paths = PATHS.iter().filter(move |_| scope.paths).map(|&number| (number, When::Always));
     let guarded = GUARDED.iter().map(move |&number| match number {
         // The times of what is open, without a path. Who makes many files sets them for each.
-        libc::SYS_utimensat if !scope.permissions => (number, When::Given(1)),
+        libc::SYS_utimensat if !scope.times => (number, When::Given(1)),
         number => (number, When::Always),
     });
-    CALLS.iter().chain(OLD_CALLS).copied().map(opens).chain(guarded).chain(paths)
-}
-
-#[cfg(target_arch = "x86_64")]
-fn is_old_open(number: c_long) -> bool {
-    number == libc::SYS_open
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn is_old_open(_: c_long) -> bool {
-    false
+    CALLS.iter().chain(OLD_CALLS).copied().chain(guarded).chain(paths)
 }
 
 /// Namespaces, mounts and rings: what a pod refuses as well, and what would let a guest get round the filter.

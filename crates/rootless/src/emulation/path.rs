@@ -18,7 +18,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::identities::is_guest;
-use super::top::Led;
+use super::top::{Led, Top};
 use crate::caller::Caller;
 
 /// As many links as the kernel follows.
@@ -68,9 +68,15 @@ impl std::ops::Deref for Files {
 
 impl Files {
     pub(crate) fn new(emulated: EmulatedFiles) -> Self {
+        let mut files = Self { emulated, proc: None, lately: RefCell::default() };
+        files.find_proc();
+        files
+    }
+
+    /// Looks which file system `/proc` is.
+    pub(crate) fn find_proc(&mut self) {
         let found = statx(CWD, c"/proc", AtFlags::empty(), StatxFlags::BASIC_STATS);
-        let proc = found.ok().map(|found| (found.stx_dev_major, found.stx_dev_minor));
-        Self { emulated, proc, lately: RefCell::default() }
+        self.proc = found.ok().map(|found| (found.stx_dev_major, found.stx_dev_minor));
     }
 
     /// Whether a file is one of `/proc`'s.
@@ -281,6 +287,12 @@ impl Place {
             AtEnd::Follow => self.way != Way::Hidden,
             AtEnd::Stay => self.has_shared_parent(),
         }
+    }
+
+    /// Whether this is `/`, where the kernel finds something else and a process may be all the same.
+    pub(crate) fn is_top(&self, caller: &Caller<'_>) -> bool {
+        let directory = caller.top().map(Top::directory);
+        directory.is_some_and(|directory| directory.as_os_str().as_bytes() == self.path.as_bytes())
     }
 
     /// Whether the kernel finds the same directory and the same name in it.

@@ -163,7 +163,7 @@ impl Emulation {
         }
         if let Ok(found) = self.files.open(caller, &place, AtEnd::Follow) {
             self.require(identity, &found, wanted)?;
-            if !is_shared {
+            if !is_shared && !place.is_top(caller) {
                 return Ok(Answer::Impossible { path: caller.argument(0) });
             }
         }

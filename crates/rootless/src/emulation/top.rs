@@ -114,6 +114,11 @@ impl Top {
         }
     }
 
+    /// The directory's path.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// Opens the directory.
     pub(crate) fn open(&self) -> Result<OwnedFd, Errno> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;

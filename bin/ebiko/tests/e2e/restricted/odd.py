@@ -3,6 +3,7 @@
 import ctypes
 import errno
 import os
+import struct
 import subprocess
 import sys
 import tempfile
@@ -60,6 +61,47 @@ def threads():
 
 
 check(in_child(threads), 0, "threads")
+
+# Somebody else may not read what only root may, also in a step that has begun as root.
+def read_secrets():
+    os.setuid(1000)
+    try:
+        open("/etc/shadow").close()
+    except PermissionError:
+        return
+    sys.exit("joe has read /etc/shadow")
+
+
+check(in_child(read_secrets), 0, "a file of root's")
+
+# Names at the top, with and without a link, and what is done by path.
+for top in ["/srv/odd-name", "/odd-name"]:
+    os.mkdir(top)
+    name = f"{top}/file"
+    with open(name, "w") as file:
+        file.write("12345")
+    os.truncate(name, 3)
+    os.utime(name, (1, 2))
+    check((os.stat(name).st_size, os.stat(name).st_mtime), (3, 2.0), name)
+    try:
+        os.setxattr(name, "user.odd", b"1")
+        check((os.listxattr(name), os.getxattr(name, "user.odd")), (["user.odd"], b"1"), name)
+        os.removexattr(name, "user.odd")
+    except OSError as error:
+        check(error.errno, errno.EOPNOTSUPP, "attributes")
+    check(os.listxattr(name), [], name)
+    # An access control list with the three usual entries is a mode: cp -a sets it so.
+    entries = [(1, 0), (4, 4), (32, 0)]
+    value = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", tag, bits, 0xFFFFFFFF) for tag, bits in entries)
+    try:
+        os.setxattr(name, "system.posix_acl_access", value)
+        check(os.stat(name).st_mode & 0o7777, 0o040, "the list of a file")
+        os.chmod(name, 0o600)
+    except OSError as error:
+        check(error.errno, errno.EOPNOTSUPP, "lists")
+    check(open(name).read(), "123", name)
+    os.remove(name)
+    os.rmdir(top)
 
 # An orphan is who it was, long after its parents have gone.
 read, write = os.pipe()
