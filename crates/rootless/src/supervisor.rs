@@ -243,11 +243,12 @@ fn serve(listener: &OwnedFd, rules: &mut Rules, stop: &AtomicBool) -> Result<(),
                 request.as_mut_ptr(),
             );
             if received != 0 {
-                // The process was killed in the meantime, or there are none any more.
-                if hears_the_end && is_over(listener) {
-                    break;
+                match crate::child::errno() {
+                    // The process was killed in the meantime, or there are none any more.
+                    libc::ENOENT if hears_the_end && is_over(listener) => break,
+                    libc::ENOENT | libc::EINTR => continue,
+                    _ => return Err(Failed::default()),
                 }
-                continue;
             }
             request.assume_init()
         };
@@ -403,5 +404,35 @@ impl Question<'_> {
         let name = path.file_name()?;
         let parent = std::fs::canonicalize(path.parent()?).ok()?;
         Some(parent.join(name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn who_waits_for_answers_learns_that_none_will_come() {
+        let (own, guests) = UnixStream::pair().unwrap();
+        let root = tempfile::tempdir().unwrap();
+        let root =
+            ebiko_rootfs::Root::open(root.path(), ebiko_rootfs::RootOptions::default()).unwrap();
+        let credentials = crate::Credentials { uid: 0, gid: 0, groups: Vec::new() };
+        let emulation =
+            Emulation::new(&root, &credentials, crate::emulation::At::RootOfStep).unwrap();
+        let rules = Rules { emulation: Some(emulation), ..Rules::default() };
+        let supervisor = Supervisor::start(own.into(), rules).unwrap();
+        let failure = supervisor.failure().unwrap();
+        // Nobody can be asked for calls at this descriptor.
+        let nothing = std::fs::File::open("/dev/null").unwrap();
+        give(guests.as_raw_fd(), nothing.as_raw_fd()).unwrap();
+        let mut polled = [PollFd::new(&failure, PollFlags::IN)];
+        let patience = Timespec { tv_sec: 20, tv_nsec: 0 };
+        assert_eq!(poll(&mut polled, Some(&patience)), Ok(1));
+        let mut bytes = [0; 9];
+        assert_eq!(rustix::io::read(&failure, &mut bytes), Ok(1));
+        assert_eq!(bytes[0], ALARM);
     }
 }

@@ -75,6 +75,11 @@ impl NonRoot {
         pod.env("HOME", "/kaniko").env("USER", "nonroot")
     }
 
+    /// A pod in which `/` is not its user's, and a user namespace with one id can be had.
+    fn foreign_pod(&self) -> Pod {
+        self.bench.pod().profile(Profile::UnconfinedNonRoot).env("HOME", "/tmp")
+    }
+
     fn build(&self, dockerfile: &str, flags: &[&str]) -> PodOutput {
         self.bench.build_in(&self.pod(), dockerfile, flags)
     }
@@ -165,14 +170,12 @@ fn privileged_rights_are_those_of_a_pod_with_root() {
     assert_eq!(with, layers(&no_capabilities, "few.tar"));
     let unconfined = own.bench.mounted(own.image.pod().profile(Profile::UnconfinedNonRoot));
     assert_eq!(with, layers(&unconfined, "unconfined.tar"));
-    // `/` is not this user's, and user namespaces are there: one with a single id.
-    let foreign = own.bench.pod().profile(Profile::UnconfinedNonRoot).env("HOME", "/tmp");
-    assert_eq!(with, layers(&foreign, "foreign.tar"));
+    assert_eq!(with, layers(&own.foreign_pod(), "foreign.tar"));
 }
 
 /// Packages that add users, set capabilities and set-user-ID bits, or work as somebody else while they are installed.
 const PACKAGES: &str = r#"FROM debian:bookworm
-RUN apt-get update && apt-get install -y --no-install-recommends nginx-light openssh-server sudo gcc libc6-dev python3-venv \
+RUN apt-get update && apt-get install -y --no-install-recommends nginx openssh-server sudo build-essential python3-venv \
     postgresql libcap2-bin >/dev/null
 RUN useradd -m joe && [ "$(su joe -c 'id -un')" = joe ] && [ "$(sudo -u joe id -un)" = joe ] \
  && [ "$(setpriv --reuid joe --regid joe --clear-groups id -un)" = joe ]
@@ -182,7 +185,10 @@ RUN service postgresql start && su postgres -c "psql -tc 'select 41 + 1'" | grep
  && sudo -u joe psql -d postgres -tc 'select current_user' | grep -q joe && service postgresql stop
 COPY odd.py /tmp/
 RUN python3 /tmp/odd.py
-RUN printf 'int main(void) { return 0; }' > /tmp/m.c && gcc -o /usr/local/bin/m /tmp/m.c && m && nginx -v
+RUN printf 'int main() { return 0; }' > /tmp/m.cc && make -C /tmp m CXX=g++ && install /tmp/m /usr/local/bin/ && m
+RUN sed -i 's/:80 /:8099 /; s/ 80 / 127.0.0.1:8099 /; /\[::\]/d' /etc/nginx/sites-enabled/default && nginx \
+ && bash -c 'exec 3<>/dev/tcp/127.0.0.1/8099; printf "GET / HTTP/1.0\r\n\r\n" >&3; grep -q "Welcome to nginx" <&3' \
+ && [ "$(stat -c %U $(dirname $(grep -l 'nginx: worker' /proc/[0-9]*/cmdline | head -1)))" = www-data ] && nginx -s stop
 "#;
 
 #[test]
@@ -227,13 +233,16 @@ fn privileged_packages_are_the_same_with_root_and_without() {
         own.bench.build_in(pod, REPEATABLE, &["--no-push", &tar]).assert_success();
         docker_archive_layers(&own.bench.out(name)).unwrap()
     };
-    let (with, without) = (layers(&own.bench.pod(), "with.tar"), layers(&own.pod(), "without.tar"));
-    for (with, without) in with.iter().zip(&without) {
-        for (with, without) in with.lines().zip(without.lines()) {
-            assert_eq!(with, without);
+    let with = layers(&own.bench.pod(), "with.tar");
+    for (pod, name) in [(own.pod(), "without.tar"), (own.foreign_pod(), "foreign.tar")] {
+        let without = layers(&pod, name);
+        for (with, without) in with.iter().zip(&without) {
+            for (with, without) in with.lines().zip(without.lines()) {
+                assert_eq!(with, without, "{name}");
+            }
         }
+        assert_eq!(with, without);
     }
-    assert_eq!(with, without);
 }
 
 #[test]
@@ -250,6 +259,14 @@ RUN ln -s /proc/self /s && ln -s /proc/self/fd /f && [ "$(readlink /proc/self)" 
  && cat /proc/self/environ | grep -q PATH= && ! { cat /s/environ /f/3 /proc/1/environ | grep -q hidden; }
 "#;
     let pod = own.pod().env("TOKEN", "hidden");
+    own.bench.build_in(&pod, dockerfile, &["--no-push"]).assert_success();
+    // In a user namespace the builder is behind a process that waits for it.
+    let dockerfile = r#"FROM busybox
+RUN cd /proc && for p in [0-9]*; do [ -e /proc/self/root/proc/$p/exe ] && continue; seen=$seen:$p; \
+      for f in environ mem maps fd/0 cwd/; do if cat $p/$f || ls $p/$f/; then echo "$p $f"; exit 1; fi; done; done >/dev/null 2>&1; \
+    case "$seen" in *:1:*) ;; *) exit 2 ;; esac
+"#;
+    let pod = own.foreign_pod().env("TOKEN", "hidden");
     own.bench.build_in(&pod, dockerfile, &["--no-push"]).assert_success();
 }
 
