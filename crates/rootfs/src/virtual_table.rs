@@ -107,6 +107,12 @@ impl VirtualTable {
         }
     }
 
+    /// Whether the mode of an inode is virtual, or was.
+    pub(crate) fn has_mode(&self, key: InodeKey) -> bool {
+        let inodes = self.inodes.read().unwrap_or_else(PoisonError::into_inner);
+        inodes.get(&key).is_some_and(|entry| entry.mode.is_some())
+    }
+
     /// Whether extended attributes of an inode are virtual.
     pub(crate) fn has_xattrs(&self, key: InodeKey) -> bool {
         let inodes = self.inodes.read().unwrap_or_else(PoisonError::into_inner);

@@ -9,7 +9,6 @@ use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use crate::emulation::{Answer, Top};
 
@@ -17,31 +16,31 @@ use crate::emulation::{Answer, Top};
 pub(crate) const LONGEST_PATH: usize = 4096;
 
 /// A page may be the last one that can be read.
-const PAGE: u64 = 4096;
+const PAGE: usize = 4096;
 
 /// How much is read of a path at first: most are shorter.
-const FIRST_PIECE: u64 = 256;
+const FIRST_PIECE: usize = 256;
 
 pub(crate) struct Caller<'a> {
     listener: &'a OwnedFd,
     request: &'a libc::seccomp_notif,
     /// Whether the kernel did not let this process look into it.
     is_closed: Cell<bool>,
-    top: Option<Arc<Top>>,
+    top: Option<&'a Top>,
 }
 
 impl<'a> Caller<'a> {
     pub(crate) fn new(
         listener: &'a OwnedFd,
         request: &'a libc::seccomp_notif,
-        top: Option<Arc<Top>>,
+        top: Option<&'a Top>,
     ) -> Self {
         Self { listener, request, is_closed: Cell::new(false), top }
     }
 
     /// Where its paths lead, if not to where they lead for the builder.
     pub(crate) fn top(&self) -> Option<&Top> {
-        self.top.as_deref()
+        self.top
     }
 
     /// Whether the kernel did not let this process look into it.
@@ -93,44 +92,76 @@ impl<'a> Caller<'a> {
 
     /// Where a link of `/proc` leads.
     pub(crate) fn link(&self, path: String) -> Option<PathBuf> {
-        self.as_the_guest(move || std::fs::read_link(&path)).ok()
+        match std::fs::read_link(&path) {
+            Err(error) if is_closed(&error) => {
+                self.as_another(number_of(&error), move || std::fs::read_link(&path)).ok()
+            }
+            found => found.ok(),
+        }
     }
 
     /// A path at `address`, without the byte that ends it.
     pub(crate) fn read_text(&self, mut address: u64) -> Result<Vec<u8>, i32> {
+        let mut first = [0_u8; FIRST_PIECE];
+        let mut page = Vec::new();
         let mut text = Vec::new();
         while text.len() < LONGEST_PATH {
-            let piece = if text.is_empty() { FIRST_PIECE } else { PAGE };
-            let length = piece.min(PAGE - address % PAGE);
-            let bytes = self.read(address, usize::try_from(length).map_err(|_| libc::EFAULT)?)?;
+            let room = if text.is_empty() {
+                first.as_mut_slice()
+            } else {
+                page.resize(PAGE, 0);
+                page.as_mut_slice()
+            };
+            let left = PAGE - usize::try_from(address).map_err(|_| libc::EFAULT)? % PAGE;
+            let length = room.len().min(left);
+            let bytes = &mut room[..length];
+            self.read_into(address, bytes)?;
             if let Some(end) = bytes.iter().position(|&byte| byte == 0) {
                 text.extend_from_slice(&bytes[..end]);
                 return if text.len() < LONGEST_PATH { Ok(text) } else { Err(libc::ENAMETOOLONG) };
             }
-            text.extend(bytes);
-            address = address.checked_add(length).ok_or(libc::EFAULT)?;
+            text.extend_from_slice(bytes);
+            address = address.checked_add(length as u64).ok_or(libc::EFAULT)?;
         }
         Err(libc::ENAMETOOLONG)
     }
 
     pub(crate) fn read(&self, address: u64, length: usize) -> Result<Vec<u8>, i32> {
+        let mut bytes = vec![0; length];
+        self.read_into(address, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Fills `bytes` with what is at `address`.
+    pub(crate) fn read_into(&self, address: u64, bytes: &mut [u8]) -> Result<(), i32> {
         let pid = self.pid()?;
-        let address = usize::try_from(address).map_err(|_| libc::EFAULT)?;
-        let bytes = self.as_the_guest(move || {
-            let mut bytes = vec![0_u8; length];
-            transfer(Direction::Read, pid, address, &mut bytes).map(|()| bytes)
-        })?;
-        if self.is_alive() { Ok(bytes) } else { Err(libc::ESRCH) }
+        match copy_from(pid, address, bytes) {
+            Ok(()) => {}
+            Err(error) if is_closed(&error) => {
+                let length = bytes.len();
+                let found = self.as_another(number_of(&error), move || {
+                    let mut bytes = vec![0; length];
+                    copy_from(pid, address, &mut bytes).map(|()| bytes)
+                })?;
+                bytes.copy_from_slice(&found);
+            }
+            Err(error) => return Err(number_of(&error)),
+        }
+        if self.is_alive() { Ok(()) } else { Err(libc::ESRCH) }
     }
 
     pub(crate) fn write(&self, address: u64, bytes: &[u8]) -> Result<(), i32> {
         let pid = self.pid()?;
-        let address = usize::try_from(address).map_err(|_| libc::EFAULT)?;
-        let mut bytes = bytes.to_vec();
         if !self.is_alive() {
             return Err(libc::ESRCH);
         }
-        self.as_the_guest(move || transfer(Direction::Write, pid, address, &mut bytes))
+        match copy_to(pid, address, bytes) {
+            Err(error) if is_closed(&error) => {
+                let bytes = bytes.to_vec();
+                self.as_another(number_of(&error), move || copy_to(pid, address, &bytes))
+            }
+            result => result.map_err(|error| number_of(&error)),
+        }
     }
 
     /// Whether the process that asked still waits: its number could be another one's by now.
@@ -184,19 +215,13 @@ impl<'a> Caller<'a> {
         if result < 0 { Err(crate::child::errno()) } else { Ok(result.into()) }
     }
 
-    /// Looks into a process of the guest: as the builder, and, where that is not allowed because the process runs
-    /// as somebody else, in a thread that is that user and then ends.
-    fn as_the_guest<T: Send + 'static>(
+    /// Looks into a process of the guest in a thread that becomes the user whom that runs as and then ends: what the builder
+    /// was refused with the error `failed`.
+    fn as_another<T: Send + 'static>(
         &self,
-        mut look: impl FnMut() -> io::Result<T> + Send + 'static,
+        failed: i32,
+        look: impl FnOnce() -> io::Result<T> + Send + 'static,
     ) -> Result<T, i32> {
-        let failed = match look() {
-            Ok(found) => return Ok(found),
-            Err(error) => error.raw_os_error().unwrap_or(libc::EIO),
-        };
-        if !matches!(failed, libc::EPERM | libc::EACCES) {
-            return Err(failed);
-        }
         let owner =
             self.owner().filter(|&(uid, _)| uid != rustix::process::geteuid().as_raw() && uid != 0);
         let Some((uid, gid)) = owner else {
@@ -243,36 +268,48 @@ fn become_thread_user(uid: u32, gid: u32) -> Option<()> {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Direction {
-    Read,
-    Write,
+/// Whether the kernel did not let the builder look into a process.
+fn is_closed(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EPERM | libc::EACCES))
 }
 
-/// Copies all of `bytes` from or to the memory of another process.
+fn number_of(error: &io::Error) -> i32 {
+    error.raw_os_error().unwrap_or(libc::EIO)
+}
+
+/// Fills all of `bytes` from the memory of another process.
 #[expect(unsafe_code, reason = "rustix has no function for this call")]
-fn transfer(
-    direction: Direction,
-    pid: libc::pid_t,
-    address: usize,
-    bytes: &mut [u8],
-) -> io::Result<()> {
+fn copy_from(pid: libc::pid_t, address: u64, bytes: &mut [u8]) -> io::Result<()> {
+    let remote = place(address, bytes.len())?;
     let local = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
-    let remote =
-        libc::iovec { iov_base: std::ptr::without_provenance_mut(address), iov_len: bytes.len() };
     // SAFETY: the local buffer is as long as the kernel is told; the remote one is the kernel's to check.
-    let count = unsafe {
-        match direction {
-            Direction::Read => {
-                libc::process_vm_readv(pid, &raw const local, 1, &raw const remote, 1, 0)
-            }
-            Direction::Write => {
-                libc::process_vm_writev(pid, &raw const local, 1, &raw const remote, 1, 0)
-            }
-        }
-    };
+    let count =
+        unsafe { libc::process_vm_readv(pid, &raw const local, 1, &raw const remote, 1, 0) };
+    all(count, bytes.len())
+}
+
+/// Copies all of `bytes` to the memory of another process.
+#[expect(unsafe_code, reason = "rustix has no function for this call")]
+fn copy_to(pid: libc::pid_t, address: u64, bytes: &[u8]) -> io::Result<()> {
+    let remote = place(address, bytes.len())?;
+    let local = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    // SAFETY: the local buffer is as long as the kernel is told, which only reads it; the remote one is the kernel's to
+    // check.
+    let count =
+        unsafe { libc::process_vm_writev(pid, &raw const local, 1, &raw const remote, 1, 0) };
+    all(count, bytes.len())
+}
+
+fn place(address: u64, length: usize) -> io::Result<libc::iovec> {
+    let address =
+        usize::try_from(address).map_err(|_| io::Error::from_raw_os_error(libc::EFAULT))?;
+    Ok(libc::iovec { iov_base: std::ptr::without_provenance_mut(address), iov_len: length })
+}
+
+/// Whether everything was copied.
+fn all(count: isize, length: usize) -> io::Result<()> {
     match usize::try_from(count) {
-        Ok(count) if count == bytes.len() => Ok(()),
+        Ok(count) if count == length => Ok(()),
         Ok(_) => Err(io::Error::from_raw_os_error(libc::EFAULT)),
         Err(_) => Err(io::Error::last_os_error()),
     }

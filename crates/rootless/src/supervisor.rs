@@ -232,6 +232,7 @@ struct Failed {
 #[expect(unsafe_code, reason = "the interface of the kernel")]
 fn serve(listener: &OwnedFd, rules: &mut Rules, stop: &AtomicBool) -> Result<(), Failed> {
     let hears_the_end = hears_the_end();
+    let top = rules.emulation.as_ref().and_then(Emulation::top);
     // When the last process with the filter has ended, the descriptor only reports that.
     while hears_the_end || wait(listener, stop).is_some() {
         // SAFETY: an all-zero request is what the kernel wants, and it writes as much as the struct holds.
@@ -252,8 +253,7 @@ fn serve(listener: &OwnedFd, rules: &mut Rules, stop: &AtomicBool) -> Result<(),
             }
             request.assume_init()
         };
-        let top = rules.emulation.as_ref().and_then(Emulation::top);
-        let caller = Caller::new(listener, &request, top);
+        let caller = Caller::new(listener, &request, top.as_deref());
         let mut verdict = Question { caller: &caller, rules }.answer();
         if verdict == Verdict::GoOn
             && let Some(emulation) = &mut rules.emulation

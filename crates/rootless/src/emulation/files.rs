@@ -60,7 +60,7 @@ impl Emulation {
         let flags = flags(caller.signed_word(2))?;
         let mask = StatxFlags::from_bits_retain(caller.word(3));
         let raw = self.status_by_arguments(caller, flags, mask)?;
-        caller.write(caller.argument(4), &layout::statx(&raw))?;
+        caller.write(caller.argument(4), layout::statx(&raw))?;
         Ok(SUCCESS)
     }
 

@@ -5,8 +5,11 @@ use rustix::fs::{Statx, makedev};
 /// `struct statx`, as large as every kernel's.
 pub(crate) const STATX_SIZE: usize = 256;
 
+/// How large `struct stat` of this architecture is.
+const STAT_SIZE: usize = if cfg!(target_arch = "x86_64") { 144 } else { 128 };
+
 /// Puts numbers at offsets.
-struct Bytes(Vec<u8>);
+struct Bytes([u8; STAT_SIZE]);
 
 impl Bytes {
     fn put<const SIZE: usize>(&mut self, offset: usize, bytes: [u8; SIZE]) {
@@ -25,31 +28,28 @@ impl Bytes {
 }
 
 /// `struct stat` of this architecture.
-pub(crate) fn stat(raw: &Statx) -> Vec<u8> {
+pub(crate) fn stat(raw: &Statx) -> [u8; STAT_SIZE] {
     let mode = u32::from(raw.stx_mode);
     let device = makedev(raw.stx_dev_major, raw.stx_dev_minor);
     let node = makedev(raw.stx_rdev_major, raw.stx_rdev_minor);
-    let mut bytes = if cfg!(target_arch = "x86_64") {
+    let mut bytes = Bytes([0; STAT_SIZE]);
+    if cfg!(target_arch = "x86_64") {
         // arch/x86/include/uapi/asm/stat.h
-        let mut bytes = Bytes(vec![0; 144]);
         bytes.long(16, raw.stx_nlink.into());
         bytes.word(24, mode);
         bytes.word(28, raw.stx_uid);
         bytes.word(32, raw.stx_gid);
         bytes.long(40, node);
         bytes.long(56, raw.stx_blksize.into());
-        bytes
     } else {
         // include/uapi/asm-generic/stat.h
-        let mut bytes = Bytes(vec![0; 128]);
         bytes.word(16, mode);
         bytes.word(20, raw.stx_nlink);
         bytes.word(24, raw.stx_uid);
         bytes.word(28, raw.stx_gid);
         bytes.long(32, node);
         bytes.word(56, raw.stx_blksize);
-        bytes
-    };
+    }
     bytes.long(0, device);
     bytes.long(8, raw.stx_ino);
     bytes.long(48, raw.stx_size);
@@ -64,10 +64,10 @@ pub(crate) fn stat(raw: &Statx) -> Vec<u8> {
 
 /// `struct statx`.
 #[expect(unsafe_code, reason = "the kernel's struct as bytes")]
-pub(crate) fn statx(raw: &Statx) -> Vec<u8> {
+pub(crate) fn statx(raw: &Statx) -> &[u8] {
     const { assert!(size_of::<Statx>() == STATX_SIZE) };
     // SAFETY: the struct has no padding, the kernel has filled all of it, and it is read as long as it is.
-    unsafe { std::slice::from_raw_parts(std::ptr::from_ref(raw).cast::<u8>(), STATX_SIZE) }.to_vec()
+    unsafe { std::slice::from_raw_parts(std::ptr::from_ref(raw).cast::<u8>(), STATX_SIZE) }
 }
 
 #[cfg(test)]
@@ -81,7 +81,7 @@ mod tests {
         let raw =
             rustix::fs::statx(CWD, c"/proc/self/exe", AtFlags::empty(), StatxFlags::BASIC_STATS);
         let made = stat(&raw.unwrap());
-        let mut kernels = vec![0_u8; made.len()];
+        let mut kernels = [0_u8; STAT_SIZE];
         #[expect(unsafe_code, reason = "the call whose answer is to be compared")]
         // SAFETY: the buffer is as long as the kernel's struct on this architecture.
         let result = unsafe {

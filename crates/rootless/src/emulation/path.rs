@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::ffi::{CStr, CString, OsStr};
+use std::io::Write as _;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path};
@@ -96,7 +97,7 @@ impl Files {
         descriptor: i32,
     ) -> Result<Found, Errno> {
         let link = link_of(caller.thread(), descriptor)?;
-        let opened = openat(CWD, link, AtEnd::Follow.flags(), Mode::empty());
+        let opened = openat(CWD, link.path(), AtEnd::Follow.flags(), Mode::empty());
         self.found(opened.map_err(bad_descriptor)?)
     }
 
@@ -108,7 +109,7 @@ impl Files {
         mask: StatxFlags,
     ) -> Result<Sight, Errno> {
         let link = link_of(caller.thread(), descriptor)?;
-        self.look(CWD, &link, AtFlags::empty(), mask).map_err(bad_descriptor)
+        self.look(CWD, link.path(), AtFlags::empty(), mask).map_err(bad_descriptor)
     }
 
     /// Where `path` leads relative to the descriptor `directory` of the guest, or to its working directory.
@@ -126,7 +127,7 @@ impl Files {
         }
         let link = link_of(caller.thread(), directory)?;
         let mask = StatxFlags::TYPE | StatxFlags::INO | StatxFlags::MNT_ID;
-        let found = statx(CWD, &link, AtFlags::empty(), mask).map_err(bad_descriptor)?;
+        let found = statx(CWD, link.path(), AtFlags::empty(), mask).map_err(bad_descriptor)?;
         let device = (found.stx_dev_major, found.stx_dev_minor);
         if caller.top().is_some_and(|top| top.is_at(device, found.stx_ino)) {
             return Place::at_top(caller, &[b"/", path].concat());
@@ -138,7 +139,7 @@ impl Files {
             Some(Directory(device, found.stx_ino, found.stx_mnt_id))
         };
         let path = CString::new(path).map_err(|_| Errno::INVAL)?;
-        Ok(Place { base: Some(self.directory(which, &link)?), path, way: Way::Same })
+        Ok(Place { base: Some(self.directory(which, link.path())?), path, way: Way::Same })
     }
 
     /// Opens a directory, or remembers it.
@@ -405,14 +406,26 @@ fn of_the_guest(thread: u32, path: &[u8]) -> Vec<u8> {
     path.to_vec()
 }
 
+/// A path in `/proc`, which is short.
+struct Link([u8; 48]);
+
+impl Link {
+    fn path(&self) -> &CStr {
+        CStr::from_bytes_until_nul(&self.0).unwrap_or_default()
+    }
+}
+
 /// The link in `/proc` that stands for what a descriptor of the guest is open for.
-fn link_of(thread: u32, descriptor: i32) -> Result<CString, Errno> {
-    let link = match descriptor {
-        libc::AT_FDCWD => format!("/proc/{thread}/cwd"),
+fn link_of(thread: u32, descriptor: i32) -> Result<Link, Errno> {
+    let mut link = Link([0; 48]);
+    // One byte remains for the end.
+    let mut room = &mut link.0[..47];
+    let written = match descriptor {
+        libc::AT_FDCWD => write!(room, "/proc/{thread}/cwd"),
         ..0 => return Err(Errno::BADF),
-        descriptor => format!("/proc/{thread}/fd/{descriptor}"),
+        descriptor => write!(room, "/proc/{thread}/fd/{descriptor}"),
     };
-    CString::new(link).map_err(|_| Errno::BADF)
+    written.map(|()| link).map_err(|_| Errno::BADF)
 }
 
 fn is_of_proc(file: &OwnedFd) -> Result<bool, Errno> {

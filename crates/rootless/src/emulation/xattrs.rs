@@ -2,7 +2,8 @@
 
 use std::os::fd::AsFd;
 
-use rustix::fs::{XattrFlags, removexattr, setxattr};
+use ebiko_rootfs::Sight;
+use rustix::fs::{StatxFlags, XattrFlags, removexattr, setxattr};
 
 use super::path::{AtEnd, Found};
 use super::permissions::link_to;
@@ -52,6 +53,13 @@ impl Emulation {
         if name == ACCESS_LIST
             && let Some(bits) = plain_list(&value)
         {
+            // Where the disk holds the mode, and will hold this one, the kernel sets it.
+            if let Some(sight) = self.attributed_sight(caller)?
+                && self.identity(caller)?.may_change(sight.metadata().uid)
+                && self.files.holds_mode(&sight, bits)
+            {
+                return Ok(Answer::GoOn);
+            }
             let found = self.attributed(caller)?;
             let kept = found.metadata().mode & !0o777;
             self.change_mode_to(caller, &found, kept | bits)?;
@@ -99,6 +107,11 @@ impl Emulation {
     }
 
     fn list_attributes(&self, caller: &Caller<'_>) -> Result {
+        if let Some(sight) = self.attributed_sight(caller)?
+            && !self.files.has_virtual_xattrs(&sight)
+        {
+            return Ok(Answer::GoOn);
+        }
         let found = self.attributed(caller)?;
         if !self.files.has_virtual_xattrs(&found.sight) && self.is_shared(caller)? {
             return Ok(Answer::GoOn);
@@ -146,6 +159,15 @@ impl Emulation {
         let text = caller.read_text(caller.argument(0))?;
         let place = self.files.place(caller, libc::AT_FDCWD, &text)?;
         Ok(self.files.open(caller, &place, at_end)?)
+    }
+
+    /// The same without opening it, where the first argument is a descriptor.
+    fn attributed_sight(&self, caller: &Caller<'_>) -> Result<Option<Sight>> {
+        if named(caller).is_some() {
+            return Ok(None);
+        }
+        let mask = StatxFlags::empty();
+        Ok(Some(self.files.sight_of_descriptor(caller, caller.signed_word(0), mask)?))
     }
 }
 
