@@ -57,6 +57,8 @@ pub(crate) struct Filter {
     pub(crate) silent: Vec<libc::sock_filter>,
     /// With what this process is to be marked as root, where root is emulated: nothing can replace the filter then.
     pub(crate) mark: Option<u64>,
+    /// The processor that the process shares with who is asked, if it is to.
+    pub(crate) processor: Option<usize>,
 }
 
 /// Into which root, and how.
@@ -470,6 +472,9 @@ fn install(filter: &Filter) -> Result<(), i32> {
     }
     if let Some(mark) = filter.mark {
         emulation::mark(0, mark)?;
+    }
+    if let Some(processor) = filter.processor {
+        supervisor::keep_to(processor);
     }
     if let Some((program, socket)) = &filter.asking {
         let flags = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;

@@ -24,7 +24,7 @@ use crate::protect::protect_self;
 use crate::pump::{self, Outcome, Stream, Watch};
 use crate::resources::Resources;
 use crate::stubs::Stubs;
-use crate::supervisor::{Rules, Supervisor};
+use crate::supervisor::{self, Rules, Supervisor};
 use crate::{Interrupt, in_place, tree};
 
 /// A process to run: everything it gets, and nothing else.
@@ -424,15 +424,16 @@ impl Filtering {
         let silent = purpose.silent();
         let silent = if silent.is_nothing() { Vec::new() } else { program(silent)? };
         if !purpose.asks() {
-            let filter = Filter { asking: None, silent, mark: None };
+            let filter = Filter { silent, ..Filter::default() };
             return Ok(Some(Self { filter, socket: None, supervisor: None }));
         }
         let mark = rules.emulation.as_ref().map(|emulation| emulation.first_mark);
         let (own, guests) = UnixStream::pair().map_err(failed)?;
-        let supervisor = Supervisor::start(own.into(), rules).map_err(failed)?;
+        let processor = mark.and_then(|_| supervisor::only_processor());
+        let supervisor = Supervisor::start(own.into(), rules, processor).map_err(failed)?;
         let asking = Some((program(purpose)?, guests.as_raw_fd()));
         Ok(Some(Self {
-            filter: Filter { asking, silent, mark },
+            filter: Filter { asking, silent, mark, processor },
             socket: Some(guests.into()),
             supervisor: Some(supervisor),
         }))

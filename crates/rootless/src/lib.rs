@@ -47,6 +47,7 @@ mod emulation;
 mod filter;
 mod guest;
 mod in_place;
+mod kernel;
 mod landlock;
 mod memory;
 mod message;

@@ -24,6 +24,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use crate::caller::Caller;
 use crate::emulation::{Answer, Emulation, Led, Refused};
 use crate::filter::{OPENS_TO_CHANGE, PathArgument, find_change};
+use crate::kernel;
 
 /// What the answers depend on.
 #[derive(Default)]
@@ -48,7 +49,13 @@ pub(crate) struct Supervisor {
 
 impl Supervisor {
     /// Waits for the filter's descriptor at `socket`.
-    pub(crate) fn start(socket: OwnedFd, mut rules: Rules) -> io::Result<Self> {
+    ///
+    /// The thread runs on `processor` only, if one is given.
+    pub(crate) fn start(
+        socket: OwnedFd,
+        mut rules: Rules,
+        processor: Option<usize>,
+    ) -> io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let (failure, alarm) = pipe_with(PipeFlags::CLOEXEC)?;
@@ -57,6 +64,9 @@ impl Supervisor {
         let alarm = Alarm { to: alarm, is_needed, path: Vec::new() };
         let thread =
             std::thread::Builder::new().name("supervisor".to_owned()).spawn(move || {
+                if let Some(processor) = processor {
+                    keep_to(processor);
+                }
                 let Some(listener) = receive(&socket, &stopped) else { return drop(alarm) };
                 // It sounds before the descriptor is closed, after which calls fail in ways that a guest may ignore.
                 let mut alarm = alarm;
@@ -74,6 +84,17 @@ impl Supervisor {
     pub(crate) fn failure(&self) -> io::Result<OwnedFd> {
         self.failure.try_clone()
     }
+}
+
+/// Makes this thread run on one processor. Async-signal-safe.
+pub(crate) fn keep_to(processor: usize) {
+    let mut processors = rustix::thread::CpuSet::new();
+    if processor >= rustix::thread::CpuSet::MAX_CPU {
+        return;
+    }
+    processors.set(processor);
+    // Where it is refused, everything takes longer.
+    rustix::thread::sched_setaffinity(None, &processors).ok();
 }
 
 /// Tells about the end of the thread, also when it comes unexpectedly.
@@ -113,17 +134,20 @@ impl Drop for Supervisor {
 /// How long the thread is waited for.
 const LONGEST_END: Duration = Duration::from_secs(2);
 
-/// Whether a thread that waits for a call learns that none can come any more: since Linux 6.11. Before, it must look for
-/// both.
-fn hears_the_end() -> bool {
-    let machine = rustix::system::uname();
-    let release = machine.release().to_string_lossy();
-    let mut numbers = release.split(|part: char| !part.is_ascii_digit()).map(str::parse::<u32>);
-    let mut number = || numbers.next().and_then(Result::ok).unwrap_or_default();
-    (number(), number()) >= (6, 11)
+/// Since when a thread that waits for a call learns that none can come any more. Before, it must look for both.
+const HEARS_THE_END: (u32, u32) = (6, 11);
+
+/// Since when the kernel can be asked to run who asks and who answers on one processor, as they never run at once.
+const RUNS_BOTH_ON_ONE: (u32, u32) = (6, 6);
+
+/// The processor on which both are to be put where the kernel cannot be asked and there is time for one only: to wake
+/// another processor takes longer than to answer.
+pub(crate) fn only_processor() -> Option<usize> {
+    let is_one = std::thread::available_parallelism().is_ok_and(|count| count.get() == 1);
+    (is_one && !kernel::is_at_least(RUNS_BOTH_ON_ONE)).then(rustix::thread::sched_getcpu)
 }
 
-/// Asks the kernel to run who asks and who answers on one processor, as they never run at once; since Linux 6.6.
+/// Asks the kernel to run who asks and who answers on one processor; since [`RUNS_BOTH_ON_ONE`].
 #[expect(unsafe_code, reason = "the interface of the kernel")]
 fn quicken(listener: &OwnedFd) {
     /// `SECCOMP_IOCTL_NOTIF_SET_FLAGS` with `SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP`, which libc does not know yet.
@@ -231,7 +255,7 @@ struct Failed {
 
 #[expect(unsafe_code, reason = "the interface of the kernel")]
 fn serve(listener: &OwnedFd, rules: &mut Rules, stop: &AtomicBool) -> Result<(), Failed> {
-    let hears_the_end = hears_the_end();
+    let hears_the_end = kernel::is_at_least(HEARS_THE_END);
     let top = rules.emulation.as_ref().and_then(Emulation::top);
     // When the last process with the filter has ended, the descriptor only reports that.
     while hears_the_end || wait(listener, stop).is_some() {
@@ -423,7 +447,7 @@ mod tests {
         let emulation =
             Emulation::new(&root, &credentials, crate::emulation::At::RootOfStep).unwrap();
         let rules = Rules { emulation: Some(emulation), ..Rules::default() };
-        let supervisor = Supervisor::start(own.into(), rules).unwrap();
+        let supervisor = Supervisor::start(own.into(), rules, None).unwrap();
         let failure = supervisor.failure().unwrap();
         // Nobody can be asked for calls at this descriptor.
         let nothing = std::fs::File::open("/dev/null").unwrap();
