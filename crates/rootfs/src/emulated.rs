@@ -217,14 +217,12 @@ impl EmulatedFiles {
         self.inodes.xattrs(&handle(file))
     }
 
-    /// Whether the mode of the file is that on the disk, and one with these permission bits would be, too.
-    pub fn holds_mode(&self, sight: &Sight, bits: u32) -> bool {
+    /// Whether the mode of the file is that on the disk, and this one would be, too.
+    pub fn holds_mode(&self, sight: &Sight, mode: u32) -> bool {
         let looked = &sight.looked;
-        let executes = looked.disk.kind == Kind::Directory || bits & 0o111 != 0;
+        let executes = looked.disk.kind == Kind::Directory || mode & 0o111 != 0;
         let needed = if executes { 0o700 } else { 0o600 };
-        looked.seen.mode == looked.disk.mode
-            && bits & needed == needed
-            && !self.inodes.table.has_mode(looked.key)
+        mode & (needed | SET_ID) == needed && !self.inodes.table.has_mode(looked.key)
     }
 
     /// Whether the file has other extended attributes than on the disk.

@@ -192,8 +192,24 @@ impl Emulation {
     }
 
     pub(super) fn change_mode_of(&self, caller: &Caller<'_>, descriptor: i32) -> Result {
+        let sight = self.files.sight_of_descriptor(caller, descriptor, StatxFlags::empty())?;
+        if self.is_left_to_kernel(caller, &sight, caller.word(1))? {
+            return Ok(Answer::GoOn);
+        }
         let found = self.files.of_descriptor(caller, descriptor)?;
         self.change_mode_to(caller, &found, caller.word(1))
+    }
+
+    /// Whether the kernel makes the mode of a file what it shall be: where the disk holds the one that it has and will hold
+    /// the new one.
+    pub(super) fn is_left_to_kernel(
+        &self,
+        caller: &Caller<'_>,
+        sight: &Sight,
+        mode: u32,
+    ) -> Result<bool> {
+        let may_change = self.identity(caller)?.may_change(sight.metadata().uid);
+        Ok(may_change && self.files.holds_mode(sight, mode))
     }
 
     pub(super) fn change_mode_to(&self, caller: &Caller<'_>, found: &Found, mode: u32) -> Result {

@@ -53,10 +53,8 @@ impl Emulation {
         if name == ACCESS_LIST
             && let Some(bits) = plain_list(&value)
         {
-            // Where the disk holds the mode, and will hold this one, the kernel sets it.
             if let Some(sight) = self.attributed_sight(caller)?
-                && self.identity(caller)?.may_change(sight.metadata().uid)
-                && self.files.holds_mode(&sight, bits)
+                && self.is_left_to_kernel(caller, &sight, bits)?
             {
                 return Ok(Answer::GoOn);
             }
