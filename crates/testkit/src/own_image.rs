@@ -85,3 +85,22 @@ pub fn own_image_context(
         tree.dir(&directory).mode(&directory, 0o777)
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_at_the_top_are_in_order_and_as_many_as_the_documents_say() {
+        let names: Vec<&str> = linked_names().collect();
+        assert!(names.windows(2).all(|two| two[0] < two[1]), "{names:?}");
+        assert!(names.iter().all(|name| !name.is_empty() && !name.contains(['/', ' '])));
+        for document in [
+            include_str!("../../../docs/guide/images.md"),
+            include_str!("../../../docs/guide/non-root.md"),
+            include_str!("../../../docs/adr/0020-root-behind-links.md"),
+        ] {
+            assert!(document.contains(&format!(" {}", names.len())), "{document}");
+        }
+    }
+}
