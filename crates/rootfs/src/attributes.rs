@@ -34,11 +34,14 @@ pub(crate) struct Privileges {
     pub(crate) own_files_as: Option<(u32, u32)>,
     /// `CAP_DAC_OVERRIDE`, and files of others.
     pub(crate) ignores_modes: bool,
+    /// `CAP_SETFCAP`: capabilities of programs are on the disk.
+    pub(crate) sets_capabilities: bool,
 }
 
 impl Privileges {
     /// For a root that is only read: shows everything as it is.
-    pub(crate) const AS_IT_IS: Self = Self { own_files_as: None, ignores_modes: true };
+    pub(crate) const AS_IT_IS: Self =
+        Self { own_files_as: None, ignores_modes: true, sets_capabilities: true };
 
     pub(crate) fn of_this_thread() -> io::Result<Self> {
         let effective = rustix::thread::capabilities(None)?.effective;
@@ -47,6 +50,7 @@ impl Privileges {
         Ok(Self {
             own_files_as: (!effective.contains(gives)).then_some(own),
             ignores_modes: effective.contains(CapabilitySet::DAC_OVERRIDE),
+            sets_capabilities: effective.contains(CapabilitySet::SETFCAP),
         })
     }
 }

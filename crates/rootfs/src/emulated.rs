@@ -134,25 +134,30 @@ impl EmulatedFiles {
         if lost != 0 {
             self.inodes.set_mode(&handle, before, before.seen.mode & !lost)?;
         }
-        self.inodes.table.change(before.key, true, |entry| {
+        if self.inodes.privileges.sets_capabilities {
+            return self.inodes.remove_xattr(&handle, before, CAPABILITY);
+        }
+        self.forget_capability(before);
+        Ok(())
+    }
+
+    fn forget_capability(&self, looked: &Looked) {
+        self.inodes.table.change(looked.key, true, |entry| {
             entry.xattrs.remove(CAPABILITY);
         });
-        Ok(())
     }
 
     /// The same where owners are kept beside files and nothing else changes, which takes no look at the file; false, and
     /// nothing is done, in any other case.
     pub fn change_owner_beside(&self, before: &Sight, uid: Option<u32>, gid: Option<u32>) -> bool {
-        let before = &before.looked;
+        let (before, privileges) = (&before.looked, self.inodes.privileges);
         let changes_mode = before.seen.mode & SET_ID != 0 && !before.seen.is_dir();
-        if self.inodes.privileges.own_files_as.is_none() || changes_mode {
+        if privileges.own_files_as.is_none() || privileges.sets_capabilities || changes_mode {
             return false;
         }
         let on_disk = (before.disk.uid, before.disk.gid);
         self.inodes.wish_owner(before.key, on_disk, uid, gid);
-        self.inodes.table.change(before.key, true, |entry| {
-            entry.xattrs.remove(CAPABILITY);
-        });
+        self.forget_capability(before);
         true
     }
 
@@ -222,7 +227,10 @@ impl EmulatedFiles {
         let looked = &sight.looked;
         let executes = looked.disk.kind == Kind::Directory || mode & 0o111 != 0;
         let needed = if executes { 0o700 } else { 0o600 };
-        mode & (needed | SET_ID) == needed && !self.inodes.table.has_mode(looked.key)
+        let own = self.inodes.privileges.own_files_as;
+        mode & (needed | SET_ID) == needed
+            && own.is_none_or(|(uid, _)| uid == looked.disk.uid)
+            && !self.inodes.table.has_mode(looked.key)
     }
 
     /// Whether the file has other extended attributes than on the disk.

@@ -48,6 +48,11 @@ impl<'a> Caller<'a> {
         self.is_closed.get()
     }
 
+    /// Nothing that is found out about the process can be relied on.
+    pub(crate) fn close(&self) {
+        self.is_closed.set(true);
+    }
+
     /// Makes this thread, and no other, see the mounts of the process, whose `/` becomes its own.
     pub(crate) fn enter_mounts(&self) -> io::Result<()> {
         use nix::sched::{CloneFlags, setns, unshare};

@@ -162,7 +162,10 @@ impl Emulation {
             self.is_copy = false;
             if self.at == At::RootOfStep {
                 caller.enter_mounts().map_err(|_| libc::EPERM)?;
-                self.files.find_proc();
+                if !self.files.find_proc() {
+                    caller.close();
+                    return Err(Refused(libc::EPERM));
+                }
             }
             self.begin(caller)?;
         }

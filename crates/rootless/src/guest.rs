@@ -225,10 +225,11 @@ pub fn run(
 ) -> Result<Outcome, RunError> {
     let process = |source: io::Error| RunError::Start { stage: GuestStage::Process, source };
     protect_self().map_err(process)?;
+    // Of a step that shares the builder's process namespace, what is left behind is the builder's to end.
+    nix::sys::prctl::set_child_subreaper(true).map_err(|error| process(error.into()))?;
     match place {
         Place::Nowhere(Nowhere { reason, .. }) => Err(RunError::Nowhere { reason: reason.clone() }),
         Place::InPlace => {
-            nix::sys::prctl::set_child_subreaper(true).map_err(|error| process(error.into()))?;
             in_place::run(guest, |in_place| start_and_watch(guest, in_place, interrupt, output))
         }
         Place::Private(private) => {
@@ -287,22 +288,27 @@ impl Surroundings {
                 !matches!(step, mounts::Step::Hide { .. } | mounts::Step::Freeze { .. })
             });
         }
-        let mut covered = vec![targets.proc, targets.dev, targets.sys];
+        let emulation = one_user(private, guest);
+        if emulation.is_none() && private.has_user_namespaces {
+            let source = io::Error::from_raw_os_error(libc::EPERM);
+            return Err(RunError::Start { stage: GuestStage::UserNamespaces, source });
+        }
+        let mut covered = vec![targets.proc.clone(), targets.dev, targets.sys];
         for attachment in attach::in_order(guest.attachments) {
             let failed = |source| RunError::Attach { target: attachment.target.clone(), source };
             let kind = attachment.content.kind().map_err(failed)?;
             let mut target = root.resolve(&attachment.target).map_err(prepare)?;
+            if emulation.is_some() && target.starts_with(&targets.proc) {
+                return Err(failed(io::Error::other(
+                    "users are emulated here, with the help of `/proc`, on which nothing may be mounted",
+                )));
+            }
             // Beneath another mount the root's own files are not what the guest sees.
             if !covered.iter().any(|above| target.starts_with(above)) {
                 target = stubs.place(root, &target, kind).map_err(prepare)?;
             }
             steps.push(mounts::Step::Attach(Attach::new(&target, attachment).map_err(failed)?));
             covered.push(target);
-        }
-        let emulation = one_user(private, guest);
-        if emulation.is_none() && private.has_user_namespaces {
-            let source = io::Error::from_raw_os_error(libc::EPERM);
-            return Err(RunError::Start { stage: GuestStage::UserNamespaces, source });
         }
         let mut own = libc::CLONE_NEWNS | libc::CLONE_NEWIPC;
         if emulation.is_none() {

@@ -180,7 +180,8 @@ RUN apt-get update && apt-get install -y --no-install-recommends nginx openssh-s
 RUN useradd -m joe && [ "$(su joe -c 'id -un')" = joe ] && [ "$(sudo -u joe id -un)" = joe ] \
  && [ "$(setpriv --reuid joe --regid joe --clear-groups id -un)" = joe ]
 RUN cp /bin/ls /usr/local/bin/l && setcap cap_net_raw+ep /usr/local/bin/l && getcap /usr/local/bin/l | grep -q cap_net_raw=ep
-RUN mknod /srv/zero c 1 5 && dpkg-divert --add --rename --divert /usr/bin/whoami.real /usr/bin/whoami && python3 -m venv /opt/venv
+RUN mknod /srv/zero c 1 5 && dpkg-divert --add --rename --divert /usr/bin/whoami.real /usr/bin/whoami && python3 -m venv /opt/venv \
+ && su joe -c 'find /srv -name zero' | grep -q zero
 RUN service postgresql start && su postgres -c "psql -tc 'select 41 + 1'" | grep -q 42 && su postgres -c 'createuser joe' \
  && sudo -u joe psql -d postgres -tc 'select current_user' | grep -q joe && service postgresql stop
 COPY odd.py /tmp/
@@ -188,7 +189,7 @@ RUN python3 /tmp/odd.py
 RUN printf 'int main() { return 0; }' > /tmp/m.cc && make -C /tmp m CXX=g++ && install /tmp/m /usr/local/bin/ && m
 RUN sed -i 's/:80 /:8099 /; s/ 80 / 127.0.0.1:8099 /; /\[::\]/d' /etc/nginx/sites-enabled/default && nginx \
  && bash -c 'exec 3<>/dev/tcp/127.0.0.1/8099; printf "GET / HTTP/1.0\r\n\r\n" >&3; grep -q "Welcome to nginx" <&3' \
- && [ "$(stat -c %U $(dirname $(grep -l 'nginx: worker' /proc/[0-9]*/cmdline | head -1)))" = www-data ] && nginx -s stop
+ && [ "$(stat -c %U $(dirname $(grep -l '^nginx: worker' /proc/[0-9]*/cmdline | head -1)))" = www-data ] && nginx -s stop
 "#;
 
 #[test]
@@ -221,9 +222,11 @@ fn privileged_debians_packages_are_installed_without_root_and_pushed() {
 
 /// Packages with users, groups, set-user-ID and set-group-ID bits, without the traces of when they were installed.
 const REPEATABLE: &str = "FROM debian:bookworm\n\
-    RUN apt-get update >/dev/null && apt-get install -y --no-install-recommends openssh-client sudo cron adduser >/dev/null \
+    RUN apt-get update >/dev/null && apt-get install -y --no-install-recommends openssh-client sudo cron adduser libcap2-bin >/dev/null \
     && rm -rf /var/lib/apt/lists /var/cache/apt /var/log/apt /var/log/dpkg.log /var/cache/ldconfig\n\
-    RUN useradd -m joe && echo 'joe:x' | chpasswd -e\n";
+    RUN useradd -m joe && echo 'joe:x' | chpasswd -e\n\
+    RUN cp /bin/ls /usr/local/bin/l && setcap cap_net_raw+ep /usr/local/bin/l && [ -n \"$(getcap /usr/local/bin/l)\" ] \
+    && chown joe /usr/local/bin/l && [ -z \"$(getcap /usr/local/bin/l)\" ]\n";
 
 #[test]
 fn privileged_packages_are_the_same_with_root_and_without() {
@@ -268,6 +271,11 @@ RUN cd /proc && for p in [0-9]*; do [ -e /proc/self/root/proc/$p/exe ] && contin
 "#;
     let pod = own.foreign_pod().env("TOKEN", "hidden");
     own.bench.build_in(&pod, dockerfile, &["--no-push"]).assert_success();
+    // Answers are found in `/proc`, which a command must not be able to make up.
+    let dockerfile = "FROM busybox\nRUN --mount=type=tmpfs,target=/proc/1 true\n";
+    let output = own.bench.build_in(&pod, dockerfile, &["--no-push"]);
+    let expected = "on which nothing may be mounted";
+    assert!(output.code == 1 && output.stderr.contains(expected), "{output}");
 }
 
 /// Names at `/` for which the image has no links hold files. What only the kernel could do with one ends the step, also
@@ -277,7 +285,7 @@ fn privileged_a_new_name_at_the_top_holds_files_and_what_it_cannot_ends_the_step
     let own = NonRoot::new();
     let dockerfile = "FROM busybox\nRUN mkdir /odd-name && echo 123 > /odd-name/a && mv /odd-name/a /odd-name/b \
         && cp -a /odd-name/b /odd-name/c && chmod 4711 /odd-name/c && [ \"$(cat /odd-name/b)\" = 123 ] \
-        && rm /odd-name/b && [ \"$(ls /odd-name)\" = c ] && ls / | grep -qx odd-name && ! ls / | grep -qx www\n\
+        && rm /odd-name/b && touch /odd && (! cd /odd) && (! /odd) && (! /odd-name) && rm /odd && [ \"$(ls /odd-name)\" = c ] && ls / | grep -qx odd-name && ! ls / | grep -qx www\n\
         WORKDIR /odd-name\nRUN [ $PWD = /odd-name ] && mkdir sub && touch sub/here && cd / && [ -f odd-name/sub/here ]\n";
     own.build(dockerfile, &["--no-push", "--tar-path=/out/image.tar"]).assert_success();
     let layers = docker_archive_layers(&own.bench.out("image.tar")).unwrap().concat();

@@ -9,7 +9,7 @@ use super::credentials::SetId;
 use super::identities;
 use super::path::{AtEnd, Found};
 use super::permissions::EXECUTE;
-use super::{Answer, Emulation, Result};
+use super::{Answer, Emulation, Refused, Result};
 use crate::caller::Caller;
 
 /// Executions of which is not known yet whether they succeed.
@@ -88,6 +88,10 @@ impl Emulation {
         let program = self.program(caller, directory, path, flags);
         if let Some(program) = &program {
             self.require(&identity, &program.found, EXECUTE)?;
+            let metadata = program.found.metadata();
+            if !metadata.is_file() || !identity.permits(metadata, EXECUTE) {
+                return Err(Refused(libc::EACCES));
+            }
             if !program.is_shared {
                 return Ok(Answer::Impossible { path: caller.argument(path) });
             }
@@ -136,7 +140,8 @@ impl Emulation {
         } else {
             let place = self.files.place(caller, directory, &text).ok()?;
             let found = self.files.open(caller, &place, AtEnd::Follow).ok()?;
-            (found, place.is_shared(AtEnd::Follow))
+            let is_shared = place.is_shared(AtEnd::Follow) && !found.is_hidden;
+            (found, is_shared)
         };
         let mut set_id = set_id(found.metadata());
         if set_id != SetId::default() && is_script(found.file.as_fd()) {

@@ -15,7 +15,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::credentials::Identity;
-use super::path::{AtEnd, Found, Place};
+use super::path::{AtEnd, Found, Place, is_of_proc};
 use super::permissions::link_to;
 use super::{Answer, Emulation, Refused, Result, SUCCESS};
 use crate::caller::Caller;
@@ -157,7 +157,7 @@ impl Emulation {
         let at_end = AtEnd::follow_if(!flags.contains(OFlags::NOFOLLOW));
         if !identity.overrides_permissions()
             && self.check_open(caller, identity, place, flags)?
-            && place.is_shared(AtEnd::Follow)
+            && place.is_shared(at_end)
             && !flags.contains(OFlags::EXCL)
         {
             return Ok(Some(Answer::GoOn));
@@ -176,7 +176,7 @@ impl Emulation {
         }
         // The kernel judges everything else by who opens it, and opening one end of a FIFO waits for the other.
         let is_file = matches!(kind, Kind::Regular | Kind::Directory);
-        if !is_file || self.files.is_of_proc(&found.sight) {
+        if !is_file || is_of_proc(&found.file)? {
             return Ok(None);
         }
         let again = (flags & !(OFlags::CREATE | OFlags::NOFOLLOW)) | OFlags::CLOEXEC;
@@ -213,7 +213,8 @@ impl Emulation {
             return Ok(None);
         };
         let sight = self.files.look_at(file.as_fd())?;
-        self.birth_in(identity, Found { file, sight }, name, birth.is_shared).map(Some)
+        self.birth_in(identity, Found { file, sight, is_hidden: false }, name, birth.is_shared)
+            .map(Some)
     }
 
     /// A file without a name, in the directory of the path.
@@ -345,11 +346,15 @@ impl Emulation {
         let Some(birth) = self.birth_at(caller, &identity, &place)? else {
             return Ok(Answer::GoOn);
         };
+        let is_there = look_at(&birth.parent, &birth.name).is_ok();
+        if !birth.is_shared && is_there {
+            return Err(Refused(libc::EADDRINUSE));
+        }
         if !birth.is_shared {
             let family = size_of::<libc::sa_family_t>() as u64;
             return Ok(Answer::Impossible { path: caller.argument(1).saturating_add(family) });
         }
-        if !birth.is_plain() && look_at(&birth.parent, &birth.name).is_err() {
+        if !birth.is_plain() && !is_there {
             self.unborn.push(Unborn { thread: caller.thread(), birth });
         }
         Ok(Answer::GoOn)

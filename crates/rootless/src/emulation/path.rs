@@ -46,6 +46,8 @@ pub(crate) struct Found {
     /// Good for looking only (`O_PATH`).
     pub(crate) file: OwnedFd,
     pub(crate) sight: Sight,
+    /// Whether it was found through a link to a name at the top that the kernel does not find.
+    pub(crate) is_hidden: bool,
 }
 
 impl Found {
@@ -74,10 +76,19 @@ impl Files {
         files
     }
 
-    /// Looks which file system `/proc` is.
-    pub(crate) fn find_proc(&mut self) {
-        let found = statx(CWD, c"/proc", AtFlags::empty(), StatxFlags::BASIC_STATS);
-        self.proc = found.ok().map(|found| (found.stx_dev_major, found.stx_dev_minor));
+    /// Looks which file system `/proc` is; false where it is none that the kernel fills, or something is mounted on what it
+    /// says of this process. What is found there would be the guest's word.
+    pub(crate) fn find_proc(&mut self) -> bool {
+        let look = |path| {
+            let mask = StatxFlags::BASIC_STATS | StatxFlags::MNT_ID;
+            let found = statx(CWD, path, AtFlags::empty(), mask).ok()?;
+            Some(((found.stx_dev_major, found.stx_dev_minor), found.stx_mnt_id))
+        };
+        let proc = look(c"/proc");
+        self.proc = proc.map(|(device, _)| device);
+        let is_filled = rustix::fs::statfs(c"/proc/self/fd")
+            .is_ok_and(|found| found.f_type == rustix::fs::PROC_SUPER_MAGIC);
+        is_filled && proc.is_some() && proc == look(c"/proc/self/fd")
     }
 
     /// Whether a file is one of `/proc`'s.
@@ -87,7 +98,7 @@ impl Files {
 
     fn found(&self, file: OwnedFd) -> Result<Found, Errno> {
         let sight = self.look_at(file.as_fd())?;
-        Ok(Found { file, sight })
+        Ok(Found { file, sight, is_hidden: false })
     }
 
     /// What a descriptor of the guest is open for, which may be a link.
@@ -215,7 +226,8 @@ impl Files {
             Err(_) => {}
         }
         // It may have been sought in the builder's `/proc/self`; and kernels before 5.6 do not know the call.
-        self.found(walk(caller, directory, part, at_end)?)
+        let (file, is_hidden) = walk(caller, directory, part, at_end)?;
+        Ok(Found { is_hidden, ..self.found(file)? })
     }
 }
 
@@ -313,19 +325,21 @@ fn open_base(base: &CStr) -> Result<OwnedFd, Errno> {
     openat(CWD, base, flags, Mode::empty()).map_err(bad_descriptor)
 }
 
-/// Goes one step after the other, and through `/proc/self` as the guest would.
+/// Goes one step after the other, and through `/proc/self` as the guest would. Also returns whether a link leads to a name at
+/// the top that the kernel does not find.
 fn walk(
     caller: &Caller<'_>,
     start: BorrowedFd<'_>,
     path: &[u8],
     at_end: AtEnd,
-) -> Result<OwnedFd, Errno> {
+) -> Result<(OwnedFd, bool), Errno> {
     let top = || openat(CWD, c"/", AtEnd::Stay.flags(), Mode::empty());
     let is_absolute = path.first() == Some(&b'/');
     let mut here =
         if is_absolute { top()? } else { openat(start, c".", AtEnd::Stay.flags(), Mode::empty())? };
     let mut left = components(path);
     let mut links = 0;
+    let mut is_hidden = false;
     while let Some(name) = left.pop() {
         if name == b"/" {
             here = top()?;
@@ -358,12 +372,15 @@ fn walk(
         }
         let target = readlinkat(&next, c"", Vec::new())?;
         let target = match caller.top().map(|top| top.lead(target.as_bytes())) {
-            Some(Led::Here { path, .. }) if target.as_bytes().first() == Some(&b'/') => path,
+            Some(Led::Here { path, is_linked, .. }) if target.as_bytes().first() == Some(&b'/') => {
+                is_hidden |= !is_linked;
+                path
+            }
             _ => target.into_bytes(),
         };
         left.extend(components(&target));
     }
-    Ok(here)
+    Ok((here, is_hidden))
 }
 
 /// Whose file in `/proc` this is.
@@ -428,7 +445,8 @@ fn link_of(thread: u32, descriptor: i32) -> Result<Link, Errno> {
     written.map(|()| link).map_err(|_| Errno::BADF)
 }
 
-fn is_of_proc(file: &OwnedFd) -> Result<bool, Errno> {
+/// The same asked of the file system itself, of which there may be more than one.
+pub(crate) fn is_of_proc(file: &OwnedFd) -> Result<bool, Errno> {
     Ok(rustix::fs::fstatfs(file)?.f_type == rustix::fs::PROC_SUPER_MAGIC)
 }
 

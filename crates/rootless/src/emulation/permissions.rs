@@ -47,7 +47,7 @@ impl Emulation {
             }
             libc::SYS_linkat => self.link(caller, &identity, [(at(0), 1), (at(2), 3)], at(4)),
             libc::SYS_truncate => self.truncate(caller, &identity),
-            libc::SYS_chdir => self.check(caller, &identity, EXECUTE),
+            libc::SYS_chdir => self.go(caller, &identity),
             libc::SYS_utimensat => self.times(caller, &identity),
             #[cfg(target_arch = "x86_64")]
             libc::SYS_access => self.access(caller, &identity, here, 0, 0),
@@ -60,7 +60,7 @@ impl Emulation {
             #[cfg(target_arch = "x86_64")]
             libc::SYS_link => self.link(caller, &identity, [(here, 0), (here, 1)], 0),
             #[cfg(target_arch = "x86_64")]
-            libc::SYS_utime | libc::SYS_utimes => self.check(caller, &identity, WRITE),
+            libc::SYS_utime | libc::SYS_utimes => self.old_times(caller, &identity),
             _ => Ok(Answer::GoOn),
         }
     }
@@ -152,8 +152,28 @@ impl Emulation {
         if is_own { Ok(()) } else { Err(Refused(libc::EPERM)) }
     }
 
-    /// A call that the kernel makes when the file at the path in the first argument permits it.
-    fn check(&self, caller: &Caller<'_>, identity: &Identity, wanted: u32) -> Result {
+    /// `chdir(2)`.
+    fn go(&self, caller: &Caller<'_>, identity: &Identity) -> Result {
+        let Some(place) = self.place(caller, libc::AT_FDCWD, 0)? else {
+            return Ok(Answer::GoOn);
+        };
+        let Ok(found) = self.files.open(caller, &place, AtEnd::Follow) else {
+            return Ok(Answer::GoOn);
+        };
+        if !found.metadata().is_dir() {
+            return Err(Refused(libc::ENOTDIR));
+        }
+        self.require(identity, &found, EXECUTE)?;
+        if (place.is_shared(AtEnd::Follow) && !found.is_hidden) || place.is_top(caller) {
+            Ok(Answer::GoOn)
+        } else {
+            Ok(Answer::Impossible { path: caller.argument(0) })
+        }
+    }
+
+    /// `utime(2)` and `utimes(2)`.
+    #[cfg(target_arch = "x86_64")]
+    fn old_times(&self, caller: &Caller<'_>, identity: &Identity) -> Result {
         let Some(place) = self.place(caller, libc::AT_FDCWD, 0)? else {
             return Ok(Answer::GoOn);
         };
@@ -161,13 +181,37 @@ impl Emulation {
         if is_shared && identity.overrides_permissions() {
             return Ok(Answer::GoOn);
         }
-        if let Ok(found) = self.files.open(caller, &place, AtEnd::Follow) {
-            self.require(identity, &found, wanted)?;
-            if !is_shared && !place.is_top(caller) {
-                return Ok(Answer::Impossible { path: caller.argument(0) });
+        let Ok(found) = self.files.open(caller, &place, AtEnd::Follow) else {
+            return Ok(Answer::GoOn);
+        };
+        let address = caller.argument(1);
+        if !identity.may_change(found.metadata().uid) {
+            if address != 0 {
+                return Err(Refused(libc::EPERM));
             }
+            self.require(identity, &found, WRITE)?;
         }
-        Ok(Answer::GoOn)
+        if is_shared {
+            return Ok(Answer::GoOn);
+        }
+        let times = match (address, caller.number()) {
+            (0, _) => PRESENT,
+            (_, libc::SYS_utime) => {
+                let [access, modification] = numbers(caller, address)?;
+                timestamps([access, 0, modification, 0])
+            }
+            _ => {
+                let [access, micros, modification, more] = numbers(caller, address)?;
+                timestamps([
+                    access,
+                    micros.saturating_mul(1000),
+                    modification,
+                    more.saturating_mul(1000),
+                ])
+            }
+        };
+        utimensat(&found.file, c"", &times, AtFlags::EMPTY_PATH)?;
+        Ok(SUCCESS)
     }
 
     /// `truncate(2)`.
@@ -360,24 +404,38 @@ pub(super) fn link_to(file: &OwnedFd) -> String {
     format!("/proc/self/fd/{}", file.as_raw_fd())
 }
 
+/// `UTIME_NOW` and `UTIME_OMIT`.
+const NOW: i64 = 0x3fff_ffff;
+const OMIT: i64 = 0x3fff_fffe;
+
+const PRESENT: Timestamps = Timestamps {
+    last_access: Timespec { tv_sec: 0, tv_nsec: NOW },
+    last_modification: Timespec { tv_sec: 0, tv_nsec: NOW },
+};
+
+/// Seconds and nanoseconds of both times.
+fn timestamps([access, more, modification, rest]: [i64; 4]) -> Timestamps {
+    Timestamps {
+        last_access: Timespec { tv_sec: access, tv_nsec: more },
+        last_modification: Timespec { tv_sec: modification, tv_nsec: rest },
+    }
+}
+
+/// Numbers of 64 bits in the guest's memory.
+fn numbers<const COUNT: usize>(caller: &Caller<'_>, address: u64) -> Result<[i64; COUNT]> {
+    let bytes = caller.read(address, 8 * COUNT)?;
+    let mut numbers = [0; COUNT];
+    for (number, bytes) in numbers.iter_mut().zip(bytes.chunks_exact(8)) {
+        *number = bytes.try_into().map_or(0, i64::from_ne_bytes);
+    }
+    Ok(numbers)
+}
+
 /// Sets the times of a file that the kernel would not find.
 fn set_times(caller: &Caller<'_>, file: &OwnedFd) -> Result {
-    const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: 0x3fff_ffff };
     let times = match caller.argument(2) {
-        0 => Timestamps { last_access: NOW, last_modification: NOW },
-        address => {
-            let bytes = caller.read(address, 32)?;
-            let number = |at: usize| {
-                bytes
-                    .get(at..at + 8)
-                    .and_then(|bytes| bytes.try_into().ok())
-                    .map_or(0, i64::from_ne_bytes)
-            };
-            Timestamps {
-                last_access: Timespec { tv_sec: number(0), tv_nsec: number(8) },
-                last_modification: Timespec { tv_sec: number(16), tv_nsec: number(24) },
-            }
-        }
+        0 => PRESENT,
+        address => timestamps(numbers(caller, address)?),
     };
     utimensat(file, c"", &times, AtFlags::EMPTY_PATH)?;
     Ok(SUCCESS)
@@ -385,17 +443,12 @@ fn set_times(caller: &Caller<'_>, file: &OwnedFd) -> Result {
 
 /// Whether the times of `utimensat(2)` are the present, or left as they are.
 fn is_present(caller: &Caller<'_>) -> Result<bool> {
-    const NOW: i64 = 0x3fff_ffff;
-    const OMIT: i64 = 0x3fff_fffe;
     let address = caller.argument(2);
     if address == 0 {
         return Ok(true);
     }
-    let times = caller.read(address, 32)?;
-    let nanoseconds = |at: usize| {
-        times.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()).map_or(0, i64::from_ne_bytes)
-    };
-    Ok([nanoseconds(8), nanoseconds(24)].iter().all(|time| matches!(*time, NOW | OMIT)))
+    let [_, access, _, modification] = numbers(caller, address)?;
+    Ok([access, modification].iter().all(|time| matches!(*time, NOW | OMIT)))
 }
 
 /// An entry that comes or goes.
@@ -413,7 +466,7 @@ enum Spot {
 
 impl Identity {
     /// Whether the bits of a file permit this.
-    fn permits(&self, metadata: &Metadata, wanted: u32) -> bool {
+    pub(super) fn permits(&self, metadata: &Metadata, wanted: u32) -> bool {
         let mode = metadata.mode;
         if self.overrides_permissions() {
             let executes = metadata.is_dir() || mode & 0o111 != 0;

@@ -83,6 +83,12 @@ for top in ["/srv/odd-name", "/odd-name"]:
     os.truncate(name, 3)
     os.utime(name, (1, 2))
     check((os.stat(name).st_size, os.stat(name).st_mtime), (3, 2.0), name)
+    if os.uname().machine == "x86_64":
+        # utime(2) and utimes(2), which old libraries use.
+        check(libc.syscall(132, name.encode(), struct.pack("<2q", 5, 6)), 0, "utime")
+        check((os.stat(name).st_atime, os.stat(name).st_mtime), (5.0, 6.0), name)
+        check(libc.syscall(235, name.encode(), struct.pack("<4q", 7, 0, 8, 500000)), 0, "utimes")
+        check(os.stat(name).st_mtime, 8.5, name)
     try:
         os.setxattr(name, "user.odd", b"1")
         check((os.listxattr(name), os.getxattr(name, "user.odd")), (["user.odd"], b"1"), name)
