@@ -76,6 +76,24 @@ impl Emulation {
         Ok(self.files.place(caller, directory, &text).ok())
     }
 
+    /// The file at the path that is the argument `path`, and whether the kernel would find the same; `None` where nothing
+    /// is to be judged: the kernel finds it and this is root, or there is none.
+    fn judged(
+        &self,
+        caller: &Caller<'_>,
+        identity: &Identity,
+        directory: i32,
+        path: usize,
+        at_end: AtEnd,
+    ) -> Result<Option<(Found, bool)>> {
+        let Some(place) = self.place(caller, directory, path)? else { return Ok(None) };
+        let is_shared = place.is_shared(at_end);
+        if is_shared && identity.overrides_permissions() {
+            return Ok(None);
+        }
+        Ok(self.files.open(caller, &place, at_end).ok().map(|found| (found, is_shared)))
+    }
+
     /// An `open(2)` of a file that exists, and whether it does.
     pub(super) fn check_open(
         &self,
@@ -174,14 +192,9 @@ impl Emulation {
     /// `utime(2)` and `utimes(2)`.
     #[cfg(target_arch = "x86_64")]
     fn old_times(&self, caller: &Caller<'_>, identity: &Identity) -> Result {
-        let Some(place) = self.place(caller, libc::AT_FDCWD, 0)? else {
-            return Ok(Answer::GoOn);
-        };
-        let is_shared = place.is_shared(AtEnd::Follow);
-        if is_shared && identity.overrides_permissions() {
-            return Ok(Answer::GoOn);
-        }
-        let Ok(found) = self.files.open(caller, &place, AtEnd::Follow) else {
+        let Some((found, is_shared)) =
+            self.judged(caller, identity, libc::AT_FDCWD, 0, AtEnd::Follow)?
+        else {
             return Ok(Answer::GoOn);
         };
         let address = caller.argument(1);
@@ -216,14 +229,9 @@ impl Emulation {
 
     /// `truncate(2)`.
     fn truncate(&self, caller: &Caller<'_>, identity: &Identity) -> Result {
-        let Some(place) = self.place(caller, libc::AT_FDCWD, 0)? else {
-            return Ok(Answer::GoOn);
-        };
-        let is_shared = place.is_shared(AtEnd::Follow);
-        if is_shared && identity.overrides_permissions() {
-            return Ok(Answer::GoOn);
-        }
-        let Ok(found) = self.files.open(caller, &place, AtEnd::Follow) else {
+        let Some((found, is_shared)) =
+            self.judged(caller, identity, libc::AT_FDCWD, 0, AtEnd::Follow)?
+        else {
             return Ok(Answer::GoOn);
         };
         self.require(identity, &found, WRITE)?;
@@ -339,17 +347,11 @@ impl Emulation {
         path: usize,
         flags: i32,
     ) -> Result {
-        let Some(place) = self.place(caller, directory, path)? else {
-            return Ok(Answer::GoOn);
-        };
         let at_end = AtEnd::follow_if(flags & libc::AT_SYMLINK_NOFOLLOW == 0);
         let asking =
             if flags & libc::AT_EACCESS == 0 { identity.as_real() } else { identity.clone() };
-        let is_shared = place.is_shared(at_end);
-        if is_shared && asking.overrides_permissions() {
-            return Ok(Answer::GoOn);
-        }
-        let Ok(found) = self.files.open(caller, &place, at_end) else {
+        let Some((found, is_shared)) = self.judged(caller, &asking, directory, path, at_end)?
+        else {
             return Ok(Answer::GoOn);
         };
         let wanted = caller.word(path + 1) & 7;
@@ -373,20 +375,13 @@ impl Emulation {
             0 if identity.overrides_permissions() => return Ok(Answer::GoOn),
             0 => (self.files.of_descriptor(caller, caller.signed_word(0))?, true),
             _ => {
-                // An empty path can mean the descriptor, which the kernel finds as well.
-                let Some(place) = self.place(caller, caller.signed_word(0), 1)? else {
-                    return Ok(Answer::GoOn);
-                };
                 let follows = caller.signed_word(3) & libc::AT_SYMLINK_NOFOLLOW == 0;
                 let at_end = AtEnd::follow_if(follows);
-                let is_shared = place.is_shared(at_end);
-                if is_shared && identity.overrides_permissions() {
-                    return Ok(Answer::GoOn);
+                // An empty path can mean the descriptor, which the kernel finds as well.
+                match self.judged(caller, identity, caller.signed_word(0), 1, at_end)? {
+                    Some(judged) => judged,
+                    None => return Ok(Answer::GoOn),
                 }
-                let Ok(found) = self.files.open(caller, &place, at_end) else {
-                    return Ok(Answer::GoOn);
-                };
-                (found, is_shared)
             }
         };
         if !identity.may_change(found.metadata().uid) && !identity.overrides_permissions() {

@@ -98,30 +98,14 @@ impl Emulation {
         if name.starts_with(b"trusted.") {
             return Ok(Answer::GoOn);
         }
-        if let Some(sight) = self.attributed_sight(caller)?
-            && !self.files.has_virtual_xattrs(&sight)
-        {
-            return Ok(Answer::GoOn);
-        }
-        let found = self.attributed(caller)?;
-        if !self.files.has_virtual_xattrs(&found.sight) && self.is_shared(caller)? {
-            return Ok(Answer::GoOn);
-        }
+        let Some(found) = self.attributed_here(caller)? else { return Ok(Answer::GoOn) };
         let mut attributes = self.files.xattrs(found.file.as_fd())?;
         let value = attributes.remove(&name).ok_or(libc::ENODATA)?;
         tell(caller, 2, &value)
     }
 
     fn list_attributes(&self, caller: &Caller<'_>) -> Result {
-        if let Some(sight) = self.attributed_sight(caller)?
-            && !self.files.has_virtual_xattrs(&sight)
-        {
-            return Ok(Answer::GoOn);
-        }
-        let found = self.attributed(caller)?;
-        if !self.files.has_virtual_xattrs(&found.sight) && self.is_shared(caller)? {
-            return Ok(Answer::GoOn);
-        }
+        let Some(found) = self.attributed_here(caller)? else { return Ok(Answer::GoOn) };
         let attributes = self.files.xattrs(found.file.as_fd())?;
         let seen = attributes.keys().filter(|name| !name.starts_with(b"trusted."));
         let names: Vec<u8> = seen.flat_map(|name| [name.as_slice(), b"\0"].concat()).collect();
@@ -165,6 +149,18 @@ impl Emulation {
         let text = caller.read_text(caller.argument(0))?;
         let place = self.files.place(caller, libc::AT_FDCWD, &text)?;
         Ok(self.files.open(caller, &place, at_end)?)
+    }
+
+    /// The same; `None` where the kernel finds the file, and all attributes of it.
+    fn attributed_here(&self, caller: &Caller<'_>) -> Result<Option<Found>> {
+        if let Some(sight) = self.attributed_sight(caller)?
+            && !self.files.has_virtual_xattrs(&sight)
+        {
+            return Ok(None);
+        }
+        let found = self.attributed(caller)?;
+        let is_kernels = !self.files.has_virtual_xattrs(&found.sight) && self.is_shared(caller)?;
+        Ok((!is_kernels).then_some(found))
     }
 
     /// The same without opening it, where the first argument is a descriptor.
