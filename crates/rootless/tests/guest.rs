@@ -523,6 +523,21 @@ fn privileged_root_with_one_id_has_users_emulated() {
     assert_eq!(machine.run(&before, &[], script), "Exited(0)\n");
 }
 
+/// In containers, parts of `/proc` are covered, and the kernel refuses another one.
+#[test]
+fn privileged_where_proc_is_covered_one_id_is_enough_and_nothing_outlives_a_killed_init() {
+    let machine = Machine::new(0);
+    let script = "mount --bind /dev/null /proc/keys; exec \"$@\"";
+    let before = ["unshare", "--map-root-user", "--mount", "sh", "-c", script, "sh"];
+    assert_eq!(
+        machine.run(&before, &["--user", "33:34"], "id; [ -r /proc/self/status ] && echo $?"),
+        "uid=33 gid=34 groups=34\n0\nExited(0)\n"
+    );
+    let daemon = "setsid sleep 98781 & sleep 98782 & sleep 0.3; kill -9 $PPID; sleep 98783";
+    assert_eq!(machine.run(&before, &[], daemon), "InitKilled\n");
+    assert_eq!(sleepers("9878"), 0);
+}
+
 #[test]
 fn privileged_root_gets_along_without_user_namespaces() {
     let machine = Machine::new(0);
