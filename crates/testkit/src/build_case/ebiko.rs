@@ -26,15 +26,16 @@ pub fn build_in_private_root(cases: &[BuildCase]) -> anyhow::Result<Vec<Record>>
     records(&built, &output)
 }
 
-/// Builds the cases one after the other, each on the root of one pod of the executor's image with a shell in `/busybox`, and
-/// returns what each gave. The files of the contexts belong to the pod's user.
+/// Builds the cases one after the other in one pod with a shell in `/busybox`, and returns what each gave. The pod has the
+/// executor's image: that for users other than root in [`Profile::Restricted`], and the usual one, which is foreign to
+/// others than root, elsewhere. The files of the contexts belong to the pod's user.
 ///
 /// # Errors
 ///
 /// As [`build_in_private_root`].
 pub fn build_in_pod(cases: &[BuildCase], profile: Profile) -> anyhow::Result<Vec<Record>> {
     let executor = match profile {
-        Profile::Restricted | Profile::UnconfinedNonRoot => crate::Executor::nonroot()?,
+        Profile::Restricted => crate::Executor::nonroot()?,
         _ => crate::Executor::new()?,
     };
     let machine = Machine::Pod(executor, profile);
@@ -75,6 +76,7 @@ impl Machine {
             Self::Pod(executor, profile) => executor
                 .pod()
                 .profile(*profile)
+                .env("HOME", "/tmp")
                 .env("T", "/busybox/busybox timeout")
                 .bind_read_only("/bin/busybox", "/busybox/busybox"),
         })
