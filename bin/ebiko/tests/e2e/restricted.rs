@@ -155,7 +155,7 @@ RUN mknod /srv/null c 1 3 && mkfifo /srv/fifo && [ -c /srv/null ] && [ "$(stat -
 RUN touch /srv/none && chmod 0 /srv/none && cat /srv/none && echo x > /srv/none && [ "$(stat -c %a /srv/none)" = 0 ] \
  && mkdir -m 555 /srv/ro && touch /srv/ro/f && rm /srv/ro/f && (umask 077 && mkdir /srv/own) && cp /etc/passwd /srv/p && chmod 400 /srv/p
 RUN cp /bin/busybox /srv/tool && chown ann /srv/tool && chmod 6755 /srv/tool && chown 0 /srv/tool && [ "$(stat -c %a /srv/tool)" = 755 ]
-RUN su ann -c 'id -u > ~/id && ln -s id ~/link && mkdir ~/dir && (! touch /srv/x) && (! rm /srv/none) && (! mv /srv/p /srv/q)'
+RUN su ann -c 'id -u > ~/id && ln -s id ~/link && mkdir ~/dir && (! touch /srv/x) && (! rm /srv/none) && (! mv /srv/p /srv/q) && (! cat /srv/p)'
 RUN for i in $(seq 300); do (exit 0) & done; wait; (sleep 0.1; id -u > /srv/orphan) & sleep 0.5; cat /srv/orphan
 USER ann
 WORKDIR /home/ann
@@ -299,6 +299,7 @@ fn privileged_a_new_name_at_the_top_holds_files_and_what_it_cannot_ends_the_step
     let dockerfile = "FROM busybox\nRUN mkdir /odd-name && echo 123 > /odd-name/a && mv /odd-name/a /odd-name/b \
         && cp -a /odd-name/b /odd-name/c && chmod 4711 /odd-name/c && [ \"$(cat /odd-name/b)\" = 123 ] \
         && rm /odd-name/b && touch /odd && (! cd /odd) && (! /odd) && (! /odd-name) && rm /odd && [ \"$(ls /odd-name)\" = c ] && ls / | grep -qx odd-name && ! ls / | grep -qx www\n\
+        RUN mkdir /www && cd /www && cp /bin/busybox ls && /www/ls / | grep -qx www\n\
         WORKDIR /odd-name\nRUN [ $PWD = /odd-name ] && mkdir sub && touch sub/here && cd / && [ -f odd-name/sub/here ]\n";
     own.build(dockerfile, &["--no-push", "--tar-path=/out/image.tar"]).assert_success();
     let layers = docker_archive_layers(&own.bench.out("image.tar")).unwrap().concat();

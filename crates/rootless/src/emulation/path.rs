@@ -1,6 +1,6 @@
 //! Where a path of the guest leads.
 //!
-//! Guest and builder have the same root here, so an absolute path means the same to both, but for those that lead through
+//! Guest and supervisor have the same root here, so an absolute path means the same to both, but for those that lead through
 //! `/proc/self`. A relative one begins at a link of the guest's in `/proc`.
 
 use std::cell::RefCell;

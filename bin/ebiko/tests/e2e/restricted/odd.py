@@ -102,6 +102,7 @@ for top in ["/srv/odd-name", "/odd-name"]:
     try:
         os.setxattr(name, "system.posix_acl_access", value)
         check(os.stat(name).st_mode & 0o7777, 0o040, "the list of a file")
+        check(open(name).read(), "123", "a file that only its group may read, for root")
         os.chmod(name, 0o600)
     except OSError as error:
         check(error.errno, errno.EOPNOTSUPP, "lists")
