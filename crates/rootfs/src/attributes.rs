@@ -26,6 +26,11 @@ use crate::{Attributes, DeviceNumber, Kind, Metadata, Operation, Time, Xattrs};
 
 pub(crate) const SET_ID: u32 = 0o6000;
 
+/// The sticky bit, which marks a mode on the disk that is not the one that is seen. A command may set usual modes of open
+/// files without a word, and those are without it, so the older wish is void then. It means nothing to Linux but in
+/// directories where others write, and there are no others where modes are virtual.
+const MARK: u32 = 0o1000;
+
 /// What the process may do to files, found once when a root is opened.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Privileges {
@@ -154,7 +159,7 @@ impl Inodes {
 
     pub(crate) fn xattrs(&self, handle: &Handle<'_>) -> Result<Xattrs, Errno> {
         let mut xattrs = handle.reach.xattrs()?;
-        if !self.table.is_empty() {
+        if self.table.may_have_xattrs() {
             self.table.overlay_xattrs(self.look_at(handle)?.key, &mut xattrs);
         }
         Ok(xattrs)
@@ -273,17 +278,26 @@ impl Inodes {
             _ if wanted & 0o111 != 0 => wanted & 0o1777 | 0o700,
             _ => wanted & 0o1777 | 0o600,
         };
-        let refused = match handle.reach.set_mode(Mode::from_raw_mode(granted)) {
-            Ok(()) => false,
-            Err(Errno::PERM | Errno::ACCESS | Errno::OPNOTSUPP) => true,
-            Err(error) => return Err(error),
-        };
+        let granted = if granted == wanted { granted } else { granted | MARK };
+        let mut on_disk = self.set_mode_on_disk(handle, granted)?;
         // The kernel silently drops set-group-id where the process is not in the group.
-        let on_disk =
-            if refused || wanted & SET_ID != 0 { self.look_at(handle)?.disk.mode } else { granted };
+        if on_disk != wanted && on_disk & MARK == 0 {
+            on_disk = self.set_mode_on_disk(handle, on_disk | MARK)?;
+        }
         let wish = Wish::unless_granted(wanted, on_disk);
         self.table.change(before.key, wish.is_none(), |entry| entry.mode = wish);
         Ok(())
+    }
+
+    /// Tries to set a mode, and returns which one the disk has afterwards.
+    fn set_mode_on_disk(&self, handle: &Handle<'_>, mode: u32) -> Result<u32, Errno> {
+        match handle.reach.set_mode(Mode::from_raw_mode(mode)) {
+            Ok(()) if mode & SET_ID == 0 => Ok(mode),
+            Ok(()) | Err(Errno::PERM | Errno::ACCESS | Errno::OPNOTSUPP) => {
+                Ok(self.look_at(handle)?.disk.mode)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     fn set_mtime(&self, handle: &Handle<'_>, before: &Looked, wanted: Time) -> Result<(), Errno> {

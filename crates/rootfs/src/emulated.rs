@@ -147,6 +147,17 @@ impl EmulatedFiles {
         });
     }
 
+    /// Whether a change of the owner would change nothing.
+    pub fn has_owner(&self, sight: &Sight, uid: Option<u32>, gid: Option<u32>) -> bool {
+        let seen = sight.metadata();
+        let has_capability = || self.inodes.table.has_xattrs(sight.looked.key);
+        seen.mode & SET_ID == 0
+            && uid.is_none_or(|uid| uid == seen.uid)
+            && gid.is_none_or(|gid| gid == seen.gid)
+            && !self.inodes.privileges.sets_capabilities
+            && !has_capability()
+    }
+
     /// The same where owners are kept beside files and nothing else changes, which takes no look at the file; false, and
     /// nothing is done, in any other case.
     pub fn change_owner_beside(&self, before: &Sight, uid: Option<u32>, gid: Option<u32>) -> bool {
@@ -177,6 +188,22 @@ impl EmulatedFiles {
             return Err(Errno::OPNOTSUPP);
         }
         self.inodes.set_mode(&handle(file), &before.looked, mode & 0o7777)
+    }
+
+    /// Gives the builder back the right to read, write and search a directory of its own whose mode a command has set without
+    /// a word; root needs none. The mode that is seen stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// Those of the kernel.
+    pub fn keep_open(&self, directory: BorrowedFd<'_>, sight: &Sight) -> Result<(), Errno> {
+        const OWNERS: u32 = 0o700;
+        let disk = &sight.looked.disk;
+        let is_own = self.inodes.privileges.own_files_as.is_some_and(|(uid, _)| uid == disk.uid);
+        if disk.kind != Kind::Directory || disk.mode & OWNERS == OWNERS || !is_own {
+            return Ok(());
+        }
+        self.inodes.grant_owner(&handle(directory))
     }
 
     /// Says whose a file is that was just made, and its mode where the one on disk is not the one that was wanted.

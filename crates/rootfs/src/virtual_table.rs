@@ -43,6 +43,8 @@ pub(crate) struct VirtualTable {
     inodes: RwLock<HashMap<InodeKey, Virtual>>,
     /// Whether there ever was an entry. Threads that look at millions of files need not pass the lock to each other then.
     was_used: AtomicBool,
+    /// Whether there ever was one with extended attributes, which seldom are virtual where all owners are.
+    had_xattrs: AtomicBool,
 }
 
 impl<T: PartialEq> Wish<T> {
@@ -95,6 +97,11 @@ impl VirtualTable {
         }
     }
 
+    /// Whether extended attributes of some inode may be virtual.
+    pub(crate) fn may_have_xattrs(&self) -> bool {
+        self.had_xattrs.load(Ordering::Acquire)
+    }
+
     /// Adds and hides extended attributes in `xattrs`, which were read from disk.
     pub(crate) fn overlay_xattrs(&self, key: InodeKey, xattrs: &mut Xattrs) {
         let inodes = self.inodes.read().unwrap_or_else(PoisonError::into_inner);
@@ -125,6 +132,9 @@ impl VirtualTable {
         let mut inodes = self.inodes.write().unwrap_or_else(PoisonError::into_inner);
         let entry = inodes.entry(key).or_default();
         change(entry);
+        if !entry.xattrs.is_empty() {
+            self.had_xattrs.store(true, Ordering::Release);
+        }
         if entry.is_empty() {
             inodes.remove(&key);
         }
@@ -147,6 +157,7 @@ impl VirtualTable {
         }
         let theirs = other.inodes.read().unwrap_or_else(PoisonError::into_inner).clone();
         self.was_used.store(true, Ordering::Release);
+        self.had_xattrs.fetch_or(other.had_xattrs.load(Ordering::Acquire), Ordering::AcqRel);
         self.inodes.write().unwrap_or_else(PoisonError::into_inner).extend(theirs);
     }
 

@@ -106,7 +106,15 @@ impl<'a> Caller<'a> {
     }
 
     /// A path at `address`, without the byte that ends it.
-    pub(crate) fn read_text(&self, mut address: u64) -> Result<Vec<u8>, i32> {
+    pub(crate) fn read_text(&self, address: u64) -> Result<Vec<u8>, i32> {
+        let text = self.glimpse_text(address)?;
+        self.require_alive()?;
+        Ok(text)
+    }
+
+    /// The same, and nobody may be told or made anything because of it before [`Self::require_alive`]: it may be in the
+    /// memory of another process that has the number of this one by now.
+    pub(crate) fn glimpse_text(&self, mut address: u64) -> Result<Vec<u8>, i32> {
         let mut first = [0_u8; FIRST_PIECE];
         let mut page = Vec::new();
         let mut text = Vec::new();
@@ -120,7 +128,7 @@ impl<'a> Caller<'a> {
             let left = PAGE - usize::try_from(address).map_err(|_| libc::EFAULT)? % PAGE;
             let length = room.len().min(left);
             let bytes = &mut room[..length];
-            self.read_into(address, bytes)?;
+            self.glimpse(address, bytes)?;
             if let Some(end) = bytes.iter().position(|&byte| byte == 0) {
                 text.extend_from_slice(&bytes[..end]);
                 return if text.len() < LONGEST_PATH { Ok(text) } else { Err(libc::ENAMETOOLONG) };
@@ -139,6 +147,11 @@ impl<'a> Caller<'a> {
 
     /// Fills `bytes` with what is at `address`.
     pub(crate) fn read_into(&self, address: u64, bytes: &mut [u8]) -> Result<(), i32> {
+        self.glimpse(address, bytes)?;
+        self.require_alive()
+    }
+
+    fn glimpse(&self, address: u64, bytes: &mut [u8]) -> Result<(), i32> {
         let pid = self.pid()?;
         match copy_from(pid, address, bytes) {
             Ok(()) => {}
@@ -152,14 +165,21 @@ impl<'a> Caller<'a> {
             }
             Err(error) => return Err(number_of(&error)),
         }
+        Ok(())
+    }
+
+    /// Whether what was found out until now is this process's.
+    ///
+    /// # Errors
+    ///
+    /// `ESRCH` where it does not wait for an answer any more.
+    pub(crate) fn require_alive(&self) -> Result<(), i32> {
         if self.is_alive() { Ok(()) } else { Err(libc::ESRCH) }
     }
 
     pub(crate) fn write(&self, address: u64, bytes: &[u8]) -> Result<(), i32> {
         let pid = self.pid()?;
-        if !self.is_alive() {
-            return Err(libc::ESRCH);
-        }
+        self.require_alive()?;
         match copy_to(pid, address, bytes) {
             Err(error) if is_closed(&error) => {
                 let bytes = bytes.to_vec();

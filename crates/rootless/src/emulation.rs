@@ -14,6 +14,7 @@ mod credentials;
 mod exec;
 mod files;
 mod identities;
+mod lately;
 mod layout;
 mod make;
 mod path;
@@ -149,7 +150,7 @@ impl Emulation {
 
     /// How much must be asked.
     pub(crate) fn scope(&self) -> Scope {
-        Scope { times: !self.begins_as_root, paths: self.top.is_some() }
+        Scope { descriptors: !self.begins_as_root, paths: self.top.is_some() }
     }
 
     /// Answers a call.
@@ -169,6 +170,7 @@ impl Emulation {
             }
             self.begin(caller)?;
         }
+        self.files.asks(caller);
         self.pending.settle(caller);
         self.settle_sockets(caller);
         #[cfg(target_arch = "x86_64")]
@@ -199,6 +201,7 @@ impl Emulation {
             libc::SYS_fchmod => self.change_mode_of(caller, caller.signed_word(0)),
             libc::SYS_fchmodat => self.change_mode(caller, caller.signed_word(0), 1, 0),
             FCHMODAT2 => self.change_mode(caller, caller.signed_word(0), 1, caller.signed_word(3)),
+            libc::SYS_fchdir => Ok(Answer::GoOn),
             libc::SYS_chroot => self.change_root(caller),
             libc::SYS_getcwd => files::tell_directory(caller),
             libc::SYS_readlinkat => self.read_link(caller, caller.signed_word(0), 1),

@@ -307,6 +307,17 @@ fn conditional(when: When, verdict: u32) -> Vec<sock_filter> {
             give(verdict),
             give(ALLOW),
         ],
+        // The owner reads and writes, and executes where others do.
+        When::UnusualMode(index) => vec![
+            load(argument(index)),
+            jump(libc::BPF_JSET, 0o7022, 5, 0),
+            jump(libc::BPF_JSET, 0o400, 0, 4),
+            jump(libc::BPF_JSET, 0o200, 0, 3),
+            jump(libc::BPF_JSET, 0o100, 1, 0),
+            jump(libc::BPF_JSET, 0o011, 1, 0),
+            give(ALLOW),
+            give(verdict),
+        ],
         When::Both((first, value), (second, other)) => vec![
             load(argument(first)),
             jump(libc::BPF_JEQ, value, 0, 3),
@@ -422,7 +433,7 @@ mod tests {
 
     #[test]
     fn an_emulated_root_asks_about_what_would_tell_and_refuses_ways_around() {
-        let scope = Scope { times: false, paths: false };
+        let scope = Scope { descriptors: false, paths: false };
         let program = program(Purpose { emulate: Some(scope), ..Purpose::default() }).unwrap();
         let verdict =
             |number: c_long, arguments: [u64; 6]| judge(&program, NATIVE, number, arguments);
@@ -443,7 +454,7 @@ mod tests {
 
     #[test]
     fn the_mark_of_an_identity_can_be_read_and_not_set() {
-        let scope = Scope { times: true, paths: true };
+        let scope = Scope { descriptors: true, paths: true };
         let program = program(Purpose { emulate: Some(scope), ..Purpose::default() }).unwrap();
         let locks = u64::from(libc::RLIMIT_LOCKS);
         let limit = |resource: u64, new: u64| {
@@ -459,7 +470,7 @@ mod tests {
 
     #[test]
     fn only_peers_are_asked_about_among_options_of_sockets() {
-        let scope = Scope { times: false, paths: false };
+        let scope = Scope { descriptors: false, paths: false };
         let program = program(Purpose { emulate: Some(scope), ..Purpose::default() }).unwrap();
         let option = |level: i32, name: i32| {
             let [level, name] = [level, name].map(|word| u64::from(word.cast_unsigned()));

@@ -14,13 +14,16 @@ pub(crate) enum When {
     Both((usize, u32), (usize, u32)),
     /// Where an argument, of 64 bits, is not 0.
     Given(usize),
+    /// Where an argument is a mode that the disk may not hold, or that lets others write: all but those with which a file is
+    /// made usually.
+    UnusualMode(usize),
 }
 
 /// How much must be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Scope {
-    /// Who sets the times of what is open: all others than root may be refused.
-    pub(crate) times: bool,
+    /// Who changes times and usual modes of what is open: all others than root may be refused.
+    pub(crate) descriptors: bool,
     /// What shows where a path leads.
     pub(crate) paths: bool,
 }
@@ -102,7 +105,16 @@ const CALLS: &[(c_long, When)] = &[
     (libc::SYS_lremovexattr, When::Always),
     (libc::SYS_fremovexattr, When::Always),
     (libc::SYS_chroot, When::Always),
+    (libc::SYS_fchdir, When::Always),
 ];
+
+/// Whether a thread may have another working directory after this call, or another number: who executes becomes the first
+/// thread of its process.
+pub(crate) fn moves(number: c_long) -> bool {
+    const MOVES: [c_long; 4] =
+        [libc::SYS_chdir, libc::SYS_fchdir, libc::SYS_execve, libc::SYS_execveat];
+    MOVES.contains(&number)
+}
 
 /// Calls that only old architectures have.
 #[cfg(target_arch = "x86_64")]
@@ -165,12 +177,14 @@ const PATHS: &[c_long] = &[
 /// Everything that is asked about.
 pub(crate) fn asked(scope: Scope) -> impl Iterator<Item = (c_long, When)> {
     let paths = PATHS.iter().filter(move |_| scope.paths).map(|&number| (number, When::Always));
-    let guarded = GUARDED.iter().map(move |&number| match number {
-        // The times of what is open, without a path. Who makes many files sets them for each.
-        libc::SYS_utimensat if !scope.times => (number, When::Given(1)),
-        number => (number, When::Always),
-    });
-    CALLS.iter().chain(OLD_CALLS).copied().chain(guarded).chain(paths)
+    let guarded = GUARDED.iter().map(|&number| (number, When::Always));
+    let all = CALLS.iter().chain(OLD_CALLS).copied().chain(guarded).chain(paths);
+    all.map(move |(number, when)| match number {
+        // Who makes many files sets times and mode of each. Times of what is open come without a path.
+        libc::SYS_fchmod if !scope.descriptors => (number, When::UnusualMode(1)),
+        libc::SYS_utimensat if !scope.descriptors => (number, When::Given(1)),
+        _ => (number, when),
+    })
 }
 
 /// Namespaces, mounts and rings: what a pod refuses as well, and what would let a guest get round the filter.

@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path};
 use std::sync::Arc;
+use std::time::Instant;
 
 use ebiko_rootfs::{EmulatedFiles, Kind, Metadata, Sight};
 use rustix::fs::{
@@ -19,6 +20,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::identities::is_guest;
+use super::lately::{Base, Lately};
 use super::top::{Led, Top};
 use crate::caller::Caller;
 
@@ -31,7 +33,8 @@ pub(crate) struct Files {
     /// The file system of `/proc`.
     proc: Option<(u32, u32)>,
     /// Directories in which paths of the guest began lately: most calls begin where the one before did.
-    lately: RefCell<Vec<(Directory, Arc<OwnedFd>)>>,
+    directories: RefCell<Vec<(Directory, Arc<OwnedFd>)>>,
+    lately: Lately,
 }
 
 /// How many directories are remembered.
@@ -71,7 +74,8 @@ impl std::ops::Deref for Files {
 
 impl Files {
     pub(crate) fn new(emulated: EmulatedFiles) -> Self {
-        let mut files = Self { emulated, proc: None, lately: RefCell::default() };
+        let (directories, lately) = Default::default();
+        let mut files = Self { emulated, proc: None, directories, lately };
         files.find_proc();
         files
     }
@@ -136,12 +140,43 @@ impl Files {
         if path.first() == Some(&b'/') {
             return Place::at_top(caller, path);
         }
+        match self.base(caller, directory)? {
+            Base::Top => Place::at_top(caller, &[b"/", path].concat()),
+            Base::Directory(base) => {
+                let path = CString::new(path).map_err(|_| Errno::INVAL)?;
+                Ok(Place { base: Some(base), path, way: Way::Same })
+            }
+        }
+    }
+
+    /// To be called before a call is answered.
+    pub(crate) fn asks(&self, caller: &Caller<'_>) {
+        self.lately.asks(caller.thread(), caller.number());
+    }
+
+    /// Where relative paths of the guest begin that belong to the descriptor `directory`, or to its working directory.
+    fn base(&self, caller: &Caller<'_>, directory: i32) -> Result<Base, Errno> {
+        if directory != libc::AT_FDCWD {
+            return self.find_base(caller, directory);
+        }
+        if let Some(base) = self.lately.base_of(caller.thread(), Instant::now()) {
+            return Ok(base);
+        }
+        let is_settled = self.lately.is_settled();
+        let base = self.find_base(caller, directory)?;
+        if is_settled {
+            self.lately.remember(caller.thread(), &base, Instant::now());
+        }
+        Ok(base)
+    }
+
+    fn find_base(&self, caller: &Caller<'_>, directory: i32) -> Result<Base, Errno> {
         let link = link_of(caller.thread(), directory)?;
         let mask = StatxFlags::TYPE | StatxFlags::INO | StatxFlags::MNT_ID;
         let found = statx(CWD, link.path(), AtFlags::empty(), mask).map_err(bad_descriptor)?;
         let device = (found.stx_dev_major, found.stx_dev_minor);
         if caller.top().is_some_and(|top| top.is_at(device, found.stx_ino)) {
-            return Place::at_top(caller, &[b"/", path].concat());
+            return Ok(Base::Top);
         }
         // Kernels before 5.8 do not tell the mount.
         let which = if found.stx_mask & StatxFlags::MNT_ID.bits() == 0 {
@@ -149,21 +184,20 @@ impl Files {
         } else {
             Some(Directory(device, found.stx_ino, found.stx_mnt_id))
         };
-        let path = CString::new(path).map_err(|_| Errno::INVAL)?;
-        Ok(Place { base: Some(self.directory(which, link.path())?), path, way: Way::Same })
+        Ok(Base::Directory(self.directory(which, link.path())?))
     }
 
     /// Opens a directory, or remembers it.
     fn directory(&self, which: Option<Directory>, link: &CStr) -> Result<Arc<OwnedFd>, Errno> {
-        let mut lately = self.lately.borrow_mut();
-        if let Some(at) = lately.iter().position(|(known, _)| Some(*known) == which) {
-            lately[..=at].rotate_right(1);
-            return Ok(Arc::clone(&lately[0].1));
+        let mut known = self.directories.borrow_mut();
+        if let Some(at) = known.iter().position(|(directory, _)| Some(*directory) == which) {
+            known[..=at].rotate_right(1);
+            return Ok(Arc::clone(&known[0].1));
         }
         let opened = Arc::new(open_base(link)?);
         if let Some(which) = which {
-            lately.truncate(REMEMBERED - 1);
-            lately.insert(0, (which, Arc::clone(&opened)));
+            known.truncate(REMEMBERED - 1);
+            known.insert(0, (which, Arc::clone(&opened)));
         }
         Ok(opened)
     }
@@ -192,7 +226,48 @@ impl Files {
             Some(base) if start == 0 => self.found(base.try_clone().map_err(|_| Errno::MFILE)?)?,
             _ => self.open_part(caller, place, &bytes[..start], AtEnd::Follow)?,
         };
-        if parent.is_directory() { Ok((parent, name)) } else { Err(Errno::NOTDIR) }
+        if !parent.is_directory() {
+            return Err(Errno::NOTDIR);
+        }
+        self.keep_open(parent.file.as_fd(), &parent.sight)?;
+        Ok((parent, name))
+    }
+
+    /// The same directory with one look, which is enough where nothing in it is special; `None` where more must be known.
+    ///
+    /// What is not seen is a link on the way that leads through `/proc/self`, and so through the builder's.
+    pub(crate) fn glimpse_parent(
+        &self,
+        caller: &Caller<'_>,
+        directory: i32,
+        path: &[u8],
+    ) -> Option<Sight> {
+        const OF_A_PROCESS: [&[u8]; 4] = [b"proc", b"self", b"thread-self", b"fd"];
+        let end = path.iter().rposition(|&byte| byte == b'/').map_or(0, |at| at + 1);
+        let (above, name) = path.split_at(end);
+        if matches!(name, b"" | b"." | b"..") {
+            return None;
+        }
+        let mut parts = above.split(|&byte| byte == b'/');
+        if parts.any(|part| OF_A_PROCESS.contains(&part)) {
+            return None;
+        }
+        let base = if above.first() != Some(&b'/') {
+            match self.base(caller, directory).ok()? {
+                Base::Top => return None,
+                Base::Directory(base) => Some(base),
+            }
+        } else if Place::at_top(caller, path).ok()?.has_shared_parent() {
+            None
+        } else {
+            return None;
+        };
+        let start = base.as_ref().map_or(CWD, |base| base.as_fd());
+        let above = CString::new(above).ok()?;
+        let sight = self.look(start, &above, AtFlags::EMPTY_PATH, StatxFlags::empty()).ok()?;
+        let found = sight.metadata();
+        let is_top = caller.top().is_some_and(|top| top.is_at(sight.file_system(), found.ino));
+        (found.is_dir() && !is_top && !self.is_of_proc(&sight)).then_some(sight)
     }
 
     /// Opens a part of the path, and never through what the builder has open: the guest could name that as
@@ -226,8 +301,84 @@ impl Files {
             Err(_) => {}
         }
         // It may have been sought in the builder's `/proc/self`; and kernels before 5.6 do not know the call.
-        let (file, is_hidden) = walk(caller, directory, part, at_end)?;
+        let (file, is_hidden) = self.walk(caller, directory, part, at_end)?;
         Ok(Found { is_hidden, ..self.found(file)? })
+    }
+
+    /// Goes one step after the other, and through `/proc/self` as the guest would. Also returns whether a link leads to a name at
+    /// the top that the kernel does not find.
+    fn walk(
+        &self,
+        caller: &Caller<'_>,
+        start: BorrowedFd<'_>,
+        path: &[u8],
+        at_end: AtEnd,
+    ) -> Result<(OwnedFd, bool), Errno> {
+        let top = || openat(CWD, c"/", AtEnd::Stay.flags(), Mode::empty());
+        let is_absolute = path.first() == Some(&b'/');
+        let mut here = if is_absolute {
+            top()?
+        } else {
+            openat(start, c".", AtEnd::Stay.flags(), Mode::empty())?
+        };
+        let mut left = components(path);
+        let mut links = 0;
+        let mut is_hidden = false;
+        while let Some(name) = left.pop() {
+            if name == b"/" {
+                here = top()?;
+                continue;
+            }
+            let is_last = left.is_empty();
+            let next = self.step(&here, &name)?;
+            let is_link = FileType::from_raw_mode(fstat(&next)?.st_mode) == FileType::Symlink;
+            if !is_link || (is_last && at_end == AtEnd::Stay) {
+                here = next;
+                continue;
+            }
+            links += 1;
+            if links > MOST_LINKS {
+                return Err(Errno::LOOP);
+            }
+            if is_of_proc(&next)? {
+                if !is_top_of_proc(&here)? {
+                    // It leads to what a process has open, and not along a path.
+                    if !process_of(&next)?.is_some_and(is_guest) {
+                        return Err(Errno::ACCESS);
+                    }
+                    here = openat(&here, name.as_slice(), AtEnd::Follow.flags(), Mode::empty())?;
+                    continue;
+                }
+                if matches!(name.as_slice(), b"self" | b"thread-self") {
+                    left.push(caller.thread().to_string().into_bytes());
+                    continue;
+                }
+            }
+            let target = readlinkat(&next, c"", Vec::new())?;
+            let target = match caller.top().map(|top| top.lead(target.as_bytes())) {
+                Some(Led::Here { path, is_linked, .. })
+                    if target.as_bytes().first() == Some(&b'/') =>
+                {
+                    is_hidden |= !is_linked;
+                    path
+                }
+                _ => target.into_bytes(),
+            };
+            left.extend(components(&target));
+        }
+        Ok((here, is_hidden))
+    }
+
+    /// Opens an entry of a directory, also where a command took the right to do so from the builder.
+    fn step(&self, here: &OwnedFd, name: &[u8]) -> Result<OwnedFd, Errno> {
+        let next = || openat(here, name, AtEnd::Stay.flags(), Mode::empty());
+        match next() {
+            Err(Errno::ACCESS) => {
+                self.keep_open(here.as_fd(), &self.look_at(here.as_fd())?)?;
+                next()
+            }
+            found => found,
+        }
     }
 }
 
@@ -323,64 +474,6 @@ fn bad_descriptor(error: Errno) -> Errno {
 fn open_base(base: &CStr) -> Result<OwnedFd, Errno> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     openat(CWD, base, flags, Mode::empty()).map_err(bad_descriptor)
-}
-
-/// Goes one step after the other, and through `/proc/self` as the guest would. Also returns whether a link leads to a name at
-/// the top that the kernel does not find.
-fn walk(
-    caller: &Caller<'_>,
-    start: BorrowedFd<'_>,
-    path: &[u8],
-    at_end: AtEnd,
-) -> Result<(OwnedFd, bool), Errno> {
-    let top = || openat(CWD, c"/", AtEnd::Stay.flags(), Mode::empty());
-    let is_absolute = path.first() == Some(&b'/');
-    let mut here =
-        if is_absolute { top()? } else { openat(start, c".", AtEnd::Stay.flags(), Mode::empty())? };
-    let mut left = components(path);
-    let mut links = 0;
-    let mut is_hidden = false;
-    while let Some(name) = left.pop() {
-        if name == b"/" {
-            here = top()?;
-            continue;
-        }
-        let is_last = left.is_empty();
-        let next = openat(&here, name.as_slice(), AtEnd::Stay.flags(), Mode::empty())?;
-        let is_link = FileType::from_raw_mode(fstat(&next)?.st_mode) == FileType::Symlink;
-        if !is_link || (is_last && at_end == AtEnd::Stay) {
-            here = next;
-            continue;
-        }
-        links += 1;
-        if links > MOST_LINKS {
-            return Err(Errno::LOOP);
-        }
-        if is_of_proc(&next)? {
-            if !is_top_of_proc(&here)? {
-                // It leads to what a process has open, and not along a path.
-                if !process_of(&next)?.is_some_and(is_guest) {
-                    return Err(Errno::ACCESS);
-                }
-                here = openat(&here, name.as_slice(), AtEnd::Follow.flags(), Mode::empty())?;
-                continue;
-            }
-            if matches!(name.as_slice(), b"self" | b"thread-self") {
-                left.push(caller.thread().to_string().into_bytes());
-                continue;
-            }
-        }
-        let target = readlinkat(&next, c"", Vec::new())?;
-        let target = match caller.top().map(|top| top.lead(target.as_bytes())) {
-            Some(Led::Here { path, is_linked, .. }) if target.as_bytes().first() == Some(&b'/') => {
-                is_hidden |= !is_linked;
-                path
-            }
-            _ => target.into_bytes(),
-        };
-        left.extend(components(&target));
-    }
-    Ok((here, is_hidden))
 }
 
 /// Whose file in `/proc` this is.

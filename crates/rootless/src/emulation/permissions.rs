@@ -65,15 +65,28 @@ impl Emulation {
         }
     }
 
-    /// Where the path leads that is the argument `path`; `None` where it is the kernel's to say what is wrong.
+    /// Where the path leads that is the argument `path`; `None` where it is the kernel's to say what is wrong. Nothing may be
+    /// done because of it before [`Caller::require_alive`].
+    fn glimpse_place(
+        &self,
+        caller: &Caller<'_>,
+        directory: i32,
+        path: usize,
+    ) -> Result<Option<Place>> {
+        let text = caller.glimpse_text(caller.argument(path))?;
+        Ok(self.files.place(caller, directory, &text).ok())
+    }
+
+    /// The same for whatever may be done.
     pub(super) fn place(
         &self,
         caller: &Caller<'_>,
         directory: i32,
         path: usize,
     ) -> Result<Option<Place>> {
-        let text = caller.read_text(caller.argument(path))?;
-        Ok(self.files.place(caller, directory, &text).ok())
+        let place = self.glimpse_place(caller, directory, path)?;
+        caller.require_alive()?;
+        Ok(place)
     }
 
     /// The file at the path that is the argument `path`, and whether the kernel would find the same; `None` where nothing
@@ -86,11 +99,12 @@ impl Emulation {
         path: usize,
         at_end: AtEnd,
     ) -> Result<Option<(Found, bool)>> {
-        let Some(place) = self.place(caller, directory, path)? else { return Ok(None) };
+        let Some(place) = self.glimpse_place(caller, directory, path)? else { return Ok(None) };
         let is_shared = place.is_shared(at_end);
         if is_shared && identity.overrides_permissions() {
             return Ok(None);
         }
+        caller.require_alive()?;
         Ok(self.files.open(caller, &place, at_end).ok().map(|found| (found, is_shared)))
     }
 
@@ -258,10 +272,11 @@ impl Emulation {
         directory: i32,
         path: usize,
     ) -> Result<Option<Entry>> {
-        let Some(place) = self.place(caller, directory, path)? else { return Ok(None) };
+        let Some(place) = self.glimpse_place(caller, directory, path)? else { return Ok(None) };
         if identity.overrides_permissions() && place.has_shared_parent() {
             return Ok(Some(Entry { spot: Spot::At(place), is_shared: true }));
         }
+        caller.require_alive()?;
         let is_shared = place.has_shared_parent();
         let Ok((parent, name)) = self.files.parent(caller, &place) else { return Ok(None) };
         self.require_entry(identity, &parent, Some(&name))?;
@@ -273,6 +288,7 @@ impl Emulation {
         match entry.spot {
             Spot::Opened(parent, name) => Ok((parent, name)),
             Spot::At(place) => {
+                caller.require_alive()?;
                 let (parent, name) = self.files.parent(caller, &place)?;
                 Ok((parent.file, name))
             }

@@ -179,6 +179,73 @@ stop.set()
 thread.join()
 check(sorted(os.stat(name).st_gid for name in os.listdir(".")) != [], True, "files")
 
+
+
+def mode_of(file):
+    return os.stat(file).st_mode & 0o7777
+
+
+# Modes that the disk cannot hold, and usual ones after them, which the kernel sets without a question.
+for unusual, usual in [(0o444, 0o644), (0o4711, 0o755), (0o000, 0o600), (0o2640, 0o640), (0o1400, 0o600)]:
+    file = os.open("moded", os.O_CREAT | os.O_RDWR, 0o600)
+    os.chmod("moded", unusual)
+    check(mode_of("moded"), unusual, "an unusual mode")
+    os.fchmod(file, usual)
+    check(mode_of("moded"), usual, f"a usual mode after {unusual:o}")
+    os.fchmod(file, unusual)
+    check(mode_of("moded"), unusual, f"an unusual mode after {usual:o}")
+    os.close(file)
+    os.remove("moded")
+
+# Root needs no right to search, also where a directory lost it by its descriptor.
+os.mkdir("closed")
+open("closed/file", "w").close()
+closed = os.open("closed", os.O_RDONLY)
+os.fchmod(closed, 0o600)
+check(mode_of("closed"), 0o600, "a directory that nobody may search")
+check(mode_of("closed/file"), 0o644, "a file in there")
+open("closed/other", "w").close()
+os.remove("closed/file")
+check((os.listdir("closed"), mode_of("closed")), (["other"], 0o600), "a directory that nobody may search")
+
+# A directory hands on its group, however it is named.
+os.mkdir("shared")
+os.mkdir("shared/below")
+for shared in ("shared", "shared/below"):
+    os.chown(shared, 0, 50)
+    os.chmod(shared, 0o2775)
+here = os.getcwd()
+os.symlink(f"{here}/shared", "link")
+names = ["shared/a", f"{here}/shared/b", "link/c", "./shared/../shared/d", "shared/below/e", "shared//f"]
+for name in names:
+    open(name, "w").close()
+os.chdir("shared")
+open("g", "w").close()
+os.chdir("below")
+open("h", "w").close()
+open("../i", "w").close()
+os.chdir(here)
+open("shared/below/../../j", "w").close()
+for name in [*names, "shared/g", "shared/below/h", "shared/i"]:
+    check(os.stat(name).st_gid, 50, name)
+check(os.stat("j").st_gid, 0, "a file beside such directories")
+
+# Threads go elsewhere together, whoever of them goes; a child goes alone.
+os.mkdir("there")
+there = os.open("there", os.O_RDONLY)
+for round in range(40):
+    open(f"before{round}", "w").close()
+    go = (lambda: os.chdir("there")) if round % 2 else (lambda: os.fchdir(there))
+    thread = threading.Thread(target=go)
+    thread.start()
+    thread.join()
+    open(f"after{round}", "w").close()
+    check(os.path.exists(f"after{round}"), True, "a file made elsewhere")
+    check(os.path.exists(f"{here}/there/after{round}"), True, "a file made elsewhere")
+    check(in_child(lambda: os.chdir(here)), 0, "a child that goes elsewhere")
+    check(os.access(f"after{round}", os.R_OK), True, "a file here")
+    os.chdir(here)
+
 # A file without a name gets one, and keeps its owner.
 os.setegid(50)
 unnamed = os.open(".", os.O_TMPFILE | os.O_RDWR, 0o600)
