@@ -29,7 +29,7 @@ pub(crate) const SET_ID: u32 = 0o6000;
 /// The sticky bit, which marks a mode on the disk that is not the one that is seen. A command may set usual modes of open
 /// files without a word, and those are without it, so the older wish is void then. It means nothing to Linux but in
 /// directories where others write, and there are no others where modes are virtual.
-const MARK: u32 = 0o1000;
+pub(crate) const MARK: u32 = 0o1000;
 
 /// What the process may do to files, found once when a root is opened.
 #[derive(Debug, Clone, Copy)]

@@ -12,7 +12,7 @@ use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::{AtFlags, FileType, Statx, StatxFlags, statx};
 use rustix::io::Errno;
 
-use crate::attributes::{CAPABILITY, Handle, Inodes, Looked, SET_ID};
+use crate::attributes::{CAPABILITY, Handle, Inodes, Looked, MARK, SET_ID};
 use crate::{DeviceNumber, Kind, Metadata, Root, Xattrs};
 
 const SET_USER_ID: u32 = 0o4000;
@@ -249,7 +249,7 @@ impl EmulatedFiles {
         self.inodes.xattrs(&handle(file))
     }
 
-    /// Whether the mode of the file is that on the disk, and this one would be, too.
+    /// Whether the kernel alone gives the file this mode: the disk can hold it, and a mark of an older wish goes away.
     pub fn holds_mode(&self, sight: &Sight, mode: u32) -> bool {
         let looked = &sight.looked;
         let executes = looked.disk.kind == Kind::Directory || mode & 0o111 != 0;
@@ -257,7 +257,12 @@ impl EmulatedFiles {
         let own = self.inodes.privileges.own_files_as;
         mode & (needed | SET_ID) == needed
             && own.is_none_or(|(uid, _)| uid == looked.disk.uid)
-            && !self.inodes.table.has_mode(looked.key)
+            && (mode & MARK == 0 || !self.inodes.table.has_mode(looked.key))
+    }
+
+    /// Whether any file may have other extended attributes than on the disk.
+    pub fn may_have_virtual_xattrs(&self) -> bool {
+        self.inodes.table.may_have_xattrs()
     }
 
     /// Whether the file has other extended attributes than on the disk.

@@ -122,6 +122,9 @@ impl VirtualTable {
 
     /// Whether extended attributes of an inode are virtual.
     pub(crate) fn has_xattrs(&self, key: InodeKey) -> bool {
+        if !self.may_have_xattrs() {
+            return false;
+        }
         let inodes = self.inodes.read().unwrap_or_else(PoisonError::into_inner);
         inodes.get(&key).is_some_and(|entry| !entry.xattrs.is_empty())
     }

@@ -212,6 +212,41 @@ impl Files {
         self.open_part(caller, place, place.path.as_bytes(), at_end)
     }
 
+    /// Looks at a file, which need not be opened for that if it is an entry of the directory in which the path begins.
+    pub(crate) fn sight(
+        &self,
+        caller: &Caller<'_>,
+        place: &Place,
+        at_end: AtEnd,
+    ) -> Result<Sight, Errno> {
+        match self.glimpse(place, at_end, AtFlags::empty(), StatxFlags::empty()) {
+            Some(sight) => sight,
+            None => Ok(self.open(caller, place, at_end)?.sight),
+        }
+    }
+
+    /// The same; `None` where the file must be opened: where a link could be followed on the way or at the end, or where
+    /// `/proc` says something else to the guest.
+    pub(crate) fn glimpse(
+        &self,
+        place: &Place,
+        at_end: AtEnd,
+        flags: AtFlags,
+        mask: StatxFlags,
+    ) -> Option<Result<Sight, Errno>> {
+        let base = place.base.as_ref().filter(|_| !place.path.as_bytes().contains(&b'/'))?;
+        let flags = flags | AtFlags::SYMLINK_NOFOLLOW;
+        match self.look(base.as_fd(), &place.path, flags, mask) {
+            Ok(sight) => {
+                let is_link = sight.metadata().kind == Kind::Symlink;
+                let is_other = (is_link && at_end == AtEnd::Follow) || self.is_of_proc(&sight);
+                (!is_other).then_some(Ok(sight))
+            }
+            Err(Errno::NOENT) => Some(Err(Errno::NOENT)),
+            Err(_) => None,
+        }
+    }
+
     /// The directory that a path leads to an entry of, and the name of the entry there.
     pub(crate) fn parent(
         &self,

@@ -153,13 +153,20 @@ impl Emulation {
 
     /// The same; `None` where the kernel finds the file, and all attributes of it.
     fn attributed_here(&self, caller: &Caller<'_>) -> Result<Option<Found>> {
-        if let Some(sight) = self.attributed_sight(caller)?
-            && !self.files.has_virtual_xattrs(&sight)
-        {
+        let may_be_virtual = self.files.may_have_virtual_xattrs();
+        let Some(at_end) = named(caller) else {
+            let sight = if may_be_virtual { self.attributed_sight(caller)? } else { None };
+            let is_virtual = sight.is_some_and(|sight| self.files.has_virtual_xattrs(&sight));
+            return if is_virtual { self.attributed(caller).map(Some) } else { Ok(None) };
+        };
+        let text = caller.read_text(caller.argument(0))?;
+        let place = self.files.place(caller, libc::AT_FDCWD, &text)?;
+        let is_shared = place.is_shared(at_end);
+        if is_shared && !may_be_virtual {
             return Ok(None);
         }
-        let found = self.attributed(caller)?;
-        let is_kernels = !self.files.has_virtual_xattrs(&found.sight) && self.is_shared(caller)?;
+        let found = self.files.open(caller, &place, at_end)?;
+        let is_kernels = is_shared && !self.files.has_virtual_xattrs(&found.sight);
         Ok((!is_kernels).then_some(found))
     }
 
