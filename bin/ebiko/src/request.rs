@@ -211,13 +211,12 @@ impl Home {
         let is_own = |path: &Path| {
             user.is_root() || rustix::fs::stat(path).is_ok_and(|root| root.st_uid == user.as_raw())
         };
-        let slash = Path::new("/").to_owned();
-        [slash, self.executable_dir.join(LINKED_ROOT)].into_iter().find(|path| is_own(path))
+        ["/", LINKED_ROOT].map(PathBuf::from).into_iter().find(|path| is_own(path))
     }
 }
 
-/// The directory beside the executable in an image for other users than root.
-const LINKED_ROOT: &str = "root";
+/// The directory in an image for other users than root. What is above it is `/`, and so `..` leads there from both.
+const LINKED_ROOT: &str = "/kaniko-root";
 
 /// Where the build takes place, and the directory for what it needs on the way.
 #[derive(Debug)]

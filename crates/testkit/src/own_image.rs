@@ -38,9 +38,9 @@ const MOUNTED_INTO: [&str; 2] = ["etc", "var/run/secrets/kubernetes.io/serviceac
 
 /// The files of the image for users other than root, beneath `above`.
 pub(crate) fn linked_root(tree: Tree, above: &str) -> Tree {
-    let root = format!("{above}kaniko/root");
+    let root = format!("{above}kaniko-root");
     let tree = linked_names().fold(tree.dir(&root), |tree, name| {
-        tree.symlink(format!("{above}{name}"), format!("kaniko/root/{name}"))
+        tree.symlink(format!("{above}{name}"), format!("kaniko-root/{name}"))
     });
     MOUNTED_INTO.iter().fold(tree, |tree, path| tree.dir(format!("{root}/{path}")))
 }

@@ -137,16 +137,33 @@ impl Files {
         if path.is_empty() {
             return Err(Errno::NOENT);
         }
-        if path.first() == Some(&b'/') {
-            return Place::at_top(caller, path);
-        }
-        match self.base(caller, directory)? {
-            Base::Top => Place::at_top(caller, &[b"/", path].concat()),
-            Base::Directory(base) => {
-                let path = CString::new(path).map_err(|_| Errno::INVAL)?;
-                Ok(Place { base: Some(base), path, way: Way::Same })
+        let place = if path.first() == Some(&b'/') {
+            Place::at_top(caller, path)?
+        } else {
+            match self.base(caller, directory)? {
+                Base::Top => Place::at_top(caller, &[b"/", path].concat())?,
+                Base::Directory(base) => {
+                    let path = CString::new(path).map_err(|_| Errno::INVAL)?;
+                    Place { base: Some(base), path, way: Way::Same }
+                }
             }
+        };
+        self.beneath_top(caller, place)
+    }
+
+    /// The same place, if the path does not go up to `/`, as which the guest knows the directory.
+    fn beneath_top(&self, caller: &Caller<'_>, place: Place) -> Result<Place, Errno> {
+        let path = place.path.as_bytes();
+        let Some((top, end)) = caller.top().zip(behind_last_parent(path)) else {
+            return Ok(place);
+        };
+        let start = place.base.as_ref().map_or(CWD, |base| base.as_fd());
+        let above = CString::new(&path[..end]).map_err(|_| Errno::INVAL)?;
+        let found = self.look(start, &above, AtFlags::empty(), StatxFlags::empty());
+        if found.is_ok_and(|sight| top.is_at(sight.file_system(), sight.metadata().ino)) {
+            return Place::at_top(caller, &[b"/", &path[end..]].concat());
         }
+        Ok(place)
     }
 
     /// To be called before a call is answered.
@@ -516,6 +533,20 @@ pub(crate) fn process_of(file: &OwnedFd) -> Result<Option<u32>, Errno> {
     let path = readlinkat(CWD, format!("/proc/self/fd/{}", file.as_raw_fd()), Vec::new())?;
     let path = path.to_str().ok().and_then(|path| path.strip_prefix("/proc/"));
     Ok(path.and_then(|path| path.split('/').next()?.parse().ok()))
+}
+
+/// Where a path goes on behind the last `..` in it; `None` where there is none.
+fn behind_last_parent(path: &[u8]) -> Option<usize> {
+    let mut start = 0;
+    let mut end = None;
+    for part in path.split(|&byte| byte == b'/') {
+        start += part.len();
+        if part == b".." {
+            end = Some(start);
+        }
+        start += 1;
+    }
+    end
 }
 
 /// The parts of a path, the first one last.

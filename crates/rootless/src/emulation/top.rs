@@ -2,7 +2,7 @@
 //!
 //! Container runtimes give `/` to user 0 whatever an image says, so a builder that is somebody else can make nothing there. An
 //! image for such builders has links at the top instead, which lead into a directory of the builder's: `/usr` is
-//! `kaniko/root/usr`. Programs, their interpreters and their libraries are then where they should be, and the kernel finds
+//! `kaniko-root/usr`. Programs, their interpreters and their libraries are then where they should be, and the kernel finds
 //! them without a question. What is left is to hide the links: calls that would show them, or that change the top itself, are
 //! answered in the directory.
 
@@ -145,10 +145,10 @@ mod tests {
     fn top() -> Top {
         let names = |names: &[&str]| names.iter().map(|name| name.as_bytes().to_vec()).collect();
         Top {
-            directory: "/kaniko/root".into(),
+            directory: "/kaniko-root".into(),
             itself: ((0, 0), 2),
             links: names(&["usr", "etc"]),
-            others: names(&["proc", "kaniko"]),
+            others: names(&["proc", "kaniko", "kaniko-root"]),
         }
     }
 
@@ -163,20 +163,20 @@ mod tests {
 
     #[test]
     fn names_of_the_image_are_in_the_directory() {
-        check("/usr", "/kaniko/root/usr");
-        check("//usr/bin/", "/kaniko/root/usr/bin/");
-        check("/new/x", "/kaniko/root/new/x");
-        check("/../.././usr/x", "/kaniko/root/usr/x");
-        check("/", "/kaniko/root");
-        check("/..", "/kaniko/root");
-        check("/.", "/kaniko/root");
+        check("/usr", "/kaniko-root/usr");
+        check("//usr/bin/", "/kaniko-root/usr/bin/");
+        check("/new/x", "/kaniko-root/new/x");
+        check("/../.././usr/x", "/kaniko-root/usr/x");
+        check("/", "/kaniko-root");
+        check("/..", "/kaniko-root");
+        check("/.", "/kaniko-root");
     }
 
     #[test]
     fn names_of_the_container_stay_where_they_are() {
         check("/proc/self/exe", "/proc/self/exe");
-        check("/kaniko/root/usr", "/kaniko/root/usr");
-        check("/procs", "/kaniko/root/procs");
+        check("/kaniko-root/usr", "/kaniko-root/usr");
+        check("/procs", "/kaniko-root/procs");
     }
 
     #[test]
@@ -195,9 +195,9 @@ mod tests {
     #[test]
     fn paths_are_shown_as_the_guest_knows_them() {
         for (path, shown) in [
-            ("/kaniko/root/usr/bin/x", "/usr/bin/x"),
-            ("/kaniko/root", "/"),
-            ("/kaniko/rooted", "/kaniko/rooted"),
+            ("/kaniko-root/usr/bin/x", "/usr/bin/x"),
+            ("/kaniko-root", "/"),
+            ("/kaniko-rooted", "/kaniko-rooted"),
             ("/proc/1", "/proc/1"),
             ("pipe:[1]", "pipe:[1]"),
         ] {

@@ -10,7 +10,8 @@ import tempfile
 import threading
 
 libc = ctypes.CDLL(None, use_errno=True)
-os.chdir(tempfile.mkdtemp())
+os.environ["ODD"] = tempfile.mkdtemp()
+os.chdir(os.environ["ODD"])
 
 
 def check(seen, expected, what):
@@ -109,6 +110,30 @@ for top in ["/srv/odd-name", "/odd-name"]:
     check(open(name).read(), "123", name)
     os.remove(name)
     os.rmdir(top)
+
+# There is nothing above the top, however many steps a path goes up.
+os.makedirs("/srv/down")
+for here in ("/srv", "/srv/down", "/"):
+    os.chdir(here)
+    for up in ("../..", "../../..", "../../../../..", "/srv/../..", "/srv/down/../../../..", "/proc/.."):
+        check(open(f"{up}/etc/passwd").read(5), "root:", f"{up} of {here}")
+        check(os.path.samefile(up, "/"), True, f"{up} of {here}")
+        check(os.path.islink(f"{up}/srv"), False, f"{up}/srv of {here}")
+        name = f"{up}/odd-up"
+        open(name, "w").close()
+        check(os.listdir("/").count("odd-up"), 1, f"{name} of {here}")
+        os.rename(name, f"{up}/odd-on")
+        check(os.stat("/odd-on").st_nlink, 1, f"{name} of {here}")
+        os.link("/odd-on", name)
+        os.remove("/odd-on")
+        os.remove(name)
+        os.mkdir(name)
+        os.rmdir("/odd-up")
+        os.symlink(f"{up}/etc/passwd", "/srv/down/link")
+        check(os.path.exists("/srv/down/link"), True, f"a link to {up}")
+        os.remove("/srv/down/link")
+os.chdir(os.environ["ODD"])
+os.rmdir("/srv/down")
 
 # An orphan is who it was, long after its parents have gone.
 read, write = os.pipe()
