@@ -469,6 +469,26 @@ mod tests {
     }
 
     #[test]
+    fn usual_modes_of_what_is_open_are_the_kernels_where_root_begins() {
+        let verdict = |descriptors: bool, mode: u64| {
+            let scope = Scope { descriptors, paths: false };
+            let program = program(Purpose { emulate: Some(scope), ..Purpose::default() }).unwrap();
+            judge(&program, NATIVE, libc::SYS_fchmod, [3, mode, 0, 0, 0, 0])
+        };
+        // With the bits that tell what a file is, as stat(2) gives them.
+        for mode in [0o600, 0o644, 0o640, 0o700, 0o755, 0o711, 0o100_644] {
+            assert_eq!(verdict(false, mode), ALLOW, "{mode:o}");
+            assert_eq!(verdict(true, mode), ASK, "{mode:o}");
+        }
+        for mode in [0, 0o400, 0o200, 0o444, 0o555, 0o611, 0o601, 0o666, 0o622, 0o777, 0o664] {
+            assert_eq!(verdict(false, mode), ASK, "{mode:o}");
+        }
+        for mode in [0o1644, 0o2755, 0o4755, 0o6755] {
+            assert_eq!(verdict(false, mode), ASK, "{mode:o}");
+        }
+    }
+
+    #[test]
     fn only_peers_are_asked_about_among_options_of_sockets() {
         let scope = Scope { descriptors: false, paths: false };
         let program = program(Purpose { emulate: Some(scope), ..Purpose::default() }).unwrap();

@@ -195,12 +195,26 @@ fn a_chmod_by_a_step_wins_over_what_was_virtual() {
         let sandbox = Sandbox::new();
         let root = sandbox.root();
         write(&root, "a", "x");
-        root.set_attributes(&path("a"), &Attributes { mode: Some(0o555), ..Attributes::default() })
-            .unwrap();
-        assert_eq!(root.metadata(&path("a")).unwrap().mode, 0o555);
-        let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o640);
-        std::fs::set_permissions(sandbox.host("root/a"), permissions).unwrap();
-        assert_eq!(root.metadata(&path("a")).unwrap().mode, 0o640);
+        dir(&root, "d");
+        let mode_of = |text: &str| root.metadata(&path(text)).unwrap().mode;
+        // Also where it asks for what the disk holds instead of the mode that is seen.
+        for (text, virtually, by_step) in [
+            ("a", 0o555, 0o640),
+            ("a", 0o555, 0o755),
+            ("a", 0o444, 0o644),
+            ("a", 0o0, 0o600),
+            ("a", 0o4755, 0o755),
+            ("a", 0o1444, 0o644),
+            ("d", 0o555, 0o755),
+            ("d", 0o1055, 0o755),
+        ] {
+            let wanted = Attributes { mode: Some(virtually), ..Attributes::default() };
+            root.set_attributes(&path(text), &wanted).unwrap();
+            assert_eq!(mode_of(text), virtually, "{text}");
+            let permissions = std::os::unix::fs::PermissionsExt::from_mode(by_step);
+            std::fs::set_permissions(sandbox.host("root").join(text), permissions).unwrap();
+            assert_eq!(mode_of(text), by_step, "{text} after {virtually:o}");
+        }
     });
 }
 

@@ -613,3 +613,24 @@ pub(crate) fn is_of_proc(file: &OwnedFd) -> Result<bool, Errno> {
 fn is_top_of_proc(directory: &OwnedFd) -> Result<bool, Errno> {
     Ok(fstat(directory)?.st_ino == 1)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_whole_parts_go_up() {
+        let check = |path: &str, behind: Option<&str>| {
+            let end = behind_last_parent(path.as_bytes());
+            assert_eq!(end.map(|end| &path[end..]), behind, "{path}");
+        };
+        check("../../etc/x", Some("/etc/x"));
+        check("a/../b", Some("/b"));
+        check("/srv/..", Some(""));
+        check("..", Some(""));
+        check("..//x", Some("//x"));
+        check("a/..b/c../...", None);
+        check("/usr/lib/x", None);
+        check("", None);
+    }
+}
