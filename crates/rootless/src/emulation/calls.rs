@@ -108,12 +108,44 @@ const CALLS: &[(c_long, When)] = &[
     (libc::SYS_fchdir, When::Always),
 ];
 
-/// Whether a thread may have another working directory after this call, or another number: who executes becomes the first
-/// thread of its process.
-pub(crate) fn moves(number: c_long) -> bool {
-    const MOVES: [c_long; 4] =
-        [libc::SYS_chdir, libc::SYS_fchdir, libc::SYS_execve, libc::SYS_execveat];
-    MOVES.contains(&number)
+/// What a call makes void of what is known about paths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Voids {
+    Nothing,
+    /// What directories do with what is made in them: a path may lead to another one, or a directory may hand on its group.
+    Directories,
+    /// Where threads are, as well; or who has a number: who executes becomes the first thread of its process.
+    Everything,
+}
+
+pub(crate) fn voids(number: c_long) -> Voids {
+    const EVERYTHING: &[c_long] =
+        &[libc::SYS_chdir, libc::SYS_fchdir, libc::SYS_execve, libc::SYS_execveat];
+    // Where a path leads somewhere already, nothing can be made without being removed or renamed before.
+    const DIRECTORIES: &[c_long] = &[
+        libc::SYS_fchmod,
+        libc::SYS_fchmodat,
+        FCHMODAT2,
+        libc::SYS_unlinkat,
+        #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+        libc::SYS_renameat,
+        libc::SYS_renameat2,
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_chmod,
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_unlink,
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_rmdir,
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_rename,
+    ];
+    if EVERYTHING.contains(&number) {
+        Voids::Everything
+    } else if DIRECTORIES.contains(&number) {
+        Voids::Directories
+    } else {
+        Voids::Nothing
+    }
 }
 
 /// Calls that only old architectures have.

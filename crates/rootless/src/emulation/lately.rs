@@ -1,14 +1,15 @@
-//! The working directories of threads that asked a moment ago.
+//! What is known of threads that asked a moment ago.
 //!
 //! Where a thread is costs a look into `/proc`, and most calls come from the thread that made the one before. Its working
-//! directory is still the same when nobody has gone elsewhere meanwhile, and every call that goes elsewhere is asked about.
+//! directory is still the same when nobody has gone elsewhere meanwhile, and every call that goes elsewhere is asked about. In
+//! the same way, the directory in which it made a file is still one that makes no difference to the next.
 
 use std::cell::RefCell;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::calls;
+use super::calls::{self, Voids};
 
 /// How many threads are remembered.
 const REMEMBERED: usize = 4;
@@ -29,61 +30,94 @@ pub(super) enum Base {
 struct Known {
     thread: u32,
     asked: Instant,
-    base: Base,
+    base: Option<Base>,
+    /// A path, relative to where the thread is or absolute, of a directory that does not hand on its group, and in which the
+    /// kernel makes what the guest means.
+    plain: Option<Vec<u8>>,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Lately {
     known: RefCell<Vec<Known>>,
-    /// Threads that were told to go on with a call by which they, or others of their process, may be elsewhere.
-    movers: RefCell<Vec<u32>>,
+    /// Threads that were told to go on with a call by which something may not be as it was.
+    changing: RefCell<Vec<u32>>,
 }
 
 impl Lately {
     /// To be called for each call of a thread.
     pub(super) fn asks(&self, thread: u32, call: libc::c_long) {
-        let mut movers = self.movers.borrow_mut();
-        movers.retain(|&mover| mover != thread);
-        if calls::moves(call) {
-            movers.push(thread);
-            self.known.borrow_mut().clear();
+        let mut changing = self.changing.borrow_mut();
+        changing.retain(|&other| other != thread);
+        let voids = calls::voids(call);
+        if voids == Voids::Nothing {
+            return;
+        }
+        changing.push(thread);
+        let mut known = self.known.borrow_mut();
+        if voids == Voids::Everything {
+            known.clear();
+        }
+        for known in known.iter_mut() {
+            known.plain = None;
         }
     }
 
     /// Where a thread is, if that is known.
     pub(super) fn base_of(&self, thread: u32, now: Instant) -> Option<Base> {
+        self.of(thread, now, |known| known.base.clone()).flatten()
+    }
+
+    /// Whether a directory is known to make no difference.
+    pub(super) fn is_plain(&self, thread: u32, path: &[u8], now: Instant) -> bool {
+        let is_it = |known: &mut Known| known.plain.as_deref() == Some(path);
+        self.of(thread, now, is_it).unwrap_or(false)
+    }
+
+    fn of<T>(&self, thread: u32, now: Instant, tell: impl FnOnce(&mut Known) -> T) -> Option<T> {
         let mut known = self.known.borrow_mut();
         known.retain(|known| now.duration_since(known.asked) < MOMENT);
         let known = known.iter_mut().find(|known| known.thread == thread)?;
         known.asked = now;
-        Some(known.base.clone())
+        Some(tell(known))
     }
 
-    /// Whether nobody is about to move. Only what is found out after that can be remembered.
+    /// Whether nobody is about to change something. Only what is found out after that can be remembered.
     pub(super) fn is_settled(&self) -> bool {
-        let mut movers = self.movers.borrow_mut();
-        movers.retain(|&mover| still_moves(mover));
-        movers.is_empty()
+        let mut changing = self.changing.borrow_mut();
+        changing.retain(|&thread| still_changes(thread));
+        changing.is_empty()
     }
 
     /// Remembers where a thread is.
-    pub(super) fn remember(&self, thread: u32, base: &Base, now: Instant) {
-        let mut known = self.known.borrow_mut();
-        known.retain(|known| known.thread != thread);
-        known.truncate(REMEMBERED - 1);
-        known.insert(0, Known { thread, asked: now, base: base.clone() });
+    pub(super) fn remember_base(&self, thread: u32, base: &Base, now: Instant) {
+        self.remember(thread, now, |known| known.base = Some(base.clone()));
+    }
+
+    /// Remembers that a directory makes no difference.
+    pub(super) fn remember_plain(&self, thread: u32, path: &[u8], now: Instant) {
+        self.remember(thread, now, |known| known.plain = Some(path.to_vec()));
+    }
+
+    fn remember(&self, thread: u32, now: Instant, what: impl Fn(&mut Known)) {
+        if self.of(thread, now, &what).is_none() {
+            let mut new = Known { thread, asked: now, base: None, plain: None };
+            what(&mut new);
+            let mut known = self.known.borrow_mut();
+            known.truncate(REMEMBERED - 1);
+            known.insert(0, new);
+        }
     }
 }
 
 /// Whether a thread may still be in such a call: it is running, or waits there.
 #[expect(clippy::disallowed_methods, reason = "asks the kernel about a process")]
-fn still_moves(mover: u32) -> bool {
-    match std::fs::read_to_string(format!("/proc/{mover}/syscall")) {
+fn still_changes(thread: u32) -> bool {
+    match std::fs::read_to_string(format!("/proc/{thread}/syscall")) {
         Ok(text) => {
             let number = text.split(' ').next().and_then(|number| number.trim_end().parse().ok());
-            number.is_none_or(calls::moves)
+            number.is_none_or(|number| calls::voids(number) != Voids::Nothing)
         }
-        Err(_) => rustix::fs::stat(format!("/proc/{mover}")).is_ok(),
+        Err(_) => rustix::fs::stat(format!("/proc/{thread}")).is_ok(),
     }
 }
 
@@ -103,11 +137,38 @@ mod tests {
     #[test]
     fn a_thread_is_known_until_anybody_moves() {
         let (lately, now) = (Lately::default(), Instant::now());
-        lately.remember(1, &Base::Top, now);
+        lately.remember_base(1, &Base::Top, now);
         lately.asks(1, libc::SYS_openat);
         assert!(knows(&lately, 1, now) && !knows(&lately, 2, now));
         lately.asks(2, libc::SYS_fchdir);
         assert!(!knows(&lately, 1, now));
+    }
+
+    #[test]
+    fn a_directory_is_plain_until_anybody_changes_directories() {
+        let (lately, now) = (Lately::default(), Instant::now());
+        let is_plain = |path: &[u8]| lately.is_plain(1, path, now);
+        for change in [libc::SYS_renameat2, libc::SYS_unlinkat, libc::SYS_fchmodat] {
+            lately.remember_base(1, &Base::Top, now);
+            lately.remember_plain(1, b"a/", now);
+            lately.asks(2, libc::SYS_openat);
+            assert!(is_plain(b"a/") && !is_plain(b"b/") && !lately.is_plain(2, b"a/", now));
+            lately.asks(2, change);
+            assert!(!is_plain(b"a/") && knows(&lately, 1, now), "{change}");
+        }
+        lately.remember_plain(1, b"a/", now);
+        lately.asks(1, libc::SYS_chdir);
+        assert!(!is_plain(b"a/"));
+    }
+
+    #[test]
+    fn no_more_threads_are_remembered_than_ask_in_turn() {
+        let (lately, now) = (Lately::default(), Instant::now());
+        for thread in 0..10 {
+            lately.remember_base(thread, &Base::Top, now);
+        }
+        let known = (0..10).filter(|&thread| knows(&lately, thread, now)).count();
+        assert_eq!(known, REMEMBERED);
     }
 
     #[test]
@@ -165,7 +226,7 @@ mod tests {
     #[test]
     fn nobody_is_known_for_long() {
         let (lately, now) = (Lately::default(), Instant::now());
-        lately.remember(1, &Base::Top, now);
+        lately.remember_base(1, &Base::Top, now);
         let soon = now + MOMENT / 2;
         assert!(knows(&lately, 1, soon));
         assert!(knows(&lately, 1, soon + MOMENT / 2), "it has asked again");

@@ -7,7 +7,7 @@
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use ebiko_rootfs::{DeviceNumber, Kind, Metadata};
+use ebiko_rootfs::{DeviceNumber, Kind};
 use rustix::fs::{
     AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, mkdirat, mknodat, openat, openat2,
     readlinkat, statat, symlinkat, unlinkat,
@@ -79,8 +79,10 @@ impl Emulation {
         is_shared: bool,
     ) -> Result<Birth> {
         self.require_entry(identity, &parent, None)?;
-        let (above, owner) = (parent.metadata(), owner_in(identity, parent.metadata()));
+        let above = parent.metadata();
         let hands_on = above.mode & SET_GROUP_ID != 0;
+        let gid = if hands_on { above.gid } else { identity.groups.files };
+        let owner = (identity.users.files, gid);
         Ok(Birth { parent: parent.file, name, owner, hands_on, is_shared })
     }
 
@@ -106,12 +108,11 @@ impl Emulation {
             return Ok(Answer::GoOn);
         }
         let text = caller.glimpse_text(caller.argument(path))?;
-        let is_usual = identity.overrides_permissions() && mode & OWNERS_FILE == OWNERS_FILE;
-        if makes && is_usual {
-            let above = self.files.glimpse_parent(caller, directory, &text);
-            if above.is_some_and(|above| owner_in(&identity, above.metadata()) == (0, 0)) {
-                return Ok(Answer::GoOn);
-            }
+        let is_usual = mode & OWNERS_FILE == OWNERS_FILE
+            && identity.overrides_permissions()
+            && (identity.users.files, identity.groups.files) == (0, 0);
+        if makes && is_usual && self.files.has_plain_parent(caller, directory, &text) {
+            return Ok(Answer::GoOn);
         }
         let Ok(place) = self.files.place(caller, directory, &text) else {
             return Ok(Answer::GoOn);
@@ -399,12 +400,6 @@ impl Emulation {
     ) -> Result<()> {
         Ok(self.files.adopt(file, owner, Some(masked(caller, mode)))?)
     }
-}
-
-/// Whose a file becomes in a directory.
-fn owner_in(identity: &Identity, above: &Metadata) -> (u32, u32) {
-    let hands_on = above.mode & SET_GROUP_ID != 0;
-    (identity.users.files, if hands_on { above.gid } else { identity.groups.files })
 }
 
 fn look_at(parent: &OwnedFd, name: &CStr) -> Result<OwnedFd> {

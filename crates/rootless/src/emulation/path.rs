@@ -182,7 +182,7 @@ impl Files {
         let is_settled = self.lately.is_settled();
         let base = self.find_base(caller, directory)?;
         if is_settled {
-            self.lately.remember(caller.thread(), &base, Instant::now());
+            self.lately.remember_base(caller.thread(), &base, Instant::now());
         }
         Ok(base)
     }
@@ -285,21 +285,37 @@ impl Files {
         Ok((parent, name))
     }
 
-    /// The same directory with one look, which is enough where nothing in it is special; `None` where more must be known.
+    /// Whether one look at the directory, or none, is enough: the kernel finds the same, and what is made in it belongs to who
+    /// makes it.
     ///
     /// What is not seen is a link on the way that leads through `/proc/self`, and so through the builder's.
-    pub(crate) fn glimpse_parent(
+    pub(crate) fn has_plain_parent(
         &self,
         caller: &Caller<'_>,
         directory: i32,
         path: &[u8],
-    ) -> Option<Sight> {
-        const OF_A_PROCESS: [&[u8]; 4] = [b"proc", b"self", b"thread-self", b"fd"];
+    ) -> bool {
         let end = path.iter().rposition(|&byte| byte == b'/').map_or(0, |at| at + 1);
         let (above, name) = path.split_at(end);
         if matches!(name, b"" | b"." | b"..") {
-            return None;
+            return false;
         }
+        let can_be_known = directory == libc::AT_FDCWD || above.first() == Some(&b'/');
+        let (thread, now) = (caller.thread(), Instant::now());
+        if can_be_known && self.lately.is_plain(thread, above, now) {
+            return true;
+        }
+        let is_settled = can_be_known && self.lately.is_settled();
+        let is_plain = self.is_plain_parent(caller, directory, above) == Some(true);
+        if is_plain && is_settled {
+            self.lately.remember_plain(thread, above, now);
+        }
+        is_plain
+    }
+
+    fn is_plain_parent(&self, caller: &Caller<'_>, directory: i32, above: &[u8]) -> Option<bool> {
+        const OF_A_PROCESS: [&[u8]; 4] = [b"proc", b"self", b"thread-self", b"fd"];
+        const SET_GROUP_ID: u32 = 0o2000;
         let mut parts = above.split(|&byte| byte == b'/');
         if parts.any(|part| OF_A_PROCESS.contains(&part)) {
             return None;
@@ -309,7 +325,7 @@ impl Files {
                 Base::Top => return None,
                 Base::Directory(base) => Some(base),
             }
-        } else if Place::at_top(caller, path).ok()?.has_shared_parent() {
+        } else if Place::at_top(caller, above).ok()?.is_shared(AtEnd::Follow) {
             None
         } else {
             return None;
@@ -319,7 +335,8 @@ impl Files {
         let sight = self.look(start, &above, AtFlags::EMPTY_PATH, StatxFlags::empty()).ok()?;
         let found = sight.metadata();
         let is_top = caller.top().is_some_and(|top| top.is_at(sight.file_system(), found.ino));
-        (found.is_dir() && !is_top && !self.is_of_proc(&sight)).then_some(sight)
+        let hands_on = found.mode & SET_GROUP_ID != 0;
+        Some(found.is_dir() && !is_top && !hands_on && !self.is_of_proc(&sight))
     }
 
     /// Opens a part of the path, and never through what the builder has open: the guest could name that as

@@ -255,6 +255,42 @@ for name in [*names, "shared/g", "shared/below/h", "shared/i"]:
     check(os.stat(name).st_gid, 50, name)
 check(os.stat("j").st_gid, 0, "a file beside such directories")
 
+# The same when it has begun to do so a moment ago, or when another directory has its name.
+os.mkdir("turning")
+os.chown("turning", 0, 50)
+os.mkdir("handing")
+os.chown("handing", 0, 50)
+os.chmod("handing", 0o2775)
+os.symlink("turning", "either")
+
+
+def made(name):
+    open(name, "w").close()
+    return os.stat(name).st_gid
+
+
+for round in range(10):
+    check(made(f"turning/a{round}"), 0, "a file in a directory like others")
+    os.chmod("turning", 0o2775)
+    check(made(f"turning/b{round}"), 50, "a file in a directory that hands on its group")
+    os.chmod("turning", 0o755)
+    check(made(f"turning/c{round}"), 0, "a file in a directory like others")
+    check(in_child(lambda: os.chmod("turning", 0o2755)), 0, "a child that changes a directory")
+    check(made(f"turning/d{round}"), 50, "a file in a directory that a child has changed")
+    os.fchmod(os.open("turning", os.O_RDONLY), 0o755)
+    check(made(f"turning/e{round}"), 0, "a file in a directory like others")
+    os.rename("turning", "aside")
+    os.rename("handing", "turning")
+    check(made(f"turning/f{round}"), 50, "a file in a directory that was exchanged")
+    os.rename("turning", "handing")
+    os.rename("aside", "turning")
+    check(made(f"{here}/either/g{round}"), 0, "a file behind a link")
+    os.remove("either")
+    os.symlink("handing", "either")
+    check(made(f"{here}/either/h{round}"), 50, "a file behind another link")
+    os.remove("either")
+    os.symlink("turning", "either")
+
 # Threads go elsewhere together, whoever of them goes; a child goes alone.
 os.mkdir("there")
 there = os.open("there", os.O_RDONLY)
