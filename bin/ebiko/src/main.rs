@@ -298,7 +298,7 @@ fn settle_place(
     let choice = surroundings
         .decide(&home.executable_dir, home.expected(), cli.force)
         .map_err(|refused| Failure::with_hint(&refused, refused.hint()))?;
-    let is_foreign = choice == Choice::InPlace && home.root().is_none();
+    let is_foreign = choice == Choice::InPlace && Home::root().is_none();
     match choice {
         Choice::InPlace if !is_foreign => Ok(Ok(Place::InPlace)),
         Choice::InPlace | Choice::Private => match enter_private(environment.search_path()) {

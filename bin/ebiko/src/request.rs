@@ -206,7 +206,7 @@ impl Home {
 
     /// Where this process can build on the container's own files: at `/`, if that is its own or it is user 0, or in the
     /// directory of an image for other users, into which the names at `/` lead (`docs/adr/0020-root-behind-links.md`).
-    pub(crate) fn root(&self) -> Option<PathBuf> {
+    pub(crate) fn root() -> Option<PathBuf> {
         let user = rustix::process::geteuid();
         let is_own = |path: &Path| {
             user.is_root() || rustix::fs::stat(path).is_ok_and(|root| root.st_uid == user.as_raw())
@@ -236,7 +236,7 @@ impl Workplace {
         home: Home,
         environment: &Environment,
     ) -> anyhow::Result<Self> {
-        let root = home.root().unwrap_or(PathBuf::from("/"));
+        let root = Home::root().unwrap_or(PathBuf::from("/"));
         let executable_dir = home.executable_dir;
         if let Place::InPlace = place {
             return Ok(Self {

@@ -40,8 +40,9 @@ pub fn unpack_context(
     directory: &Path,
     limits: &Limits,
 ) -> Result<Option<Time>, ContextArchiveError> {
-    let root = Root::open(directory, RootOptions::default())
-        .map_err(|source| ContextArchiveError::Open { source })?;
+    let options = RootOptions { read_elsewhere: true, ..RootOptions::default() };
+    let root =
+        Root::open(directory, options).map_err(|source| ContextArchiveError::Open { source })?;
     let unpacked = ebiko_layer::unpack_archive(file, &root, &RootPath::root(), None, limits)
         .map_err(|source| ContextArchiveError::Archive { source })?;
     let Some(members) = unpacked else { return Ok(None) };

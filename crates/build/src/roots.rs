@@ -225,7 +225,7 @@ impl<'g> Roots<'g> {
                 _ => Err(RootsError::ProtectedRoot { path: path.clone() }),
             })
             .collect::<Result<_, _>>()?;
-        Ok(RootOptions { protected, displaced_store })
+        Ok(RootOptions { protected, displaced_store, ..RootOptions::default() })
     }
 
     /// Removes what the build left beneath the builder's directory and, if that is wanted, brings back what was

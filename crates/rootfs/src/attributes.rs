@@ -31,6 +31,12 @@ pub(crate) const SET_ID: u32 = 0o6000;
 /// directories where others write, and there are no others where modes are virtual.
 pub(crate) const MARK: u32 = 0o1000;
 
+/// Whether a sticky bit is only such a mark. Where it is what was wanted, that is remembered.
+pub(crate) fn is_mark(kind: Kind, mode: u32) -> bool {
+    const OTHERS_WRITE: u32 = 0o022;
+    mode & MARK != 0 && (kind != Kind::Directory || mode & OTHERS_WRITE == 0)
+}
+
 /// What the process may do to files, found once when a root is opened.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Privileges {
@@ -65,6 +71,8 @@ impl Privileges {
 pub(crate) struct Inodes {
     pub(crate) table: VirtualTable,
     pub(crate) privileges: Privileges,
+    /// Whether modes are marked. Who reads the files elsewhere does not know what is a mark.
+    pub(crate) marks: bool,
     /// Whether `/proc/self/fd` is procfs; in a root without it an image could have put something there.
     pub(crate) proc_usable: bool,
 }
@@ -116,8 +124,9 @@ pub(crate) struct Looked {
 }
 
 impl Inodes {
-    pub(crate) fn new(privileges: Privileges) -> Self {
-        Self { table: VirtualTable::default(), privileges, proc_usable: proc_is_usable() }
+    pub(crate) fn new(privileges: Privileges, marks: bool) -> Self {
+        let table = VirtualTable::default();
+        Self { table, privileges, marks, proc_usable: proc_is_usable() }
     }
 
     /// Looks at `name` in `dir` without following it; an empty name is `dir` itself.
@@ -140,6 +149,9 @@ impl Inodes {
         if let Some((uid, gid)) = self.privileges.own_files_as {
             seen.uid = if disk.uid == uid { 0 } else { disk.uid };
             seen.gid = if disk.gid == gid { 0 } else { disk.gid };
+            if disk.uid == uid && is_mark(disk.kind, disk.mode) {
+                seen.mode &= !MARK;
+            }
         }
         self.table.overlay(key, &disk, &mut seen);
         let is_mount_point = raw.stx_attributes.contains(StatxAttributes::MOUNT_ROOT);
@@ -278,13 +290,18 @@ impl Inodes {
             _ if wanted & 0o111 != 0 => wanted & 0o1777 | 0o700,
             _ => wanted & 0o1777 | 0o600,
         };
-        let granted = if granted == wanted { granted } else { granted | MARK };
+        let mark = if self.marks { MARK } else { 0 };
+        let granted = if granted == wanted { granted } else { granted | mark };
         let mut on_disk = self.set_mode_on_disk(handle, granted)?;
         // The kernel silently drops set-group-id where the process is not in the group.
-        if on_disk != wanted && on_disk & MARK == 0 {
-            on_disk = self.set_mode_on_disk(handle, on_disk | MARK)?;
+        if on_disk != wanted && on_disk & mark != mark {
+            on_disk = self.set_mode_on_disk(handle, on_disk | mark)?;
         }
-        let wish = Wish::unless_granted(wanted, on_disk);
+        let wish = if is_mark(before.disk.kind, on_disk) {
+            Some(Wish { wanted, on_disk })
+        } else {
+            Wish::unless_granted(wanted, on_disk)
+        };
         self.table.change(before.key, wish.is_none(), |entry| entry.mode = wish);
         Ok(())
     }

@@ -12,12 +12,13 @@ use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::{AtFlags, FileType, Statx, StatxFlags, statx};
 use rustix::io::Errno;
 
-use crate::attributes::{CAPABILITY, Handle, Inodes, Looked, MARK, SET_ID};
+use crate::attributes::{CAPABILITY, Handle, Inodes, Looked, MARK, SET_ID, is_mark};
 use crate::{DeviceNumber, Kind, Metadata, Root, Xattrs};
 
 const SET_USER_ID: u32 = 0o4000;
 const SET_GROUP_ID: u32 = 0o2000;
 const GROUP_EXECUTE: u32 = 0o010;
+const OWNERS: u32 = 0o700;
 
 /// The files of a root and of everything around it, by descriptors.
 ///
@@ -197,13 +198,19 @@ impl EmulatedFiles {
     ///
     /// Those of the kernel.
     pub fn keep_open(&self, directory: BorrowedFd<'_>, sight: &Sight) -> Result<(), Errno> {
-        const OWNERS: u32 = 0o700;
         let disk = &sight.looked.disk;
         let is_own = self.inodes.privileges.own_files_as.is_some_and(|(uid, _)| uid == disk.uid);
         if disk.kind != Kind::Directory || disk.mode & OWNERS == OWNERS || !is_own {
             return Ok(());
         }
         self.inodes.grant_owner(&handle(directory))
+    }
+
+    /// Whether a directory needs no [`EmulatedFiles::keep_open`].
+    pub fn is_open(&self, sight: &Sight) -> bool {
+        let own = self.inodes.privileges.own_files_as;
+        own.is_none_or(|(uid, _)| uid != sight.looked.disk.uid)
+            || sight.looked.disk.mode & OWNERS == OWNERS
     }
 
     /// Says whose a file is that was just made, and its mode where the one on disk is not the one that was wanted.
@@ -257,7 +264,13 @@ impl EmulatedFiles {
         let own = self.inodes.privileges.own_files_as;
         mode & (needed | SET_ID) == needed
             && own.is_none_or(|(uid, _)| uid == looked.disk.uid)
-            && (mode & MARK == 0 || !self.inodes.table.has_mode(looked.key))
+            && (mode & MARK == 0
+                || !(is_mark(looked.disk.kind, mode) || self.has_virtual_mode(sight)))
+    }
+
+    /// Whether the file has, or had, another mode than on the disk.
+    pub fn has_virtual_mode(&self, sight: &Sight) -> bool {
+        self.inodes.table.has_mode(sight.looked.key)
     }
 
     /// Whether any file may have other extended attributes than on the disk.

@@ -171,8 +171,13 @@ impl Root {
         if !self.guard.is_trivial() {
             how |= ResolveFlags::NO_SYMLINKS;
         }
+        let mut is_permitted = self.is_read_only();
         for _ in 0..MAX_ATTEMPTS {
             match openat2(&self.dir, path.as_bytes(), ENTER, Mode::empty(), how) {
+                Err(Errno::ACCESS) if !is_permitted => {
+                    is_permitted = true;
+                    self.keep_open_along(path)?;
+                }
                 Ok(dir) => return Ok(Some(DirFd::Owned(dir))),
                 Err(Errno::AGAIN | Errno::INTR) => {}
                 Err(Errno::LOOP | Errno::NAMETOOLONG | Errno::XDEV) => break,
@@ -182,6 +187,28 @@ impl Root {
             }
         }
         Ok(None)
+    }
+
+    /// Gives the builder back the right to search what leads to a path, as far as there are no links on the way.
+    fn keep_open_along(&self, path: &RootPath) -> Result<(), Errno> {
+        let mut dir = DirFd::Borrowed(self.dir.as_fd());
+        for component in path.components() {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let Ok(next) = openat(&dir, component, flags, Mode::empty()) else { break };
+            self.keep_open(next.as_fd())?;
+            dir = DirFd::Owned(next);
+        }
+        Ok(())
+    }
+
+    /// Gives the builder back the right to list, change and search a directory of its own that a command took from it; the mode
+    /// that is seen stays as it is.
+    pub(crate) fn keep_open(&self, directory: BorrowedFd<'_>) -> Result<(), Errno> {
+        if self.inodes.privileges.own_files_as.is_none() || self.is_read_only() {
+            return Ok(());
+        }
+        let files = self.emulated();
+        files.keep_open(directory, &files.look_at(directory)?)
     }
 
     fn walk(&self, path: &RootPath, missing: Missing<'_>) -> Result<Position<'_>, Errno> {

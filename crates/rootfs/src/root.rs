@@ -46,6 +46,9 @@ pub struct RootOptions {
     /// when it is first needed (its parent must exist) and may be shared between roots. It must be outside of
     /// the root or in a protected directory. Without it such a wish fails with `EBUSY`.
     pub displaced_store: Option<PathBuf>,
+    /// Whether the files are read later by somebody who knows nothing of what is virtual. The disk then has no more than the
+    /// modes that it can have; no command may run in such a root.
+    pub read_elsewhere: bool,
 }
 
 /// A root could not be opened.
@@ -109,7 +112,7 @@ impl Root {
     pub fn open_read_only(host: &Path) -> Result<Self, OpenRootError> {
         let (dir, host) = open_host(host)?;
         let resolution = Resolution::detect(dir.as_fd());
-        let inodes = Arc::new(Inodes::new(Privileges::AS_IT_IS));
+        let inodes = Arc::new(Inodes::new(Privileges::AS_IT_IS, false));
         Ok(Self {
             dir,
             guard: Guard::default(),
@@ -136,7 +139,7 @@ impl Root {
             .map_err(|source| OpenRootError::Capabilities { source })?;
         let points = mounts.iter().map(|mount| mount.point.clone());
         let guard = Guard::new(options.protected, points, options.displaced_store);
-        let inodes = Arc::new(Inodes::new(privileges));
+        let inodes = Arc::new(Inodes::new(privileges, !options.read_elsewhere));
         Ok(Self { dir, guard, inodes, resolution, access: Access::Build, host, mounts })
     }
 

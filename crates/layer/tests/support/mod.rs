@@ -43,6 +43,7 @@ impl Place {
             let options = RootOptions {
                 protected: vec![path("kaniko"), path("mount/point")],
                 displaced_store: Some(dir.path().join(format!("{name}-displaced"))),
+                ..RootOptions::default()
             };
             Root::open(&dir.path().join(name), options).unwrap()
         };
@@ -55,6 +56,7 @@ impl Place {
         let options = RootOptions {
             protected: vec![path("kaniko"), path("mount/point")],
             displaced_store: Some(self.dir.path().join("root-displaced")),
+            ..RootOptions::default()
         };
         self.root = Root::open(&self.dir.path().join("root"), options).unwrap();
     }

@@ -385,8 +385,8 @@ fn run(
     host::create_empty_dir(directory).map_err(local)?;
     let (tree, git) = (directory.join("tree"), directory.join("git"));
     host::create_dirs(&tree).map_err(local)?;
-    let root = Root::open(&tree, RootOptions::default())
-        .map_err(|source| GitErrorKind::Open { source })?;
+    let options = RootOptions { read_elsewhere: true, ..RootOptions::default() };
+    let root = Root::open(&tree, options).map_err(|source| GitErrorKind::Open { source })?;
 
     let subdir = parse_subdir(&request.subdir)?;
     let keeps_git = request.keep_git_dir && subdir.is_root();

@@ -219,6 +219,47 @@ fn a_chmod_by_a_step_wins_over_what_was_virtual() {
 }
 
 #[test]
+fn files_that_are_read_elsewhere_have_no_marks() {
+    unprivileged(|| {
+        let sandbox = Sandbox::new();
+        for (read_elsewhere, on_disk) in [(true, 0o644), (false, 0o1644)] {
+            let options = RootOptions { read_elsewhere, ..RootOptions::default() };
+            let root = Root::open(&sandbox.host("root"), options).unwrap();
+            write(&root, "a", "x");
+            let wanted = Attributes { mode: Some(0o444), ..Attributes::default() };
+            root.set_attributes(&path("a"), &wanted).unwrap();
+            assert_eq!(root.metadata(&path("a")).unwrap().mode, 0o444);
+            let plain = Root::open_read_only(&sandbox.host("root")).unwrap();
+            assert_eq!(plain.metadata(&path("a")).unwrap().mode, on_disk);
+            root.remove(&path("a")).unwrap();
+        }
+    });
+}
+
+#[test]
+fn marks_of_another_build_are_not_seen_and_sticky_bits_are() {
+    unprivileged(|| {
+        let sandbox = Sandbox::new();
+        let modes = [("f", 0o444), ("d", 0o555), ("s", 0o1640), ("t", 0o1777), ("u", 0o1755)];
+        let root = sandbox.root();
+        for (text, mode) in modes {
+            if matches!(text, "d" | "t" | "u") {
+                dir(&root, text);
+            } else {
+                write(&root, text, "x");
+            }
+            let wanted = Attributes { mode: Some(mode), ..Attributes::default() };
+            root.set_attributes(&path(text), &wanted).unwrap();
+            assert_eq!(root.metadata(&path(text)).unwrap().mode, mode, "{text}");
+        }
+        // As a cache that is used again. What was virtual is gone, which is not the same as being sticky.
+        let again = Root::open(&sandbox.host("root"), RootOptions::default()).unwrap();
+        let seen = |text: &str| again.metadata(&path(text)).unwrap().mode;
+        assert_eq!([seen("f"), seen("d"), seen("t")], [0o644, 0o755, 0o1777]);
+    });
+}
+
+#[test]
 fn what_a_step_hid_from_its_own_user_can_still_be_read_and_removed() {
     unprivileged(|| {
         let sandbox = Sandbox::new();

@@ -64,6 +64,7 @@ impl Sandbox {
         let options = RootOptions {
             protected: protected.iter().map(|text| path(text)).collect(),
             displaced_store: Some(self.host("store")),
+            ..RootOptions::default()
         };
         assert_eq!(Resolution::detect(dir.as_fd()), Resolution::Openat2, "this kernel has openat2");
         Root::open_with(dir, host, options, resolution).unwrap()

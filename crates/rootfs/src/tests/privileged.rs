@@ -30,6 +30,7 @@ fn open(sandbox: &Sandbox) -> Root {
     let options = RootOptions {
         protected: vec![path("kaniko")],
         displaced_store: Some(sandbox.host("root/kaniko/displaced")),
+        ..RootOptions::default()
     };
     Root::open(&sandbox.host("root"), options).unwrap()
 }

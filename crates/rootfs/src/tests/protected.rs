@@ -244,13 +244,13 @@ fn a_displaced_link_is_relative_to_where_the_image_wanted_it() {
 #[test]
 fn without_a_store_a_wish_for_a_protected_path_is_refused() {
     let sandbox = pod();
-    let options = RootOptions { protected: vec![path("kaniko")], displaced_store: None };
+    let options = RootOptions { protected: vec![path("kaniko")], ..RootOptions::default() };
     let root = Root::open(&sandbox.host("root"), options).unwrap();
     let error = root.create_dir(&path("kaniko")).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ResourceBusy);
     assert!(error.hint().is_some());
 
-    let options = RootOptions { protected: vec![RootPath::root()], displaced_store: None };
+    let options = RootOptions { protected: vec![RootPath::root()], ..RootOptions::default() };
     let error = Root::open(&sandbox.host("root"), options).unwrap_err();
     assert!(error.hint().is_some(), "{error}");
 }

@@ -209,7 +209,16 @@ impl Emulation {
             && flags == 0
             && place.is_shared(*at_end)
         {
-            let sight = self.files.sight(caller, place, *at_end)?;
+            let glimpse = self.files.glimpse(place, *at_end, AtFlags::empty(), StatxFlags::empty());
+            let sight = if let Some(sight) = glimpse {
+                sight?
+            } else {
+                let found = self.files.open(caller, place, *at_end)?;
+                if found.is_hidden {
+                    return self.change_mode_to(caller, &found, mode);
+                }
+                found.sight
+            };
             if self.is_left_to_kernel(caller, &sight, mode)? {
                 return Ok(Answer::GoOn);
             }
@@ -223,11 +232,11 @@ impl Emulation {
             return Ok(Answer::GoOn);
         }
         let found = self.files.of_descriptor(caller, descriptor)?;
+        caller.require_alive()?;
         self.change_mode_to(caller, &found, caller.word(1))
     }
 
-    /// Whether the kernel makes the mode of a file what it shall be: where the disk holds the one that it has and will hold
-    /// the new one.
+    /// Whether the kernel makes the mode of a file what it shall be: where the disk can hold it.
     pub(super) fn is_left_to_kernel(
         &self,
         caller: &Caller<'_>,

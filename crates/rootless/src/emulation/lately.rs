@@ -14,6 +14,9 @@ use super::calls::{self, Voids};
 /// How many threads are remembered.
 const REMEMBERED: usize = 4;
 
+/// As many threads may be changing something before the kernel is asked whether they still do.
+const MOST_CHANGING: usize = 64;
+
 /// How long a thread is remembered after it has asked. Its number cannot be another one's so soon: the kernel gives all others
 /// first, and there are 300 at least.
 const MOMENT: Duration = Duration::from_millis(1);
@@ -51,6 +54,10 @@ impl Lately {
         let voids = calls::voids(call);
         if voids == Voids::Nothing {
             return;
+        }
+        if changing.len() >= MOST_CHANGING {
+            // Who has ended never asks again.
+            changing.retain(|&thread| still_changes(thread));
         }
         changing.push(thread);
         let mut known = self.known.borrow_mut();

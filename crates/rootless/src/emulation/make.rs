@@ -16,7 +16,7 @@ use rustix::io::Errno;
 
 use super::credentials::Identity;
 use super::path::{AtEnd, Found, Place, is_of_proc};
-use super::permissions::link_to;
+use super::permissions::{STICKY, link_to};
 use super::{Answer, Emulation, Refused, Result, SUCCESS};
 use crate::caller::Caller;
 
@@ -51,6 +51,11 @@ impl Birth {
 pub(super) struct Unborn {
     thread: u32,
     birth: Birth,
+}
+
+/// Whether a mode means the same on the disk, where a sticky bit can be a mark.
+fn holds(mode: u32, owners: u32) -> bool {
+    mode & (owners | STICKY) == owners
 }
 
 /// `None` where it is the kernel's to refuse.
@@ -108,7 +113,7 @@ impl Emulation {
             return Ok(Answer::GoOn);
         }
         let text = caller.glimpse_text(caller.argument(path))?;
-        let is_usual = mode & OWNERS_FILE == OWNERS_FILE
+        let is_usual = holds(mode, OWNERS_FILE)
             && identity.overrides_permissions()
             && (identity.users.files, identity.groups.files) == (0, 0);
         if makes && is_usual && self.files.has_plain_parent(caller, directory, &text) {
@@ -132,7 +137,7 @@ impl Emulation {
             return Ok(Answer::GoOn);
         };
         for _ in 0..MOST_LINKS {
-            if birth.is_plain() && mode & OWNERS_FILE == OWNERS_FILE {
+            if birth.is_plain() && holds(mode, OWNERS_FILE) {
                 return Ok(Answer::GoOn);
             }
             let exclusive = flags | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -246,7 +251,7 @@ impl Emulation {
         let identity = self.identity(caller)?;
         let is_shared = place.is_shared(AtEnd::Follow);
         let birth = self.birth_in(&identity, above, CString::default(), is_shared)?;
-        if birth.is_plain() && mode & OWNERS_FILE == OWNERS_FILE {
+        if birth.is_plain() && holds(mode, OWNERS_FILE) {
             return Ok(Answer::GoOn);
         }
         let granted = Mode::from_raw_mode(mode & 0o7777 | OWNERS_FILE);
@@ -287,7 +292,7 @@ impl Emulation {
         let Some(birth) = self.birth(caller, directory, path)? else {
             return Ok(Answer::GoOn);
         };
-        if birth.is_plain() && mode & OWNERS_DIRECTORY == OWNERS_DIRECTORY {
+        if birth.is_plain() && holds(mode, OWNERS_DIRECTORY) {
             return Ok(Answer::GoOn);
         }
         mkdirat(&birth.parent, &birth.name, Mode::from_raw_mode(OWNERS_DIRECTORY))?;
@@ -327,7 +332,7 @@ impl Emulation {
         let Some(birth) = self.birth(caller, directory, path)? else {
             return Ok(Answer::GoOn);
         };
-        if kind.is_none() && birth.is_plain() && mode & OWNERS_FILE == OWNERS_FILE {
+        if kind.is_none() && birth.is_plain() && holds(mode, OWNERS_FILE) {
             return Ok(Answer::GoOn);
         }
         let file_type =

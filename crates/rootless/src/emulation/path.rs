@@ -157,10 +157,8 @@ impl Files {
         let Some((top, end)) = caller.top().zip(behind_last_parent(path)) else {
             return Ok(place);
         };
-        let start = place.base.as_ref().map_or(CWD, |base| base.as_fd());
-        let above = CString::new(&path[..end]).map_err(|_| Errno::INVAL)?;
-        let found = self.look(start, &above, AtFlags::empty(), StatxFlags::empty());
-        if found.is_ok_and(|sight| top.is_at(sight.file_system(), sight.metadata().ino)) {
+        let found = self.open_part(caller, &place, &path[..end], AtEnd::Follow);
+        if found.is_ok_and(|found| top.is_at(found.sight.file_system(), found.metadata().ino)) {
             return Place::at_top(caller, &[b"/", &path[end..]].concat());
         }
         Ok(place)
@@ -336,7 +334,8 @@ impl Files {
         let found = sight.metadata();
         let is_top = caller.top().is_some_and(|top| top.is_at(sight.file_system(), found.ino));
         let hands_on = found.mode & SET_GROUP_ID != 0;
-        Some(found.is_dir() && !is_top && !hands_on && !self.is_of_proc(&sight))
+        let is_plain = found.is_dir() && !is_top && !hands_on && !self.is_of_proc(&sight);
+        Some(is_plain && self.is_open(&sight))
     }
 
     /// Opens a part of the path, and never through what the builder has open: the guest could name that as
@@ -385,11 +384,7 @@ impl Files {
     ) -> Result<(OwnedFd, bool), Errno> {
         let top = || openat(CWD, c"/", AtEnd::Stay.flags(), Mode::empty());
         let is_absolute = path.first() == Some(&b'/');
-        let mut here = if is_absolute {
-            top()?
-        } else {
-            openat(start, c".", AtEnd::Stay.flags(), Mode::empty())?
-        };
+        let mut here = if is_absolute { top()? } else { self.step(start, b".")? };
         let mut left = components(path);
         let mut links = 0;
         let mut is_hidden = false;
@@ -399,7 +394,7 @@ impl Files {
                 continue;
             }
             let is_last = left.is_empty();
-            let next = self.step(&here, &name)?;
+            let next = self.step(here.as_fd(), &name)?;
             let is_link = FileType::from_raw_mode(fstat(&next)?.st_mode) == FileType::Symlink;
             if !is_link || (is_last && at_end == AtEnd::Stay) {
                 here = next;
@@ -439,11 +434,11 @@ impl Files {
     }
 
     /// Opens an entry of a directory, also where a command took the right to do so from the builder.
-    fn step(&self, here: &OwnedFd, name: &[u8]) -> Result<OwnedFd, Errno> {
+    fn step(&self, here: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd, Errno> {
         let next = || openat(here, name, AtEnd::Stay.flags(), Mode::empty());
         match next() {
             Err(Errno::ACCESS) => {
-                self.keep_open(here.as_fd(), &self.look_at(here.as_fd())?)?;
+                self.keep_open(here, &self.look_at(here)?)?;
                 next()
             }
             found => found,

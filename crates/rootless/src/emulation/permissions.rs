@@ -26,7 +26,7 @@ pub(super) const READ: u32 = 4;
 pub(super) const WRITE: u32 = 2;
 pub(super) const EXECUTE: u32 = 1;
 
-const STICKY: u32 = 0o1000;
+pub(super) const STICKY: u32 = 0o1000;
 
 impl Emulation {
     /// A call that is the kernel's when the caller may make it.
@@ -196,6 +196,7 @@ impl Emulation {
             return Err(Refused(libc::ENOTDIR));
         }
         self.require(identity, &found, EXECUTE)?;
+        self.files.keep_open(found.file.as_fd(), &found.sight)?;
         if (place.is_shared(AtEnd::Follow) && !found.is_hidden) || place.is_top(caller) {
             Ok(Answer::GoOn)
         } else {

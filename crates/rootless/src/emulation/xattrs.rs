@@ -54,6 +54,8 @@ impl Emulation {
             && let Some(bits) = plain_list(&value)
         {
             if let Some(sight) = self.attributed_sight(caller)?
+                // The kernel sets a list without taking a mark away.
+                && !self.files.has_virtual_mode(&sight)
                 && self.is_left_to_kernel(caller, &sight, bits)?
             {
                 return Ok(Answer::GoOn);

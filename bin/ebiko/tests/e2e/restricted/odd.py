@@ -90,6 +90,10 @@ for top in ["/srv/odd-name", "/odd-name"]:
         check((os.stat(name).st_atime, os.stat(name).st_mtime), (5.0, 6.0), name)
         check(libc.syscall(235, name.encode(), struct.pack("<4q", 7, 0, 8, 500000)), 0, "utimes")
         check(os.stat(name).st_mtime, 8.5, name)
+    os.symlink(name, "/srv/to-odd")
+    os.chmod("/srv/to-odd", 0o750)
+    check(os.stat(name).st_mode & 0o7777, 0o750, "a mode by a link to a name at the top")
+    os.remove("/srv/to-odd")
     try:
         os.setxattr(name, "user.odd", b"1")
         check((os.listxattr(name), os.getxattr(name, "user.odd")), (["user.odd"], b"1"), name)
@@ -219,8 +223,33 @@ for unusual, usual in [(0o444, 0o644), (0o4711, 0o755), (0o000, 0o600), (0o2640,
     check(mode_of("moded"), usual, f"a usual mode after {unusual:o}")
     os.fchmod(file, unusual)
     check(mode_of("moded"), unusual, f"an unusual mode after {usual:o}")
+    # A list of three entries is a mode, a longer one changes it.
+    for entries, after in [
+        ([(1, 6), (4, 4), (32, 0)], 0o640),
+        ([(1, 6), (2, 4, 33), (4, 4), (16, 6), (32, 0)], 0o660),
+    ]:
+        os.chmod("moded", unusual)
+        lines = [struct.pack("<HHI", entry[0], entry[1], (entry + (0xFFFFFFFF,))[2]) for entry in entries]
+        try:
+            os.setxattr(file, "system.posix_acl_access", struct.pack("<I", 2) + b"".join(lines))
+        except OSError as error:
+            check(error.errno, errno.EOPNOTSUPP, "lists")
+            break
+        check(mode_of("moded") & 0o777, after, f"the list of a file that was {unusual:o}")
     os.close(file)
     os.remove("moded")
+
+# A sticky bit is what it is, also where others may not write.
+os.mkdir("sticky", 0o1755)
+check(mode_of("sticky"), 0o1755, "a sticky directory")
+os.chmod("sticky", 0o1777)
+check(mode_of("sticky"), 0o1777, "a sticky directory of all")
+os.chmod("sticky", 0o1700)
+check(mode_of("sticky"), 0o1700, "a sticky directory of its owner")
+os.close(os.open("sticky/file", os.O_CREAT | os.O_RDWR, 0o1640))
+check(mode_of("sticky/file"), 0o1640, "a sticky file")
+os.chmod("sticky/file", 0o640)
+check(mode_of("sticky/file"), 0o640, "a file that is sticky no more")
 
 # Root needs no right to search, also where a directory lost it by its descriptor.
 os.mkdir("closed")
@@ -228,10 +257,19 @@ open("closed/file", "w").close()
 closed = os.open("closed", os.O_RDONLY)
 os.fchmod(closed, 0o600)
 check(mode_of("closed"), 0o600, "a directory that nobody may search")
-check(mode_of("closed/file"), 0o644, "a file in there")
-open("closed/other", "w").close()
+ways = [
+    lambda: (mode_of("closed/file"), open("closed/other", "w").close()),
+    lambda: os.stat("file", dir_fd=closed),
+    lambda: os.chmod("closed/file", 0o640),
+    lambda: in_child(lambda: os.chdir("closed")) and sys.exit("cannot go there"),
+    lambda: os.mkdir(os.path.join("closed", str(len(os.listdir("closed"))))),
+]
+for way in ways:
+    os.fchmod(closed, 0o644)
+    way()
+    check(mode_of("closed"), 0o644, "a directory that nobody may search")
 os.remove("closed/file")
-check((os.listdir("closed"), mode_of("closed")), (["other"], 0o600), "a directory that nobody may search")
+os.fchmod(closed, 0o600)
 
 # A directory hands on its group, however it is named.
 os.mkdir("shared")
