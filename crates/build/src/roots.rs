@@ -211,7 +211,9 @@ impl<'g> Roots<'g> {
 
     fn slash(&self) -> Result<Root, RootsError> {
         let path = &self.ground.root;
-        Root::open(path, self.options(None)?)
+        // The container's own files are brought back by a root that knows nothing of this one.
+        let options = RootOptions { read_elsewhere: true, ..self.options(None)? };
+        Root::open(path, options)
             .map_err(|source| RootsError::OpenOther { path: path.clone(), source })
     }
 

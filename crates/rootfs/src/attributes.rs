@@ -126,6 +126,8 @@ pub(crate) struct Looked {
 impl Inodes {
     pub(crate) fn new(privileges: Privileges, marks: bool) -> Self {
         let table = VirtualTable::default();
+        // Where owners are real, others may write in a directory, and a sticky bit means something.
+        let marks = marks && privileges.own_files_as.is_some();
         Self { table, privileges, marks, proc_usable: proc_is_usable() }
     }
 
@@ -149,7 +151,7 @@ impl Inodes {
         if let Some((uid, gid)) = self.privileges.own_files_as {
             seen.uid = if disk.uid == uid { 0 } else { disk.uid };
             seen.gid = if disk.gid == gid { 0 } else { disk.gid };
-            if disk.uid == uid && is_mark(disk.kind, disk.mode) {
+            if self.marks && disk.uid == uid && is_mark(disk.kind, disk.mode) {
                 seen.mode &= !MARK;
             }
         }
@@ -297,7 +299,7 @@ impl Inodes {
         if on_disk != wanted && on_disk & mark != mark {
             on_disk = self.set_mode_on_disk(handle, on_disk | mark)?;
         }
-        let wish = if is_mark(before.disk.kind, on_disk) {
+        let wish = if self.marks && is_mark(before.disk.kind, on_disk) {
             Some(Wish { wanted, on_disk })
         } else {
             Wish::unless_granted(wanted, on_disk)

@@ -70,7 +70,7 @@ impl<'r> Directory<'r> {
             }
             result => result?,
         };
-        root.keep_open(fd.as_fd())?;
+        root.keep_open(fd.as_fd());
         if spot.standing == Standing::Scaffold && !root.shows_scaffold(&spot.path)? {
             return Err(Errno::NOENT);
         }

@@ -18,7 +18,6 @@ use crate::{DeviceNumber, Kind, Metadata, Root, Xattrs};
 const SET_USER_ID: u32 = 0o4000;
 const SET_GROUP_ID: u32 = 0o2000;
 const GROUP_EXECUTE: u32 = 0o010;
-const OWNERS: u32 = 0o700;
 
 /// The files of a root and of everything around it, by descriptors.
 ///
@@ -34,6 +33,15 @@ impl Root {
     pub fn emulated(&self) -> EmulatedFiles {
         EmulatedFiles { inodes: Arc::clone(&self.inodes) }
     }
+}
+
+/// What a directory is needed for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OpenTo {
+    /// To find entries.
+    Search,
+    /// To make and remove them as well.
+    Change,
 }
 
 /// A file as it was when it was looked at.
@@ -191,26 +199,23 @@ impl EmulatedFiles {
         self.inodes.set_mode(&handle(file), &before.looked, mode & 0o7777)
     }
 
-    /// Gives the builder back the right to read, write and search a directory of its own whose mode a command has set without
-    /// a word; root needs none. The mode that is seen stays as it is.
-    ///
-    /// # Errors
-    ///
-    /// Those of the kernel.
-    pub fn keep_open(&self, directory: BorrowedFd<'_>, sight: &Sight) -> Result<(), Errno> {
-        let disk = &sight.looked.disk;
-        let is_own = self.inodes.privileges.own_files_as.is_some_and(|(uid, _)| uid == disk.uid);
-        if disk.kind != Kind::Directory || disk.mode & OWNERS == OWNERS || !is_own {
-            return Ok(());
+    /// Gives the builder back the rights in a directory of its own that a command has taken from it without a word; root needs
+    /// none. The mode that is seen stays as it is. Where the kernel refuses that, nothing is done.
+    pub fn keep_open(&self, directory: BorrowedFd<'_>, sight: &Sight, purpose: OpenTo) {
+        if !self.is_open(sight, purpose) {
+            self.inodes.grant_owner(&handle(directory)).ok();
         }
-        self.inodes.grant_owner(&handle(directory))
     }
 
-    /// Whether a directory needs no [`EmulatedFiles::keep_open`].
-    pub fn is_open(&self, sight: &Sight) -> bool {
-        let own = self.inodes.privileges.own_files_as;
-        own.is_none_or(|(uid, _)| uid != sight.looked.disk.uid)
-            || sight.looked.disk.mode & OWNERS == OWNERS
+    /// Whether a file needs no [`EmulatedFiles::keep_open`].
+    pub fn is_open(&self, sight: &Sight, purpose: OpenTo) -> bool {
+        let needed = match purpose {
+            OpenTo::Search => 0o100,
+            OpenTo::Change => 0o300,
+        };
+        let disk = &sight.looked.disk;
+        let is_own = self.inodes.privileges.own_files_as.is_some_and(|(uid, _)| uid == disk.uid);
+        disk.kind != Kind::Directory || disk.mode & needed == needed || !is_own
     }
 
     /// Says whose a file is that was just made, and its mode where the one on disk is not the one that was wanted.
@@ -264,8 +269,13 @@ impl EmulatedFiles {
         let own = self.inodes.privileges.own_files_as;
         mode & (needed | SET_ID) == needed
             && own.is_none_or(|(uid, _)| uid == looked.disk.uid)
-            && (mode & MARK == 0
-                || !(is_mark(looked.disk.kind, mode) || self.has_virtual_mode(sight)))
+            && !(mode & MARK != 0 && is_mark(looked.disk.kind, mode))
+            && (!self.has_virtual_mode(sight) || (self.marks_modes() && mode & MARK == 0))
+    }
+
+    /// Whether a mode on the disk tells that another one is seen, so that who changes it need not ask.
+    pub fn marks_modes(&self) -> bool {
+        self.inodes.marks
     }
 
     /// Whether the file has, or had, another mode than on the disk.

@@ -54,7 +54,7 @@ mod copy;
 pub use contents::copy_file_contents;
 pub use create::Existing;
 pub use directory::{Directory, DirectoryEntry, OpenedFile, Whole};
-pub use emulated::{EmulatedFiles, Sight};
+pub use emulated::{EmulatedFiles, OpenTo, Sight};
 pub use guard::Protection;
 pub use metadata::{Attributes, DeviceNumber, Kind, Metadata, Time, Xattrs};
 pub use mounts::MountsError;

@@ -15,6 +15,7 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2, readlinkat};
 use rustix::io::Errno;
 
+use crate::OpenTo;
 use crate::guard::Standing;
 use crate::{Root, RootPath};
 
@@ -176,7 +177,7 @@ impl Root {
             match openat2(&self.dir, path.as_bytes(), ENTER, Mode::empty(), how) {
                 Err(Errno::ACCESS) if !is_permitted => {
                     is_permitted = true;
-                    self.keep_open_along(path)?;
+                    self.keep_open_along(path);
                 }
                 Ok(dir) => return Ok(Some(DirFd::Owned(dir))),
                 Err(Errno::AGAIN | Errno::INTR) => {}
@@ -190,25 +191,25 @@ impl Root {
     }
 
     /// Gives the builder back the right to search what leads to a path, as far as there are no links on the way.
-    fn keep_open_along(&self, path: &RootPath) -> Result<(), Errno> {
+    fn keep_open_along(&self, path: &RootPath) {
         let mut dir = DirFd::Borrowed(self.dir.as_fd());
         for component in path.components() {
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let Ok(next) = openat(&dir, component, flags, Mode::empty()) else { break };
-            self.keep_open(next.as_fd())?;
+            self.keep_open(next.as_fd());
             dir = DirFd::Owned(next);
         }
-        Ok(())
     }
 
-    /// Gives the builder back the right to list, change and search a directory of its own that a command took from it; the mode
-    /// that is seen stays as it is.
-    pub(crate) fn keep_open(&self, directory: BorrowedFd<'_>) -> Result<(), Errno> {
+    /// The same for one directory.
+    pub(crate) fn keep_open(&self, directory: BorrowedFd<'_>) {
         if self.inodes.privileges.own_files_as.is_none() || self.is_read_only() {
-            return Ok(());
+            return;
         }
         let files = self.emulated();
-        files.keep_open(directory, &files.look_at(directory)?)
+        if let Ok(sight) = files.look_at(directory) {
+            files.keep_open(directory, &sight, OpenTo::Search);
+        }
     }
 
     fn walk(&self, path: &RootPath, missing: Missing<'_>) -> Result<Position<'_>, Errno> {

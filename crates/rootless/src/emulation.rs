@@ -150,7 +150,8 @@ impl Emulation {
 
     /// How much must be asked.
     pub(crate) fn scope(&self) -> Scope {
-        Scope { descriptors: !self.begins_as_root, paths: self.top.is_some() }
+        let descriptors = !self.begins_as_root || !self.files.marks_modes();
+        Scope { descriptors, paths: self.top.is_some() }
     }
 
     /// Answers a call.

@@ -109,7 +109,7 @@ const CALLS: &[(c_long, When)] = &[
 ];
 
 /// What a call makes void of what is known about paths.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Voids {
     Nothing,
     /// What directories do with what is made in them: a path may lead to another one, or a directory may hand on its group.

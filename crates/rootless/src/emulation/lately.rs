@@ -43,23 +43,23 @@ struct Known {
 pub(super) struct Lately {
     known: RefCell<Vec<Known>>,
     /// Threads that were told to go on with a call by which something may not be as it was.
-    changing: RefCell<Vec<u32>>,
+    changing: RefCell<Vec<(u32, Voids)>>,
 }
 
 impl Lately {
     /// To be called for each call of a thread.
     pub(super) fn asks(&self, thread: u32, call: libc::c_long) {
         let mut changing = self.changing.borrow_mut();
-        changing.retain(|&other| other != thread);
+        changing.retain(|&(other, _)| other != thread);
         let voids = calls::voids(call);
         if voids == Voids::Nothing {
             return;
         }
         if changing.len() >= MOST_CHANGING {
             // Who has ended never asks again.
-            changing.retain(|&thread| still_changes(thread));
+            changing.retain(|&(thread, _)| still_changes(thread));
         }
-        changing.push(thread);
+        changing.push((thread, voids));
         let mut known = self.known.borrow_mut();
         if voids == Voids::Everything {
             known.clear();
@@ -88,11 +88,11 @@ impl Lately {
         Some(tell(known))
     }
 
-    /// Whether nobody is about to change something. Only what is found out after that can be remembered.
-    pub(super) fn is_settled(&self) -> bool {
+    /// Whether nobody is about to make void as much as `what`. Only what is found out after that can be remembered.
+    pub(super) fn is_settled(&self, what: Voids) -> bool {
         let mut changing = self.changing.borrow_mut();
-        changing.retain(|&thread| still_changes(thread));
-        changing.is_empty()
+        changing.retain(|&(thread, voids)| voids < what || still_changes(thread));
+        changing.iter().all(|&(_, voids)| voids < what)
     }
 
     /// Remembers where a thread is.
@@ -193,9 +193,9 @@ mod tests {
             });
             let mover = number.recv().unwrap();
             lately.asks(mover, libc::SYS_chdir);
-            let was_settled = lately.is_settled();
+            let was_settled = lately.is_settled(Voids::Directories);
             lately.asks(mover, libc::SYS_openat);
-            let is_settled = lately.is_settled();
+            let is_settled = lately.is_settled(Voids::Directories);
             is_over.store(true, Ordering::Relaxed);
             assert!(!was_settled, "others may share the directory with the mover");
             assert!(is_settled, "the mover has arrived");
@@ -216,18 +216,31 @@ mod tests {
             lately.asks(mover, libc::SYS_chdir);
             let deadline = Instant::now() + Duration::from_secs(10);
             // It takes a moment until it waits.
-            while !lately.is_settled() && Instant::now() < deadline {}
-            let is_settled = lately.is_settled();
+            while !lately.is_settled(Voids::Directories) && Instant::now() < deadline {}
+            let is_settled = lately.is_settled(Voids::Directories);
             is_over.wait();
             assert!(is_settled);
         });
     }
 
     #[test]
+    fn who_removes_files_stays_where_it_is() {
+        let lately = Lately::default();
+        // It waits for the answer, as far as anybody can tell.
+        lately.changing.borrow_mut().push((
+            rustix::process::getpid().as_raw_nonzero().get().cast_unsigned(),
+            Voids::Directories,
+        ));
+        assert!(lately.is_settled(Voids::Everything));
+        lately.asks(NOBODY, libc::SYS_unlinkat);
+        assert!(lately.is_settled(Voids::Everything));
+    }
+
+    #[test]
     fn who_is_gone_moves_no_more() {
         let lately = Lately::default();
         lately.asks(NOBODY, libc::SYS_execve);
-        assert!(lately.is_settled());
+        assert!(lately.is_settled(Voids::Directories));
     }
 
     #[test]

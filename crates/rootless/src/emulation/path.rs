@@ -12,13 +12,14 @@ use std::path::{Component, Path};
 use std::sync::Arc;
 use std::time::Instant;
 
-use ebiko_rootfs::{EmulatedFiles, Kind, Metadata, Sight};
+use ebiko_rootfs::{EmulatedFiles, Kind, Metadata, OpenTo, Sight};
 use rustix::fs::{
     AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, StatxFlags, fstat, openat, openat2,
     readlinkat, statx,
 };
 use rustix::io::Errno;
 
+use super::calls::Voids;
 use super::identities::is_guest;
 use super::lately::{Base, Lately};
 use super::top::{Led, Top};
@@ -177,7 +178,7 @@ impl Files {
         if let Some(base) = self.lately.base_of(caller.thread(), Instant::now()) {
             return Ok(base);
         }
-        let is_settled = self.lately.is_settled();
+        let is_settled = self.lately.is_settled(Voids::Everything);
         let base = self.find_base(caller, directory)?;
         if is_settled {
             self.lately.remember_base(caller.thread(), &base, Instant::now());
@@ -279,7 +280,7 @@ impl Files {
         if !parent.is_directory() {
             return Err(Errno::NOTDIR);
         }
-        self.keep_open(parent.file.as_fd(), &parent.sight)?;
+        self.keep_open(parent.file.as_fd(), &parent.sight, OpenTo::Change);
         Ok((parent, name))
     }
 
@@ -303,7 +304,7 @@ impl Files {
         if can_be_known && self.lately.is_plain(thread, above, now) {
             return true;
         }
-        let is_settled = can_be_known && self.lately.is_settled();
+        let is_settled = can_be_known && self.lately.is_settled(Voids::Directories);
         let is_plain = self.is_plain_parent(caller, directory, above) == Some(true);
         if is_plain && is_settled {
             self.lately.remember_plain(thread, above, now);
@@ -335,7 +336,7 @@ impl Files {
         let is_top = caller.top().is_some_and(|top| top.is_at(sight.file_system(), found.ino));
         let hands_on = found.mode & SET_GROUP_ID != 0;
         let is_plain = found.is_dir() && !is_top && !hands_on && !self.is_of_proc(&sight);
-        Some(is_plain && self.is_open(&sight))
+        Some(is_plain && self.is_open(&sight, OpenTo::Change))
     }
 
     /// Opens a part of the path, and never through what the builder has open: the guest could name that as
@@ -438,7 +439,7 @@ impl Files {
         let next = || openat(here, name, AtEnd::Stay.flags(), Mode::empty());
         match next() {
             Err(Errno::ACCESS) => {
-                self.keep_open(here, &self.look_at(here)?)?;
+                self.keep_open(here, &self.look_at(here)?, OpenTo::Search);
                 next()
             }
             found => found,

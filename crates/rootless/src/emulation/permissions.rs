@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use ebiko_rootfs::{Kind, Metadata};
+use ebiko_rootfs::{Kind, Metadata, OpenTo};
 use rustix::fs::{
     AtFlags, CWD, Mode, OFlags, RenameFlags, StatxFlags, Timespec, Timestamps, ftruncate, linkat,
     openat, readlinkat, renameat_with, unlinkat, utimensat,
@@ -196,7 +196,7 @@ impl Emulation {
             return Err(Refused(libc::ENOTDIR));
         }
         self.require(identity, &found, EXECUTE)?;
-        self.files.keep_open(found.file.as_fd(), &found.sight)?;
+        self.files.keep_open(found.file.as_fd(), &found.sight, OpenTo::Search);
         if (place.is_shared(AtEnd::Follow) && !found.is_hidden) || place.is_top(caller) {
             Ok(Answer::GoOn)
         } else {

@@ -3,10 +3,10 @@
 use std::os::fd::AsFd;
 
 use ebiko_rootfs::Sight;
-use rustix::fs::{StatxFlags, XattrFlags, removexattr, setxattr};
+use rustix::fs::{StatxFlags, XattrFlags, fstat, removexattr, setxattr};
 
 use super::path::{AtEnd, Found};
-use super::permissions::link_to;
+use super::permissions::{STICKY, link_to};
 use super::{Answer, Emulation, Refused, Result, SUCCESS};
 use crate::caller::Caller;
 
@@ -50,22 +50,8 @@ impl Emulation {
         if is_capability {
             return self.set_capability(caller, &value);
         }
-        if name == ACCESS_LIST
-            && let Some(bits) = plain_list(&value)
-        {
-            if let Some(sight) = self.attributed_sight(caller)?
-                // The kernel sets a list without taking a mark away.
-                && !self.files.has_virtual_mode(&sight)
-                && self.is_left_to_kernel(caller, &sight, bits)?
-            {
-                return Ok(Answer::GoOn);
-            }
-            let found = self.attributed(caller)?;
-            let kept = found.metadata().mode & !0o777;
-            self.change_mode_to(caller, &found, kept | bits)?;
-            // What was there besides the bits of the mode.
-            removexattr(link_to(&found.file), name).ok();
-            return Ok(SUCCESS);
+        if name == ACCESS_LIST {
+            return self.set_list(caller, &value);
         }
         if self.is_shared(caller)? {
             return Ok(Answer::GoOn);
@@ -73,6 +59,42 @@ impl Emulation {
         let found = self.attributed(caller)?;
         let flags = XattrFlags::from_bits_retain(caller.word(4));
         setxattr(link_to(&found.file), name, &value, flags)?;
+        Ok(SUCCESS)
+    }
+
+    /// An access control list, which changes the bits of the mode and leaves the others.
+    fn set_list(&self, caller: &Caller<'_>, value: &[u8]) -> Result {
+        let bits = plain_list(value);
+        // The kernel neither takes a mark away nor tells a sticky bit from it.
+        let is_usual = |sight: &Sight| {
+            sight.metadata().mode & STICKY == 0 && !self.files.has_virtual_mode(sight)
+        };
+        if let Some(bits) = bits
+            && let Some(sight) = self.attributed_sight(caller)?
+            && is_usual(&sight)
+            && self.is_left_to_kernel(caller, &sight, bits)?
+        {
+            return Ok(Answer::GoOn);
+        }
+        let found = self.attributed(caller)?;
+        let kept = found.metadata().mode & !0o777;
+        if let Some(bits) = bits {
+            self.change_mode_to(caller, &found, kept | bits)?;
+            // What was there besides the bits of the mode.
+            removexattr(link_to(&found.file), ACCESS_LIST).ok();
+            return Ok(SUCCESS);
+        }
+        if is_usual(&found.sight) && self.is_shared(caller)? {
+            return Ok(Answer::GoOn);
+        }
+        if !self.identity(caller)?.may_change(found.metadata().uid) {
+            return Err(Refused(libc::EPERM));
+        }
+        let flags = XattrFlags::from_bits_retain(caller.word(4));
+        setxattr(link_to(&found.file), ACCESS_LIST, value, flags)?;
+        let disk = fstat(&found.file)?;
+        let sight = self.files.look_at(found.file.as_fd())?;
+        self.files.change_mode(found.file.as_fd(), &sight, kept | disk.st_mode & 0o777)?;
         Ok(SUCCESS)
     }
 

@@ -235,7 +235,7 @@ for unusual, usual in [(0o444, 0o644), (0o4711, 0o755), (0o000, 0o600), (0o2640,
         except OSError as error:
             check(error.errno, errno.EOPNOTSUPP, "lists")
             break
-        check(mode_of("moded") & 0o777, after, f"the list of a file that was {unusual:o}")
+        check(mode_of("moded"), unusual & 0o7000 | after, f"the list of a file that was {unusual:o}")
     os.close(file)
     os.remove("moded")
 
@@ -250,6 +250,32 @@ os.close(os.open("sticky/file", os.O_CREAT | os.O_RDWR, 0o1640))
 check(mode_of("sticky/file"), 0o1640, "a sticky file")
 os.chmod("sticky/file", 0o640)
 check(mode_of("sticky/file"), 0o640, "a file that is sticky no more")
+
+# Lists leave a sticky bit as it is, and a directory that root alone could not write to can be written to.
+for bits in (0o1777, 0o2555, 0o1750):
+    os.mkdir("listed")
+    os.chmod("listed", bits)
+    for entries, after in [
+        ([(1, 7), (4, 5), (32, 5)], 0o755),
+        ([(1, 7), (2, 7, 33), (4, 5), (16, 7), (32, 5)], 0o775),
+        ([(1, 5), (2, 5, 33), (4, 5), (16, 5), (32, 5)], 0o555),
+    ]:
+        lines = [struct.pack("<HHI", entry[0], entry[1], (entry + (0xFFFFFFFF,))[2]) for entry in entries]
+        try:
+            os.setxattr("listed", "system.posix_acl_access", struct.pack("<I", 2) + b"".join(lines))
+        except OSError as error:
+            check(error.errno, errno.EOPNOTSUPP, "lists")
+            break
+        check(mode_of("listed"), bits & 0o7000 | after, f"the list of a directory that was {bits:o}")
+        open("listed/file", "w").close()
+        os.remove("listed/file")
+    os.rmdir("listed")
+before = os.umask(0o222)
+os.mkdir("masked")
+os.umask(before)
+check(mode_of("masked"), 0o555, "a directory that was made so")
+open("masked/file", "w").close()
+os.mkdir("masked/below")
 
 # Root needs no right to search, also where a directory lost it by its descriptor.
 os.mkdir("closed")
