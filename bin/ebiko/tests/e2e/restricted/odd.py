@@ -343,6 +343,13 @@ for round in range(10):
     check(made(f"turning/d{round}"), 50, "a file in a directory that a child has changed")
     os.fchmod(os.open("turning", os.O_RDONLY), 0o755)
     check(made(f"turning/e{round}"), 0, "a file in a directory like others")
+    # With a directory to begin in, by another system call.
+    beginning = os.open(here, os.O_RDONLY)
+    os.chmod("turning", 0o2755, dir_fd=beginning)
+    check(made(f"turning/i{round}"), 50, "a file in a directory that hands on its group")
+    os.chmod("turning", 0o755, dir_fd=beginning)
+    check(made(f"turning/j{round}"), 0, "a file in a directory like others")
+    os.close(beginning)
     os.rename("turning", "aside")
     os.rename("handing", "turning")
     check(made(f"turning/f{round}"), 50, "a file in a directory that was exchanged")
