@@ -159,12 +159,11 @@ impl EmulatedFiles {
     /// Whether a change of the owner would change nothing.
     pub fn has_owner(&self, sight: &Sight, uid: Option<u32>, gid: Option<u32>) -> bool {
         let seen = sight.metadata();
-        let has_capability = || self.inodes.table.has_xattrs(sight.looked.key);
         seen.mode & SET_ID == 0
             && uid.is_none_or(|uid| uid == seen.uid)
             && gid.is_none_or(|gid| gid == seen.gid)
             && !self.inodes.privileges.sets_capabilities
-            && !has_capability()
+            && !self.has_virtual_xattrs(sight)
     }
 
     /// The same where owners are kept beside files and nothing else changes, which takes no look at the file; false, and

@@ -7,7 +7,7 @@ use testkit::build_case::{BuildCase, build_in_pod};
 use testkit::oracle::docker_archive_layers;
 use testkit::{Cluster, Executor, ImageStandIn, Pod, PodOutput, Profile};
 
-use crate::bench::Bench;
+use crate::bench::{Bench, host};
 use crate::deployment::{IMAGE, blocks};
 
 /// Cases that give another image without root, and why.
@@ -231,6 +231,26 @@ fn privileged_debians_packages_are_installed_without_root_and_pushed() {
     {
         assert!(!line(name).is_empty() && !line(name).contains(owner), "{name}: `{}`", line(name));
     }
+}
+
+/// What is unpacked for a context is read by who knows nothing of what was virtual then.
+#[test]
+fn privileged_an_archive_as_context_brings_no_sticky_bits() {
+    let own = NonRoot::new();
+    own.bench.write("in/Dockerfile", "FROM scratch\nCOPY f d /\n");
+    own.bench.write("in/f", "x");
+    own.bench.write("in/d/g", "x");
+    let context = own.bench.context();
+    host("chmod", &["444", "in/f", "in/d/g"], &context);
+    host("tar", &["-C", "in", "-cf", "in.tar", "."], &context);
+    let context = "--context=tar:///workspace/in.tar";
+    let command = ["/kaniko/executor", context, "--no-push", "--tar-path=/out/image.tar"];
+    own.pod().run(command).unwrap().assert_success();
+    let layers = docker_archive_layers(&own.bench.out("image.tar")).unwrap().concat();
+    let files: Vec<&str> = layers.lines().filter(|line| line.starts_with('-')).collect();
+    assert_eq!(files.len(), 2, "{layers}");
+    // The builder's own right to write is in SHORTCOMINGS.
+    assert!(files.iter().all(|line| line.starts_with("-rw-r--r-- 0/0 ")), "{layers}");
 }
 
 /// Packages with users, groups, set-user-ID and set-group-ID bits, without the traces of when they were installed.
